@@ -1,0 +1,69 @@
+"""A plugin framework for socket services on Twisted: the public names, each imported when used.
+
+``twistd`` imports this package to read its declarations, for every command. So nothing here may
+import a service, or more of Twisted than the command needs.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sockservices.converters import octal_mode as octal_mode
+    from sockservices.converters import one_of as one_of
+    from sockservices.converters import text_with_escapes as text_with_escapes
+    from sockservices.converters import whole_number as whole_number
+    from sockservices.converters import yes_or_no as yes_or_no
+    from sockservices.ending import fail_process as fail_process
+    from sockservices.ending import stop_process as stop_process
+    from sockservices.host import SocketService as SocketService
+    from sockservices.interfaces import IDatagramFactory as IDatagramFactory
+    from sockservices.interfaces import ITruncationReceiver as ITruncationReceiver
+    from sockservices.listening import DescriptionError as DescriptionError
+    from sockservices.listening import IDatagramServerEndpoint as IDatagramServerEndpoint
+    from sockservices.listening import (
+        IDatagramServerEndpointStringParser as IDatagramServerEndpointStringParser,
+    )
+    from sockservices.listening import ListenError as ListenError
+    from sockservices.logs import to_stderr as to_stderr
+    from sockservices.option import option as option
+    from sockservices.output import Output as Output
+    from sockservices.plugin import SocketServiceMaker as SocketServiceMaker
+    from sockservices.services.ack import AckFactory as AckFactory
+    from sockservices.services.counter import CounterFactory as CounterFactory
+    from sockservices.services.echo import EchoFactory as EchoFactory
+    from sockservices.services.hello import HelloFactory as HelloFactory
+    from sockservices.services.hexdump import HexdumpFactory as HexdumpFactory
+
+_HOME = {
+    "AckFactory": "services.ack",
+    "CounterFactory": "services.counter",
+    "DescriptionError": "listening",
+    "EchoFactory": "services.echo",
+    "HelloFactory": "services.hello",
+    "HexdumpFactory": "services.hexdump",
+    "IDatagramFactory": "interfaces",
+    "IDatagramServerEndpoint": "listening",
+    "IDatagramServerEndpointStringParser": "listening",
+    "ITruncationReceiver": "interfaces",
+    "ListenError": "listening",
+    "Output": "output",
+    "SocketService": "host",
+    "SocketServiceMaker": "plugin",
+    "fail_process": "ending",
+    "octal_mode": "converters",
+    "one_of": "converters",
+    "option": "option",
+    "stop_process": "ending",
+    "text_with_escapes": "converters",
+    "to_stderr": "logs",
+    "whole_number": "converters",
+    "yes_or_no": "converters",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sockservices' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sockservices.{_HOME[name]}"), name)

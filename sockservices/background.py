@@ -1,0 +1,57 @@
+"""``twistd`` in the background: the command returns when the service listens, not before.
+
+twistd's own parent process waits only for ``startService`` to return, and shows a failure as two
+lines around a text cut at 100 bytes. This one waits for the listeners and passes the line on.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sockservices.ending import fail_process
+
+_LINE_LIMIT = 4096  # PIPE_BUF on Linux: written in one piece, and never blocks an empty pipe
+
+
+class ForegroundReport:
+    """Tells the process in the foreground how the start in the background went.
+
+    To be made before ``twistd`` forks.
+    """
+
+    def __init__(self) -> None:
+        self._foreground = os.getpid()
+        self._read_end, self._write_end = os.pipe()
+        os.register_at_fork(after_in_parent=self._wait_in_foreground)
+
+    def listening(self) -> None:
+        """Say that every listener listens: the command may return 0."""
+        self._send(b"")
+
+    def failed(self, message: str) -> None:
+        """Say why the service cannot listen, in one line, and end this process."""
+        self._send(message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
+        fail_process(message)
+
+    def _send(self, line: bytes) -> None:
+        if self._write_end < 0:
+            return
+        if line:
+            os.write(self._write_end, line)
+        os.close(self._write_end)
+        os.close(self._read_end)
+        self._write_end = self._read_end = -1
+
+    def _wait_in_foreground(self) -> None:
+        # Runs after every fork; only the first one, in the process that the user started, counts.
+        if os.getpid() != self._foreground or self._write_end < 0:
+            return
+        os.close(self._write_end)
+        self._write_end = -1
+        line = b""
+        while part := os.read(self._read_end, _LINE_LIMIT):
+            line += part
+        if line:
+            os.write(2, b"twistd: " + line + b"\n")
+            os._exit(1)
+        # Otherwise it listens, or died without a word; twistd's own report tells which.

@@ -1,0 +1,5 @@
+"""The ``sockservices`` command."""
+
+from sockservices.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,285 @@
+"""What ``twistd`` offers for a service: the options that every service has, and its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import attrs
+from twisted.application.app import ServerOptions
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.python import usage
+
+from sockservices.background import ForegroundReport
+from sockservices.converters import octal_mode
+from sockservices.ending import fail_process, say_on_stderr
+from sockservices.host import SocketService
+from sockservices.listening import (
+    DEFAULT_BACKLOG,
+    DEFAULT_MODE,
+    DescriptionError,
+    backlog_length,
+    description_of,
+    ip_address,
+    not_empty,
+    port_number,
+)
+from sockservices.option import DeclaredOption, OptionError, build, declared_options
+
+Kind = Literal["stream", "datagram"]
+
+
+@attrs.frozen
+class Served:
+    """What a command serves.
+
+    Parameters:
+        name: the command.
+        stream: builds the stream factory; ``None`` without streams.
+        datagram: builds the datagram factory or protocol; ``None`` without datagrams. The same
+            object as ``stream`` where one factory serves both.
+        first: the kind that ``--port`` and ``--socket`` mean.
+    """
+
+    name: str
+    stream: Callable[..., Any] | None
+    datagram: Callable[..., Any] | None
+    first: Kind
+
+    def declared(self) -> list[DeclaredOption]:
+        """Return the service's own options; one that both kinds declare comes once."""
+        found = {}
+        for factory in (self.datagram, self.stream):
+            if factory is not None:
+                found.update({each.name: each for each in declared_options(factory)})
+        return list(found.values())
+
+    def host(self, own_options: Mapping[str, str], **arguments: Any) -> SocketService:
+        """Build the service and the host that runs it.
+
+        Parameters:
+            own_options: the service's own, as text.
+            arguments: for ``SocketService``.
+
+        Raises ``OptionError`` and ``DescriptionError``.
+        """
+        stream = self._build(self.stream, own_options)
+        if self.datagram is self.stream:
+            return SocketService(stream, name=self.name, **arguments)
+        # One is built at once, so that a bad value is known now; it serves the first listener.
+        ready = [self._build(self.datagram, own_options)]
+        datagram = ready[0]
+        if isinstance(datagram, AbstractDatagramProtocol):
+
+            def datagram() -> Any:
+                return ready.pop() if ready else self._build(self.datagram, own_options)
+
+        return SocketService(stream, datagram=datagram, name=self.name, **arguments)
+
+    def _build(self, factory: Callable[..., Any] | None, texts: Mapping[str, str]) -> Any:
+        if factory is None:
+            return None
+        if IProtocolFactory.providedBy(factory):
+            if texts:
+                raise OptionError(f"{self.name} is an object already built: it takes no options")
+            return factory
+        takes = {each.name for each in declared_options(factory)}
+        return build(factory, {name: text for name, text in texts.items() if name in takes})
+
+
+class OneLineErrors(usage.Options):
+    """Options whose errors are one line on standard error.
+
+    ``twistd`` prints the whole help, then the error, all on standard output.
+    """
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse; end the process with status 2 for what cannot be understood."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            say_on_stderr(f"{self._command()}: {error}")
+            sys.exit(2)
+
+    def _command(self) -> str:
+        names: list[str] = []
+        above = self.parent
+        while above is not None:
+            names.insert(0, above.subCommand or "")
+            above = above.parent
+        return " ".join(names) or "options"
+
+    def opt_version(self) -> None:
+        """Print the versions of sockservices and Twisted, and exit."""
+        from importlib.metadata import version
+
+        print(f"sockservices {version('sockservices')}, Twisted {version('twisted')}")
+        sys.exit(0)
+
+
+class _Given(str):
+    """The text of one of a service's own options that was given, apart from a default."""
+
+    __slots__ = ()
+
+
+def _coerced(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
+    """Make Twisted's parser say what our converters say."""
+
+    def coerce(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name}: {error}") from None
+
+    return coerce
+
+
+class HostOptions(OneLineErrors):
+    """The options that every service has."""
+
+    served: Served
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["port", None, None, "TCP port; 0 lets the kernel choose.", _coerced(port_number, "port")],
+        [
+            "interface",
+            None,
+            None,
+            "Numeric IPv4 or IPv6 address for --port. [default: all IPv4]",
+            _coerced(ip_address, "interface"),
+        ],
+        ["socket", None, None, "Path of a Unix socket.", _coerced(not_empty, "socket")],
+        [
+            "mode",
+            None,
+            f"{DEFAULT_MODE:o}",
+            "File mode of Unix sockets, in octal.",
+            _coerced(octal_mode, "mode"),
+        ],
+        [
+            "backlog",
+            None,
+            DEFAULT_BACKLOG,
+            "Connections that may wait to be accepted.",
+            _coerced(backlog_length, "backlog"),
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._descriptions: list[str] = []
+
+    def opt_listen(self, description: str) -> None:
+        """Endpoint description, as tcp:7, unix:/run/x, udp:7, unixgram:/run/x; may be repeated."""
+        self._descriptions.append(description)
+
+    def own_options(self) -> dict[str, str]:
+        """Return the service's own options that were given, as text."""
+        raise NotImplementedError
+
+    def listen(self) -> list[str]:
+        """Return the endpoint descriptions of all listeners that were asked for."""
+        return [*self._short_forms(), *self._descriptions]
+
+    def _short_forms(self) -> list[str]:
+        streams = self.served.first == "stream"
+        short = []
+        if self["port"] is not None:
+            short.append(
+                description_of(
+                    "tcp" if streams else "udp", str(self["port"]), interface=self["interface"]
+                )
+            )
+        if self["socket"] is not None:
+            short.append(description_of("unix" if streams else "unixgram", self["socket"]))
+        return short
+
+    def postOptions(self) -> None:
+        """Refuse what makes no sense together."""
+        if not self.listen():
+            raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
+        if self["interface"] is not None and self["port"] is None:
+            raise usage.UsageError("--interface goes with --port")
+
+    def make_service(self) -> SocketService:
+        """Build the host; end the process with one line where that cannot be done."""
+        report = ForegroundReport() if self._goes_to_background() else None
+        try:
+            host = self.served.host(
+                self.own_options(),
+                listen=self.listen(),
+                backlog=int(self["backlog"]),
+                mode=octal_mode(self["mode"]),
+                on_failure=report.failed if report is not None else fail_process,
+            )
+        except (OptionError, DescriptionError) as error:
+            say_on_stderr(f"{self._command()}: {error}")
+            sys.exit(1)
+        if report is not None:
+            host.when_listening().addCallbacks(
+                lambda _addresses: report.listening(), lambda _failure: None
+            )
+        return host
+
+    def _goes_to_background(self) -> bool:
+        top: usage.Options = self
+        while top.parent is not None:
+            top = top.parent
+        return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
+
+
+def options_for(served: Served) -> HostOptions:
+    """Return options for one service: those of every service, and its own."""
+    own = served.declared()
+    clash = {row[0] for row in HostOptions.optParameters} | {"listen", "help", "version"}
+    for each in own:
+        if each.name in clash:
+            say_on_stderr(f"{served.name} declares --{each.name}, which every service has")
+            sys.exit(1)
+
+    class ServiceOptions(HostOptions):
+        optFlags: ClassVar[list[list[Any]]] = [
+            [each.name, None, each.help] for each in own if each.is_flag
+        ]
+        optParameters: ClassVar[list[list[Any]]] = [
+            [each.name, None, _shown_default(each), _help(each), _taker(each)]
+            for each in own
+            if not each.is_flag
+        ]
+
+        def own_options(self) -> dict[str, str]:
+            given = {each.name: self[each.name] for each in own if not each.is_flag}
+            flags = {each.name: "yes" for each in own if each.is_flag and self[each.name]}
+            return flags | {name: str(text) for name, text in given.items() if type(text) is _Given}
+
+    options = ServiceOptions()
+    options.served = served
+    if served.first == "datagram":
+        options.docs["port"] = "UDP port; 0 lets the kernel choose."
+        options.docs["socket"] = "Path of a Unix datagram socket."
+    return options
+
+
+def _help(each: DeclaredOption) -> str:
+    return f"{each.help} [required]" if each.default is attrs.NOTHING else each.help
+
+
+def _shown_default(each: DeclaredOption) -> str | None:
+    if each.default is None or each.default is attrs.NOTHING:
+        return None
+    if isinstance(each.default, str):
+        return each.default.encode("unicode_escape").decode("ascii")
+    return None if hasattr(each.default, "factory") else str(each.default)
+
+
+def _taker(each: DeclaredOption) -> Callable[[str], Any]:
+    def take(text: str) -> _Given:
+        try:
+            each.value(text)
+        except OptionError as error:
+            raise usage.UsageError(str(error)) from None
+        return _Given(text)
+
+    return take

@@ -1,0 +1,92 @@
+"""From the text of a command line to values, each refusing what it cannot take in one clear line.
+
+Every converter also takes the value that it would return, so that an embedder passes an ``int``
+where an operator types digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_TRUE = {"yes", "true", "on", "1"}
+_FALSE = {"no", "false", "off", "0"}
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
+
+
+def whole_number(least: int | None = None, most: int | None = None) -> Callable[[str | int], int]:
+    """Make a converter to an ``int`` between ``least`` and ``most``, both included.
+
+    The converter raises ``ValueError``, naming the value and the range.
+    """
+    if least is not None and most is not None:
+        wanted = f"a whole number from {least} to {most}"
+    elif least is not None:
+        wanted = f"a whole number, {least} or more"
+    else:
+        wanted = "a whole number"
+
+    def convert(value: str | int) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not {wanted}") from None
+        if (least is not None and number < least) or (most is not None and number > most):
+            raise ValueError(f"{value} is not {wanted}")
+        return number
+
+    return convert
+
+
+def octal_mode(value: str | int) -> int:
+    """Convert octal digits such as ``660`` to a file mode; raise ``ValueError`` for others."""
+    if isinstance(value, int):
+        if 0 <= value <= 0o777:
+            return value
+        raise ValueError(f"{value:#o} is not a file mode: 0o000 to 0o777")
+    if re.fullmatch(r"(0o)?0*[0-7]{1,3}", value) is None:
+        raise ValueError(f"{value!r} is not a file mode: octal digits, 000 to 777, as in 660")
+    return int(value, 8)
+
+
+def yes_or_no(value: str | bool) -> bool:
+    """Convert ``yes`` or ``no`` (``true``, ``on``, ``1``; ``false``, ``off``, ``0``) to a bool."""
+    if isinstance(value, bool):
+        return value
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise ValueError(f"{value!r} is neither yes nor no")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Make a converter that takes exactly these words."""
+
+    def convert(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+        return value
+
+    return convert
+
+
+def text_with_escapes(value: str) -> str:
+    r"""Replace ``\n \r \t \0 \\ \xHH`` by the characters they stand for, as ``printf`` does.
+
+    A shell passes ``'hello\n'`` with the backslash; text that holds none stays as it is. Raises
+    ``ValueError`` for any other escape.
+    """
+
+    def character(match: re.Match[str]) -> str:
+        escape = match[1]
+        if len(escape) == 3:
+            return chr(int(escape[1:], 16))
+        if escape not in _ESCAPES:
+            raise ValueError(
+                f"in {value!r}, {match[0]!r} is no escape: there are \\n \\r \\t \\0 \\\\ \\xHH"
+            )
+        return _ESCAPES[escape]
+
+    return _ESCAPE.sub(character, value)

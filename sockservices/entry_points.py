@@ -1,0 +1,87 @@
+"""Services that packages declare as entry points, and the command ``sock`` that runs them.
+
+Entry points are read at each start, from each package's own metadata: there is no cache that
+could be stale, and one package's fault hides no other's services.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from sockservices.command_line import OneLineErrors
+from sockservices.ending import say_on_stderr
+from sockservices.loading import LoadError
+from sockservices.plugin import SocketServiceMaker
+
+GROUP = "sockservices.services"
+
+
+def service_entry_points() -> list[EntryPoint]:
+    """Return the entry points of all installed packages, by name; none is imported."""
+    found = {each.name: each for each in entry_points(group=GROUP)}
+    return [found[name] for name in sorted(found)]
+
+
+def declaration(entry_point: EntryPoint) -> SocketServiceMaker:
+    """Import the declaration that an entry point names; raise ``LoadError``."""
+    try:
+        found = entry_point.load()
+    except (Exception, SystemExit) as error:
+        first_line = str(error).partition("\n")[0]
+        raise LoadError(
+            f"cannot import {entry_point.value}: {type(error).__name__}: {first_line}"
+        ) from error
+    if not isinstance(found, SocketServiceMaker):
+        raise LoadError(f"{entry_point.value} is no SocketServiceMaker, but {found!r}")
+    return found
+
+
+class Options(OneLineErrors):
+    """The services of all installed packages as subcommands."""
+
+    synopsis = "NAME [options]"
+
+    @property
+    def subCommands(self) -> list[tuple[str, None, Callable[[], usage.Options], str]]:
+        """See ``twisted.python.usage.Options``."""
+        return [
+            (each.name, None, functools.partial(_options, each), _description(each))
+            for each in service_entry_points()
+        ]
+
+    def postOptions(self) -> None:
+        """Refuse to run nothing."""
+        if self.subCommand is None:
+            names = ", ".join(each.name for each in service_entry_points())
+            raise usage.UsageError(f"name a service; there are: {names or 'none installed'}")
+
+    def make_service(self) -> IService:
+        """Build the host of the service that was named."""
+        service: IService = self.subOptions.make_service()
+        return service
+
+
+def _options(entry_point: EntryPoint) -> usage.Options:
+    try:
+        return declaration(entry_point).options()
+    except LoadError as error:
+        say_on_stderr(f"sock {entry_point.name}: {error}")
+        sys.exit(1)
+
+
+def _description(entry_point: EntryPoint) -> str:
+    try:
+        return declaration(entry_point).description
+    except LoadError as error:
+        return f"(broken: {error})"
+
+
+def makeService(options: Options) -> IService:
+    """Build the host. See ``twisted.application.service.ServiceMaker``."""
+    return options.make_service()

@@ -1,0 +1,234 @@
+"""One running service: its factory on its listeners, as a Twisted ``IService``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from twisted.application.service import Service
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    FirstError,
+    gatherResults,
+    maybeDeferred,
+)
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservices.ending import fail_process
+from sockservices.interfaces import IDatagramFactory
+from sockservices.listening import (
+    DEFAULT_BACKLOG,
+    DEFAULT_MODE,
+    DatagramListener,
+    DescriptionError,
+    StreamListener,
+    UnixDatagramPort,
+    listener,
+    why_not_listening,
+)
+from sockservices.printable import listening_at
+
+
+class SocketService(Service):
+    """Runs a service on its listeners.
+
+    It listens in ``privilegedStartService`` (so that ``twistd --uid`` binds low ports first), or
+    in ``startService`` where nobody calls that; it can be stopped and started again.
+
+    Parameters:
+        service: an ``IProtocolFactory`` for streams, an ``IDatagramFactory`` or a
+            ``DatagramProtocol`` for datagrams, or one object that is a factory for both. A
+            ``DatagramProtocol`` object can have one listener.
+        datagram: what serves datagrams where ``service`` does not: an ``IDatagramFactory``, a
+            ``DatagramProtocol``, or a callable that returns a new one for each listener.
+        listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
+            ``unixgram:/run/x``.
+        backlog: connections that may wait to be accepted, for listeners that do not say.
+        mode: of the files of Unix sockets, for listeners that do not say.
+        name: what the service is called in the log and in errors.
+        reactor: the reactor; ``None`` is the installed one.
+        on_failure: called with one line when a listener cannot be had. The default ends the
+            process with that line on standard error and status 1.
+
+    Raises ``DescriptionError`` for a description that is wrong or of a kind that this service
+    does not serve.
+    """
+
+    def __init__(
+        self,
+        service: Any = None,
+        *,
+        datagram: Any = None,
+        listen: Iterable[str],
+        backlog: int = DEFAULT_BACKLOG,
+        mode: int = DEFAULT_MODE,
+        name: str | None = None,
+        reactor: Any = None,
+        on_failure: Callable[[str], None] = fail_process,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self._factory = service if IProtocolFactory.providedBy(service) else None
+        self._build_datagram_protocol = _datagram_builder(service, datagram)
+        named = name or type(service if service is not None else datagram).__name__
+        if self._factory is None and self._build_datagram_protocol is None:
+            raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
+        self._named = named
+        self._listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        self._check_kinds(datagram if datagram is not None else service)
+        self._on_failure = on_failure
+        self._log = Logger(namespace=named)
+        self._ports: list[IListeningPort] = []
+        self._wanted = False
+        self._starting: Deferred[list[IListeningPort]] | None = None
+        self._waiting: list[Deferred[list[Any]]] = []
+
+    def _check_kinds(self, datagram: Any) -> None:
+        datagrams = 0
+        for each in self._listeners:
+            if isinstance(each, DatagramListener):
+                datagrams += 1
+                if self._build_datagram_protocol is None:
+                    raise DescriptionError(
+                        f"{self._named} serves streams only; {each.description!r} is for datagrams"
+                    )
+            elif self._factory is None:
+                raise DescriptionError(
+                    f"{self._named} serves datagrams only; {each.description!r} is for streams"
+                )
+        if datagrams > 1 and isinstance(datagram, AbstractDatagramProtocol):
+            raise DescriptionError(
+                f"one {type(datagram).__name__} object can have one listener, not {datagrams}: "
+                "pass its class"
+            )
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses (``IAddress``) where it listens now, in the order of the listeners."""
+        return [port.getHost() for port in self._ports]
+
+    def when_listening(self) -> Deferred[list[Any]]:
+        """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
+
+        It fails with ``ListenError`` if one cannot, and with ``CancelledError`` if the service
+        is stopped before.
+        """
+        result: Deferred[list[Any]] = Deferred()
+        if self._wanted and self._starting is None and self._ports:
+            result.callback(self.addresses)
+        else:
+            self._waiting.append(result)
+        return result
+
+    def privilegedStartService(self) -> None:
+        """Listen."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, if that was not done before."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if not self._wanted:
+            self._listen()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening; return a ``Deferred`` that fires when every listener is closed."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._wanted = False
+        if self._starting is not None:
+            self._starting.cancel()
+        self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
+        return self._close()
+
+    def _listen(self) -> None:
+        self._wanted = True
+        self._starting = gatherResults(
+            [self._start(each) for each in self._listeners], consumeErrors=True
+        )
+        self._starting.addCallbacks(self._all_listen, self._not_all_listen)
+
+    def _start(self, each: StreamListener | DatagramListener) -> Deferred[Any]:
+        served = self._factory
+        if isinstance(each, DatagramListener):
+            assert self._build_datagram_protocol is not None
+            served = self._build_datagram_protocol()
+
+        def failed(failure: Failure) -> NoReturn:
+            raise why_not_listening(each.description, failure.value)
+
+        return maybeDeferred(each.endpoint.listen, served).addCallbacks(self._one_listens, failed)
+
+    def _one_listens(self, port: IListeningPort) -> IListeningPort:
+        self._ports.append(port)
+        if not self._wanted:  # stopped while a slow endpoint was still at it
+            self._close()
+        return port
+
+    def _all_listen(self, ports: list[IListeningPort]) -> None:
+        self._starting = None
+        self._ports = ports
+        self._log.info(
+            "{service} listening on {addresses}",
+            service=self._named,
+            addresses=" ".join(map(_where, self._ports)),
+        )
+        self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
+
+    def _not_all_listen(self, failure: Failure) -> None:
+        self._starting = None
+        if not self._wanted:
+            return
+        error = failure.value
+        while isinstance(error, FirstError):
+            error = error.subFailure.value
+        self._close()
+        self._tell_waiting(lambda waiting: waiting.errback(error))
+        self._on_failure(f"{self._named}: {error}")
+
+    def _tell_waiting(self, tell: Callable[[Deferred[list[Any]]], None]) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            tell(each)
+
+    def _close(self) -> Deferred[None]:
+        ports, self._ports = self._ports, []
+        closing = DeferredList(
+            [maybeDeferred(port.stopListening) for port in ports], consumeErrors=True
+        )
+        return closing.addCallback(self._closed)
+
+    def _closed(self, results: list[tuple[bool, Any]]) -> None:
+        for success, failure in results:
+            if not success:
+                self._log.warn(
+                    "a listener did not close cleanly: {reason}", reason=failure.getErrorMessage()
+                )
+
+
+def _where(port: IListeningPort) -> str:
+    shown = listening_at(port.getHost())
+    is_unix_datagram = isinstance(port, UnixDatagramPort)
+    return f"unixgram{shown.removeprefix('unix')}" if is_unix_datagram else shown
+
+
+def _datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
+    """Return what makes the protocol of each datagram listener."""
+    if datagram is None and _serves_datagrams(service):
+        datagram = service
+    if IDatagramFactory.providedBy(datagram):
+        datagram = datagram.build_datagram_protocol
+    if isinstance(datagram, AbstractDatagramProtocol):
+        return lambda: datagram
+    builder: Callable[[], Any] | None = datagram
+    return builder
+
+
+def _serves_datagrams(service: Any) -> bool:
+    if isinstance(service, type):
+        return issubclass(service, AbstractDatagramProtocol)
+    return isinstance(service, AbstractDatagramProtocol) or IDatagramFactory.providedBy(service)

@@ -1,0 +1,37 @@
+"""What a service may offer beyond Twisted's own interfaces. All of it is optional."""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface
+
+from sockservices.printable import DatagramPeer
+
+
+class IDatagramFactory(Interface):
+    """Makes a datagram protocol for each listener, as ``IProtocolFactory`` does for connections.
+
+    For services whose listeners share something: a count, an output. A service without that is
+    a ``DatagramProtocol`` class, of which each listener gets an object of its own.
+    """
+
+    def build_datagram_protocol():  # type: ignore[no-untyped-def]
+        """Return a new ``twisted.internet.protocol.DatagramProtocol``."""
+
+
+class ITruncationReceiver(Interface):
+    """A datagram protocol that wants to know of datagrams longer than its buffer.
+
+    Without it the listener hands the part that fits to ``datagramReceived`` and logs the cut.
+    """
+
+    max_datagram_size: int = Attribute("The longest datagram taken whole, in bytes.")
+
+    def datagram_truncated(data: bytes, size: int, peer: DatagramPeer) -> None:
+        """Take the first ``max_datagram_size`` bytes of a datagram that had ``size`` bytes.
+
+        Parameters:
+            data: ``bytes``, what was read.
+            size: ``int``, the datagram's own length in bytes, where the system tells (Linux);
+                elsewhere ``len(data)``.
+            peer: as for ``datagramReceived``.
+        """

@@ -1,0 +1,46 @@
+"""From an endpoint description to a listening port: streams, datagrams, Unix sockets.
+
+The face of this room is ``listener``: it reads a description and returns what can listen there.
+"""
+
+from sockservices.listening.datagram_ports import UnixDatagramPort
+from sockservices.listening.datagrams import (
+    IDatagramServerEndpoint,
+    IDatagramServerEndpointStringParser,
+)
+from sockservices.listening.descriptions import (
+    Description,
+    backlog_length,
+    description_of,
+    ip_address,
+    not_empty,
+    port_number,
+)
+from sockservices.listening.errors import DescriptionError, ListenError, why_not_listening
+from sockservices.listening.listeners import (
+    DEFAULT_BACKLOG,
+    DEFAULT_MODE,
+    DatagramListener,
+    StreamListener,
+    listener,
+)
+
+__all__ = [
+    "DEFAULT_BACKLOG",
+    "DEFAULT_MODE",
+    "DatagramListener",
+    "Description",
+    "DescriptionError",
+    "IDatagramServerEndpoint",
+    "IDatagramServerEndpointStringParser",
+    "ListenError",
+    "StreamListener",
+    "UnixDatagramPort",
+    "backlog_length",
+    "description_of",
+    "ip_address",
+    "listener",
+    "not_empty",
+    "port_number",
+    "why_not_listening",
+]

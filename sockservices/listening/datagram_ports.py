@@ -1,0 +1,348 @@
+"""Listening ports for datagrams, UDP and Unix, that lose nothing without a word.
+
+They are Twisted's own ports but for what those do wrong: Twisted's cut at 8192 bytes in silence,
+count bytes and not datagrams before they let others have a turn (so that empty datagrams keep
+them for ever), drop what a full Unix peer does not take at once, and leave the path behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from typing import Any
+
+from twisted.internet import error, udp, unix
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.interfaces import ITruncationReceiver
+from sockservices.listening.unix_paths import identity, taking_over
+from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
+
+DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
+
+# One wake-up reads this much, then others have their turn.
+DATAGRAMS_A_TURN = 64
+BYTES_A_TURN = 1 << 18
+
+# What waits for peers whose queues are full, all peers together; what is beyond is dropped.
+UNSENT_DATAGRAMS = 1024
+UNSENT_BYTES = 1 << 20
+
+# A full Unix peer gives no sign when it has room again: unix(7) has only trying again.
+_FIRST_RETRY = 0.005  # seconds
+_LAST_RETRY = 0.25
+
+_CANNOT_SEND_NOW = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
+
+
+class _Unsent:
+    """Datagrams that wait for their peers, in order for each peer, bounded for all."""
+
+    def __init__(self) -> None:
+        self.by_peer: dict[Any, deque[bytes]] = {}
+        self.count = 0
+        self.size = 0
+
+    def keep(self, datagram: bytes, peer: Any) -> bool:
+        if self.count >= UNSENT_DATAGRAMS or self.size + len(datagram) > UNSENT_BYTES:
+            return False
+        self.by_peer.setdefault(peer, deque()).append(datagram)
+        self.count += 1
+        self.size += len(datagram)
+        return True
+
+    def take(self, peer: Any) -> None:
+        """Forget the oldest for this peer."""
+        waiting = self.by_peer[peer]
+        self.count -= 1
+        self.size -= len(waiting.popleft())
+        if not waiting:
+            del self.by_peer[peer]
+
+
+class _DatagramPort:
+    """Reading and sending, for both families. The rest is Twisted's port."""
+
+    datagrams_received = 0
+    datagrams_truncated = 0
+    datagrams_dropped = 0  # handed to write() and never sent
+
+    _log = Logger(namespace="sockservices")
+    _buffer: memoryview
+    _reading = False
+    _retry: IDelayedCall | None = None
+    _retry_after = _FIRST_RETRY
+    _connected_to: Any = None
+
+    # Twisted's port provides these.
+    protocol: Any
+    reactor: Any
+    socket: socket.socket
+    connected: Any
+
+    def _prepare(self) -> None:
+        size = getattr(self.protocol, "max_datagram_size", DEFAULT_MAX_DATAGRAM_SIZE)
+        self._buffer = memoryview(bytearray(size))
+        self._unsent = _Unsent()
+
+    def startReading(self) -> None:  # noqa: N802 - Twisted's name
+        self._reading = True
+        super().startReading()  # type: ignore[misc]
+
+    def stopReading(self) -> None:  # noqa: N802 - Twisted's name
+        self._reading = False
+        super().stopReading()  # type: ignore[misc]
+
+    def doRead(self) -> None:
+        """Deliver what is waiting, up to a fair share of one turn of the reactor."""
+        total = 0
+        for _ in range(DATAGRAMS_A_TURN):
+            try:
+                # Asked so, Linux gives the datagram's own size and not that of the part read.
+                size, _ancillary, flags, raw_peer = self.socket.recvmsg_into(
+                    [self._buffer], 0, socket.MSG_TRUNC
+                )
+            except BlockingIOError:
+                return
+            except ConnectionRefusedError:
+                if self._connected_to is not None:
+                    self.protocol.connectionRefused()
+                continue
+            data = bytes(self._buffer[:size])
+            total += len(data)
+            self.datagrams_received += 1
+            self._deliver(data, size, bool(flags & socket.MSG_TRUNC), self._peer(raw_peer))
+            # The protocol may have paused or stopped this port: then no more may be read.
+            if not self._reading or total >= BYTES_A_TURN:
+                return
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        raise NotImplementedError
+
+    def _deliver(self, data: bytes, size: int, truncated: bool, peer: DatagramPeer) -> None:
+        try:
+            if not truncated:
+                self.protocol.datagramReceived(data, peer)
+                return
+            self.datagrams_truncated += 1
+            if ITruncationReceiver.providedBy(self.protocol):
+                self.protocol.datagram_truncated(data, size, peer)
+            else:
+                self._log.warn(
+                    "a datagram of {size} bytes from {peer} was cut at {limit}",
+                    size=size,
+                    peer=peer_of_datagram(peer),
+                    limit=len(data),
+                )
+                self.protocol.datagramReceived(data, peer)
+        except Exception:
+            self._log.failure(
+                "{protocol} failed on a datagram of {size} bytes from {peer}",
+                protocol=type(self.protocol).__name__,
+                size=size,
+                peer=peer_of_datagram(peer),
+            )
+
+    def write(self, datagram: bytes, addr: Any = None) -> None:
+        """Send a datagram; if the peer's queue is full, keep it and try again.
+
+        Raises ``twisted.internet.error.MessageLengthError`` for one that is too long to send.
+        """
+        peer = self._connected_to or self._checked(addr)
+        if peer in self._unsent.by_peer or not self._sent(datagram, peer):
+            if not self._unsent.keep(datagram, peer):
+                self._drop(peer, "too much is waiting to be sent")
+            self._retry_later()
+
+    def writeSequence(self, seq: Any, addr: Any = None) -> None:  # noqa: N802 - Twisted's name
+        """Send one datagram that is made of these parts."""
+        self.write(b"".join(seq), addr)
+
+    def _checked(self, addr: Any) -> Any:
+        return addr
+
+    def _sent(self, datagram: bytes, peer: Any) -> bool:
+        """Send or drop; return whether this datagram is done with."""
+        try:
+            if self._connected_to is None:
+                self.socket.sendto(datagram, peer)
+            else:
+                self.socket.send(datagram)
+        except OSError as failed:
+            if failed.errno in _CANNOT_SEND_NOW:
+                return False
+            if failed.errno == errno.EMSGSIZE:
+                self.datagrams_dropped += 1
+                raise error.MessageLengthError(
+                    f"{len(datagram)} bytes are too long for one datagram"
+                ) from None
+            self._drop(peer, system_reason(failed))
+        return True
+
+    def _drop(self, peer: Any, reason: str) -> None:
+        self.datagrams_dropped += 1
+        log = self._log.warn if self.datagrams_dropped == 1 else self._log.debug
+        log(
+            "a datagram to {peer} is dropped: {reason} (further ones are only counted)",
+            peer=peer_of_datagram(peer),
+            reason=reason,
+        )
+
+    def _retry_later(self) -> None:
+        if self._retry is None:
+            self._retry = self.reactor.callLater(self._retry_after, self._send_waiting)
+
+    def _send_waiting(self) -> None:
+        self._retry = None
+        progress = False
+        for peer, waiting in list(self._unsent.by_peer.items()):
+            while waiting:
+                try:
+                    if not self._sent(waiting[0], peer):
+                        break
+                except error.MessageLengthError:
+                    pass  # counted as dropped; nobody is left to tell
+                self._unsent.take(peer)
+                progress = True
+        if self._unsent.count:
+            self._retry_after = (
+                _FIRST_RETRY if progress else min(self._retry_after * 2, _LAST_RETRY)
+            )
+            self._retry_later()
+        else:
+            self._retry_after = _FIRST_RETRY
+
+    def _give_up_sending(self) -> None:
+        """Count what still waits as dropped: this port closes."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._send_waiting()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self.datagrams_dropped += self._unsent.count
+        if self.datagrams_dropped:
+            self._log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
+
+
+@implementer(IListeningPort)
+class UdpPort(_DatagramPort, udp.MulticastPort):
+    """A UDP port, IPv4 or IPv6.
+
+    Parameters:
+        port: 0 to 65535; 0 lets the kernel choose.
+        protocol: the datagram protocol.
+        interface: a numeric address; empty is all IPv4 addresses.
+        reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    """
+
+    def __init__(
+        self, port: int, protocol: AbstractDatagramProtocol, interface: str, reactor: Any
+    ) -> None:
+        udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
+        self._prepare()
+
+    def connect(self, host: str, port: int) -> None:
+        """See ``IUDPTransport.connect``."""
+        super().connect(host, port)  # type: ignore[no-untyped-call]
+        self._connected_to = (host, port)
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        host, port = raw[:2]
+        if len(raw) == 4 and raw[3]:  # a link-local peer can be answered only on its link
+            host = f"{host}%{raw[3]}"
+        return host, port
+
+    def _checked(self, addr: Any) -> Any:
+        """Refuse names: to look one up would block. Raises ``InvalidAddressError``."""
+        host = addr[0]
+        ipv6 = isIPv6Address(host.partition("%")[0])
+        if not (ipv6 or isIPAddress(host) or host == "<broadcast>"):
+            raise error.InvalidAddressError(host, "write() takes IP addresses, not host names")
+        if ipv6 != (self.addressFamily == socket.AF_INET6):
+            raise error.InvalidAddressError(host, "not of the address family of this port")
+        return addr
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket."""
+        self._give_up_sending()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+
+@implementer(IListeningPort)
+class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
+    """A Unix datagram socket, at a path or under an abstract name.
+
+    Parameters:
+        address: the path, or a zero byte and the abstract name.
+        protocol: the datagram protocol. Its peers are paths (``str``), abstract names (``bytes``)
+            or, for a peer that is bound to nothing, ``None``.
+        mode: of the socket file, in force from the moment that it exists.
+        reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    """
+
+    def __init__(
+        self, address: bytes, protocol: AbstractDatagramProtocol, mode: int, reactor: Any
+    ) -> None:
+        unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
+        self._address = address
+        self._identity: tuple[int, int] | None = None
+        self._prepare()
+
+    def startListening(self) -> None:
+        """Bind and begin to read; raises ``ListenError`` or ``OSError``."""
+        self.socket = self._bound_socket()
+        self.fileno = self.socket.fileno  # type: ignore[method-assign]
+        self.connected = 1
+        self.protocol.makeConnection(self)
+        self.startReading()
+
+    def _bound_socket(self) -> socket.socket:
+        made = self.createInternetSocket()
+        try:
+            if self._address.startswith(b"\0"):
+                made.bind(self._address)
+                return made
+            with taking_over(
+                self._address, socket.SOCK_DGRAM, f"unixgram:{escaped(self._address)}"
+            ):
+                # Linux gives the file the mode of the socket, less the umask (unix_bind() in
+                # af_unix.c): at no moment may more peers send than shall.
+                os.fchmod(made.fileno(), self.mode)
+                made.bind(self._address)
+                os.chmod(self._address, self.mode)
+                self._identity = identity(self._address)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        return raw or None
+
+    def getHost(self) -> UNIXAddress:
+        """Return the address that it is bound to."""
+        return UNIXAddress(self._address)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket and remove its file, if it still is its file."""
+        self._give_up_sending()
+        if self._identity is not None and identity(self._address) == self._identity:
+            try:
+                os.unlink(self._address)
+            except OSError as failed:
+                self._log.warn(
+                    "{path} could not be removed: {reason}",
+                    path=escaped(self._address),
+                    reason=system_reason(failed),
+                )
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]

@@ -1,0 +1,122 @@
+"""Datagram endpoints: what Twisted has for streams (``IStreamServerEndpoint``), for datagrams.
+
+Other packages add description types as they do for streams: an object under
+``twisted/plugins/`` that provides ``IPlugin`` and ``IDatagramServerEndpointStringParser``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.plugin import getPlugins
+from zope.interface import Attribute, Interface, implementer
+
+from sockservices.listening.datagram_ports import UdpPort, UnixDatagramPort
+from sockservices.listening.descriptions import UDP_PARTS, UNIXGRAM_PARTS, Description
+from sockservices.listening.errors import DescriptionError
+from sockservices.listening.unix_paths import PATH_LIMIT, checked_path
+
+
+class IDatagramServerEndpoint(Interface):
+    """A place where datagrams can be received."""
+
+    def listen(protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
+        """Receive datagrams with this protocol.
+
+        Returns a ``Deferred`` of an ``IListeningPort``.
+        """
+
+
+class IDatagramServerEndpointStringParser(Interface):
+    """Reads the descriptions with one prefix. See ``IStreamServerEndpointStringParser``."""
+
+    prefix: str = Attribute("What the descriptions begin with, without the colon.")
+
+    def parseDatagramServer(reactor: Any, *args: str, **kwargs: str) -> IDatagramServerEndpoint:
+        """Return an ``IDatagramServerEndpoint`` for the arguments of a description, all text.
+
+        Raises ``ValueError`` for arguments that mean nothing.
+        """
+
+
+@implementer(IDatagramServerEndpoint)
+@attrs.frozen
+class UdpServerEndpoint:
+    """``udp:PORT[:interface=ADDR]``."""
+
+    reactor: Any
+    port: int
+    interface: str = ""
+
+    def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
+        """See ``IDatagramServerEndpoint``."""
+        return _started(UdpPort(self.port, protocol, self.interface, self.reactor))
+
+
+@implementer(IDatagramServerEndpoint)
+@attrs.frozen
+class UnixDatagramServerEndpoint:
+    """``unixgram:PATH[:mode=660]`` and ``unixgram:abstract=NAME``."""
+
+    reactor: Any
+    address: bytes
+    mode: int
+
+    def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
+        """See ``IDatagramServerEndpoint``."""
+        return _started(UnixDatagramPort(self.address, protocol, self.mode, self.reactor))
+
+
+def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
+    def start() -> Any:
+        port.startListening()
+        return port
+
+    return execute(start)
+
+
+def datagram_endpoint(reactor: Any, description: Description, mode: int) -> Any | None:
+    """Return the datagram endpoint for a description, or ``None`` if it is not one of datagrams.
+
+    Parameters:
+        mode: of the file of a Unix socket whose description names none.
+
+    Raises ``DescriptionError`` that names the faulty part.
+    """
+    if description.prefix == "udp":
+        return UdpServerEndpoint(reactor, **description.values(UDP_PARTS, required="port"))
+    if description.prefix == "unixgram":
+        return _unix_datagram_endpoint(reactor, description, mode)
+    for parser in getPlugins(IDatagramServerEndpointStringParser):
+        if parser.prefix.lower() == description.prefix:
+            try:
+                return parser.parseDatagramServer(
+                    reactor, *description.positional, **description.named
+                )
+            except (TypeError, ValueError) as error:
+                raise DescriptionError(f"in {description.text!r}: {error}") from None
+    return None
+
+
+def _unix_datagram_endpoint(
+    reactor: Any, description: Description, mode: int
+) -> UnixDatagramServerEndpoint:
+    values = description.values(UNIXGRAM_PARTS)
+    if ("address" in values) == ("abstract" in values):
+        raise DescriptionError(f"{description.text!r} needs a path or abstract=NAME, one of them")
+    if "address" in values:
+        address = checked_path(values["address"])
+        return UnixDatagramServerEndpoint(reactor, address, values.get("mode", mode))
+    if "mode" in values:
+        raise DescriptionError(f"in {description.text!r}, mode: an abstract name has no file")
+    name = os.fsencode(values["abstract"])
+    if len(name) > PATH_LIMIT:
+        raise DescriptionError(
+            f"in {description.text!r}, abstract: {len(name)} bytes; this system takes {PATH_LIMIT}"
+        )
+    return UnixDatagramServerEndpoint(reactor, b"\0" + name, mode)

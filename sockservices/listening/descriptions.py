@@ -1,0 +1,138 @@
+"""The syntax of endpoint descriptions, which is Twisted's (``serverFromString``).
+
+``prefix:argument:name=value``, with a backslash before a colon, an equals sign or a backslash
+that is meant as itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+
+from sockservices.converters import octal_mode, whole_number
+from sockservices.listening.errors import DescriptionError
+from sockservices.printable import quoted
+
+_PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
+_NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+port_number = whole_number(0, 65535)
+backlog_length = whole_number(1, 2**31 - 1)
+
+
+def ip_address(value: str) -> str:
+    """Check that a value is a numeric IPv4 or IPv6 address; raise ``ValueError``."""
+    if isIPAddress(value) or isIPv6Address(value):
+        return value
+    raise ValueError(f"{value!r} is not an IPv4 or IPv6 address")
+
+
+def not_empty(value: str) -> str:
+    """Check that there is something; raise ``ValueError``."""
+    if not value:
+        raise ValueError("is empty")
+    return value
+
+
+@attrs.frozen
+class Description:
+    """An endpoint description, taken apart."""
+
+    text: str
+    prefix: str
+    positional: tuple[str, ...]
+    named: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> Description:
+        """Take a description apart; raise ``DescriptionError`` when it has no prefix."""
+        positional: list[str] = []
+        named: dict[str, str] = {}
+        start = 0
+        while True:
+            match = _PART.match(text, start)
+            if match is None:
+                raise DescriptionError(f"{text!r} ends with a backslash that escapes nothing")
+            part, end = match.groups()
+            if pair := _NAMED.fullmatch(part):
+                named[_unescaped(pair[1])] = _unescaped(pair[2])
+            else:
+                positional.append(_unescaped(part))
+            start = match.end()
+            if not end:
+                break
+        if len(positional) + len(named) < 2 or not positional or not positional[0]:
+            raise DescriptionError(
+                f"{text!r} is not an endpoint description: wanted TYPE:ARGUMENT, as in tcp:7, "
+                "unix:/run/x, udp:7 or unixgram:/run/x"
+            )
+        return cls(text, positional[0].lower(), tuple(positional[1:]), named)
+
+    def values(
+        self, parts: Mapping[str, Callable[[str], Any]], required: str | None = None
+    ) -> dict[str, Any]:
+        """Read the arguments as these parts, which may be given in this order or by name.
+
+        Raises ``DescriptionError`` that names the part that is unknown, wrong, twice or missing.
+        """
+        given: dict[str, str] = {}
+        if len(self.positional) > len(parts):
+            extra = self.positional[len(parts)]
+            raise DescriptionError(f"in {self.text!r}, {extra!r} is one argument too many")
+        given.update(zip(parts, self.positional, strict=False))
+        for name, value in self.named.items():
+            if name not in parts:
+                raise DescriptionError(
+                    f"in {self.text!r}, {name!r} is unknown: {self.prefix} takes {', '.join(parts)}"
+                )
+            if name in given:
+                raise DescriptionError(f"in {self.text!r}, {name} is given twice")
+            given[name] = value
+        if required is not None and required not in given:
+            raise DescriptionError(f"{self.text!r} has no {required}")
+        values = {}
+        for name, value in given.items():
+            try:
+                values[name] = parts[name](value)
+            except ValueError as error:
+                raise DescriptionError(f"in {self.text!r}, {name}: {error}") from None
+        return values
+
+
+def description_of(prefix: str, *positional: str, **named: object) -> str:
+    """Write a description, escaping where needed; leaves out what is ``None``."""
+    pairs = [f"{name}={quoted(str(value))}" for name, value in named.items() if value is not None]
+    return ":".join([prefix, *map(quoted, positional), *pairs])
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
+
+
+TCP_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "port": port_number,
+    "interface": ip_address,
+    "backlog": backlog_length,
+}
+TCP6_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "port": port_number,
+    "backlog": backlog_length,
+    "interface": ip_address,
+}
+UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "address": not_empty,
+    "mode": octal_mode,
+    "backlog": backlog_length,
+    "lockfile": str,
+}
+UDP_PARTS: Mapping[str, Callable[[str], Any]] = {"port": port_number, "interface": ip_address}
+UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "address": not_empty,
+    "mode": octal_mode,
+    "abstract": not_empty,
+}

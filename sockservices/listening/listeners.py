@@ -1,0 +1,53 @@
+"""A listener: one place where a service listens, of streams or of datagrams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from sockservices.listening.datagrams import datagram_endpoint
+from sockservices.listening.descriptions import Description
+from sockservices.listening.streams import stream_endpoint
+
+DEFAULT_BACKLOG = 1024  # connections; Twisted's 50 stalls under a burst, and listen(2) cuts more
+DEFAULT_MODE = 0o600
+
+
+@attrs.frozen
+class StreamListener:
+    """A place for connections: ``endpoint`` is an ``IStreamServerEndpoint``."""
+
+    description: str
+    endpoint: Any
+
+
+@attrs.frozen
+class DatagramListener:
+    """A place for datagrams: ``endpoint`` is an ``IDatagramServerEndpoint``."""
+
+    description: str
+    endpoint: Any
+
+
+def listener(
+    reactor: Any,
+    description: str,
+    backlog: int = DEFAULT_BACKLOG,
+    mode: int = DEFAULT_MODE,
+) -> StreamListener | DatagramListener:
+    """Read an endpoint description.
+
+    Parameters:
+        reactor: what will listen.
+        description: of Twisted's types, of ours for datagrams, or of another package's.
+        backlog: connections that may wait to be accepted, where the description says nothing.
+        mode: of the file of a Unix socket, where the description says nothing.
+
+    Raises ``DescriptionError``, one line that names the faulty part.
+    """
+    parsed = Description.parse(description)
+    endpoint = datagram_endpoint(reactor, parsed, mode)
+    if endpoint is not None:
+        return DatagramListener(description, endpoint)
+    return StreamListener(description, stream_endpoint(reactor, parsed, backlog, mode))

@@ -1,0 +1,137 @@
+"""Stream endpoints: Twisted's own, with the defaults of this package."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import getPlugins
+from zope.interface import implementer
+
+from sockservices.listening.descriptions import (
+    TCP6_PARTS,
+    TCP_PARTS,
+    UNIX_PARTS,
+    Description,
+    port_number,
+)
+from sockservices.listening.errors import DescriptionError
+from sockservices.listening.unix_paths import checked_path, taking_over
+from sockservices.printable import escaped, system_reason
+
+
+@implementer(IStreamServerEndpoint)
+@attrs.frozen
+class UnixServerEndpoint:
+    """``unix:PATH``: Twisted's endpoint, on a path that is taken over only from the dead."""
+
+    _endpoint: UNIXServerEndpoint
+    _path: bytes
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """See ``IStreamServerEndpoint.listen``."""
+        return maybeDeferred(self._take_over_and_listen, protocolFactory)
+
+    def _take_over_and_listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        with taking_over(self._path, socket.SOCK_STREAM, f"unix:{escaped(self._path)}"):
+            listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
+            return listening
+
+
+def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: int) -> Any:
+    """Return the stream endpoint for a description.
+
+    Parameters:
+        backlog: for descriptions that name none.
+        mode: of the file of a Unix socket whose description names none.
+
+    Raises ``DescriptionError`` that names the faulty part.
+    """
+    match description.prefix:
+        case "tcp":
+            values = description.values(TCP_PARTS, required="port")
+            return TCP4ServerEndpoint(reactor, **{"backlog": backlog, **values})
+        case "tcp6":
+            values = description.values(TCP6_PARTS, required="port")
+            return TCP6ServerEndpoint(reactor, **{"backlog": backlog, **values})
+        case "unix":
+            values = description.values(UNIX_PARTS, required="address")
+            path = checked_path(values.pop("address"))
+            lockfile = values.pop("lockfile", "0") not in ("0", "")
+            return UnixServerEndpoint(
+                UNIXServerEndpoint(
+                    reactor,
+                    path.decode("utf-8", "surrogateescape"),
+                    wantPID=lockfile,
+                    **{"backlog": backlog, "mode": mode, **values},
+                ),
+                path,
+            )
+        case "ssl":
+            _check_port(description)
+    return _foreign_endpoint(reactor, description, _with_backlog(description, backlog))
+
+
+def _check_port(description: Description) -> None:
+    text = description.positional[0] if description.positional else description.named.get("port")
+    if text is None:
+        raise DescriptionError(f"{description.text!r} has no port")
+    try:
+        port_number(text)
+    except ValueError as error:
+        raise DescriptionError(f"in {description.text!r}, port: {error}") from None
+
+
+def _with_backlog(description: Description, backlog: int) -> str:
+    # A proxy header's endpoint passes its arguments on to the one that it wraps.
+    wrapped = description.prefix == "haproxy" and description.positional[:1] != ("systemd",)
+    if (description.prefix == "ssl" or wrapped) and "backlog" not in description.named:
+        return f"{description.text}:backlog={backlog}"
+    return description.text
+
+
+def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
+    """Let Twisted and the plugins of others read it; make what they raise one line."""
+    known = _known_prefixes()
+    if description.prefix not in known:
+        raise DescriptionError(
+            f"in {description.text!r}, the type {description.prefix!r} is unknown; "
+            f"there are {', '.join(known)}"
+        )
+    try:
+        return serverFromString(reactor, text)
+    except ImportError as error:
+        raise DescriptionError(
+            f"{description.text!r} needs {error.name}: pip install 'sockservices[tls]'"
+        ) from None
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        raise DescriptionError(
+            f"in {description.text!r}: {escaped(named)}{system_reason(error)}"
+        ) from None
+    except (KeyError, IndexError):
+        raise DescriptionError(
+            f"in {description.text!r}: no such descriptor is inherited"
+        ) from None
+    except Exception as error:
+        reason = escaped(str(error)) or type(error).__name__
+        raise DescriptionError(f"in {description.text!r}: {reason}") from None
+
+
+def _known_prefixes() -> list[str]:
+    parsers = getPlugins(IStreamServerEndpointStringParser)
+    return sorted({"tcp", "unix", "ssl"} | {parser.prefix.lower() for parser in parsers})

@@ -1,0 +1,124 @@
+"""Unix sockets in the file system: taking a path over, and giving it back.
+
+The laws of this room: a socket that somebody listens on is left alone; one that nobody listens
+on is replaced; a file that is no socket is never removed; at the end only what we made goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+
+from sockservices.listening.errors import DescriptionError, ListenError, why_no_path
+from sockservices.printable import escaped, system_reason
+
+# sizeof(sun_path) less the closing zero: unix(7), and sys/un.h on the BSDs and macOS.
+PATH_LIMIT = 107 if sys.platform == "linux" else 103
+
+_LOCK_PATIENCE = 1.0  # seconds
+
+
+def checked_path(path: str) -> bytes:
+    """Return a path as bytes; raise ``DescriptionError`` for one that the system cannot take."""
+    raw = os.fsencode(path)
+    if b"\0" in raw:
+        raise DescriptionError(f"the Unix socket path {escaped(raw)!r} holds a zero byte")
+    if len(raw) > PATH_LIMIT:
+        raise DescriptionError(
+            f"the Unix socket path {escaped(raw)} is {len(raw)} bytes long; "
+            f"this system takes {PATH_LIMIT}"
+        )
+    return raw
+
+
+@contextlib.contextmanager
+def taking_over(path: bytes, kind: socket.SocketKind, description: str) -> Iterator[None]:
+    """Make a path free for a socket that the body makes; one process at a time.
+
+    Parameters:
+        path: where the socket will be.
+        kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
+        description: named in the error.
+
+    Raises ``ListenError`` when the path is occupied or the socket cannot be made there.
+    """
+    try:
+        with _folder_locked(os.path.dirname(path) or b"."):
+            _remove_stale(path, kind, description)
+            yield
+    except OSError as error:
+        # A live listener that went up between the look and the bind, too.
+        if error.errno == errno.EADDRINUSE:
+            reason = "address already in use: another process listens there"
+        else:
+            reason = why_no_path(path, error)
+        raise ListenError(f"cannot listen on {description}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _folder_locked(folder: bytes) -> Iterator[None]:
+    """Keep other services off while a path is looked at and bound.
+
+    Between bind(2) and listen(2) a new socket looks like a stale one. The lock is on the folder
+    itself, so that it leaves nothing behind. It is advisory and given up after a second: others
+    lock folders for reasons of their own (systemd-tmpfiles(8)).
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be written but not read
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_stale(path: bytes, kind: socket.SocketKind, description: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenError(
+            f"cannot listen on {description}: {escaped(path)} exists and is no socket; "
+            "it is left as it is"
+        )
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # EAGAIN: its backlog is full; EPROTOTYPE: it is of another kind. Both are alive.
+            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
+                raise ListenError(
+                    f"cannot listen on {description}: a socket is there, and whether anybody "
+                    f"uses it cannot be told: {system_reason(error)}"
+                ) from None
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def identity(path: bytes) -> tuple[int, int] | None:
+    """Return what tells a file from any other that comes to have its path."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        return found.st_dev, found.st_ino
+    return None

@@ -1,0 +1,182 @@
+"""Where a service prints: standard output or a file.
+
+The laws of this room: a record is written whole or the process ends with an error; it is written
+at once, so that a reader at the other end of a pipe sees it; and a reader that does not read
+makes us stop taking in, not grow, and never stops the event loop from turning.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.ending import fail_process
+from sockservices.printable import system_reason
+
+_log = Logger(namespace="sockservices")
+
+
+class Source(Protocol):
+    """What a record came from: a transport or datagram port that can be paused."""
+
+    def pauseProducing(self) -> None:
+        """Deliver no more for now."""
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+
+
+@implementer(IWriteDescriptor)
+class Output:
+    """An output for records.
+
+    Parameters:
+        path: a file to append to, made when missing; ``None`` is the real standard output, also
+            where ``twistd`` has redirected ``sys.stdout`` into the log.
+        on_failure: called with one line when the output can take no more. The default ends the
+            process with status 1.
+
+    Raises ``OSError`` when the file cannot be opened.
+    """
+
+    def __init__(
+        self, path: str | None = None, on_failure: Callable[[str], None] = fail_process
+    ) -> None:
+        self._on_failure = on_failure
+        self._queue: deque[bytes] = deque()
+        self._paused: list[Source] = []
+        self._failed = False
+        if path is None:
+            self._name = "standard output"
+            self._fd = 1
+        else:
+            self._name = path
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as we are
+            self._fd = self._file.fileno()
+        self._stalls: bool | None = None
+        self._will_flush = False
+        self._at_end: Callable[[], None] | None = None
+
+    def write(self, record: bytes, source: Source | None = None) -> None:
+        """Write one record.
+
+        Parameters:
+            record: what to write; its line ends are its own.
+            source: paused while the output takes no more.
+        """
+        if self._failed:
+            return
+        if self._queue or not self._is_ready():
+            self._queue.append(record)
+            self._hold(source)
+            return
+        self._write_whole(record)
+        if self._failed and source is not None:
+            source.pauseProducing()
+
+    def end(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when all that was given is written; what was paused stays paused."""
+        self._at_end = then
+        if not self._queue:
+            then()
+
+    # IWriteDescriptor: in force only while records wait.
+
+    def fileno(self) -> int:
+        """See ``IFileDescriptor.fileno``."""
+        return self._fd
+
+    def logPrefix(self) -> str:
+        """See ``ILoggingContext.logPrefix``."""
+        return "output"
+
+    def doWrite(self) -> None:
+        """Write what waits, as long as the reader takes it."""
+        from twisted.internet import reactor
+
+        while self._queue and not self._failed and self._is_ready():
+            self._write_whole(self._queue.popleft())
+        if not self._queue or self._failed:
+            reactor.removeWriter(self)
+            if self._at_end is not None:
+                self._at_end()
+            elif not self._failed:
+                paused, self._paused = self._paused, []
+                for source in paused:
+                    source.resumeProducing()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Take note that the reactor found the descriptor closed: the next write tells why."""
+        # Also called for every writer when the reactor stops, whether or not it is broken.
+        if self._queue and not self._failed and self._is_ready():
+            self._write_whole(self._queue.popleft())
+
+    def _is_ready(self, patience: float = 0) -> bool:
+        """Whether a write would not wait for a reader, who is given ``patience`` seconds."""
+        if self._stalls is None:
+            self._stalls = _has_a_reader(self._fd)
+            if self._fd == 1 and _is_dev_null(self._fd):
+                _log.info("standard output is /dev/null: what is printed is dropped there")
+        if not self._stalls:
+            return True
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        return bool(waiting.poll(patience * 1000))
+
+    def _write_whole(self, record: bytes) -> None:
+        rest = memoryview(record)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:  # somebody else has made the descriptor non-blocking
+                select.select([], [self._fd], [])
+            except OSError as error:
+                self._fail(f"cannot write to {self._name}: {system_reason(error)}")
+                return
+
+    def _hold(self, source: Source | None) -> None:
+        from twisted.internet import reactor
+
+        if source is not None and source not in self._paused:
+            source.pauseProducing()
+            self._paused.append(source)
+        reactor.addWriter(self)
+        if not self._will_flush:
+            self._will_flush = True
+            # After the listeners and connections are gone, so that nothing can follow it.
+            reactor.addSystemEventTrigger("after", "shutdown", self._flush_at_exit)
+
+    def _flush_at_exit(self) -> None:
+        while self._queue and not self._failed and self._is_ready(patience=1):
+            self._write_whole(self._queue.popleft())
+        if self._queue and not self._failed:
+            self._fail(f"{len(self._queue)} records not written: nobody reads {self._name}")
+
+    def _fail(self, message: str) -> None:
+        self._failed = True
+        self._on_failure(message)
+
+
+def _has_a_reader(fd: int) -> bool:
+    """Whether writes may have to wait for somebody: true of pipes, sockets and terminals."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False  # closed: the write will say so
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
+
+
+def _is_dev_null(fd: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""The services of this package: data handling only, one file each."""

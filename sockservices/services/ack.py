@@ -1,0 +1,49 @@
+"""Acknowledge: prints the first message of each connection, answers it, and closes."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from sockservices.converters import text_with_escapes
+from sockservices.option import option
+from sockservices.output import Output
+from sockservices.printable import escaped
+
+
+class Acknowledge(Protocol):
+    """One connection: one message in, one answer out."""
+
+    _answered = False
+
+    def __init__(self, reply: bytes, output: Output) -> None:
+        self._reply = reply
+        self._output = output
+
+    def dataReceived(self, data: bytes) -> None:
+        """Print what the first read brought, answer, and close; leave the rest."""
+        assert self.transport is not None
+        if self._answered:
+            return
+        self._answered = True
+        self.transport.write(self._reply)
+        self.transport.loseConnection()
+        message = data.removesuffix(b"\n").removesuffix(b"\r")
+        self._output.write(f"Here is the message: {escaped(message)}\n".encode())
+
+
+@attrs.define(eq=False, slots=False)
+class AckFactory(ServerFactory):
+    """Prints each connection's first read as one line; its own line end is left out."""
+
+    reply: str = option(
+        default="I got your message",
+        converter=text_with_escapes,
+        help="What to answer; \\n stands for a new line.",
+    )
+    _output: Output = attrs.field(init=False, factory=Output)
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> Acknowledge:
+        """See ``IProtocolFactory.buildProtocol``."""
+        return Acknowledge(self.reply.encode("utf-8", "surrogateescape"), self._output)

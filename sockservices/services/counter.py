@@ -1,0 +1,41 @@
+"""A connection counter: tells each connection which one it is, then closes."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.protocol import Protocol, ServerFactory
+
+from sockservices.converters import text_with_escapes
+from sockservices.option import option
+
+
+class Counted(Protocol):
+    """One connection, which is told its number."""
+
+    def __init__(self, greeting: bytes) -> None:
+        self._greeting = greeting
+
+    def connectionMade(self) -> None:
+        """Greet and close."""
+        assert self.transport is not None
+        self.transport.write(self._greeting)
+        self.transport.loseConnection()
+
+
+@attrs.define(eq=False, slots=False)
+class CounterFactory(ServerFactory):
+    """Counts the connections of all its listeners together, from 1."""
+
+    greeting: str = option(
+        default="Connection {}!\n",
+        converter=text_with_escapes,
+        help="What to send; {} becomes the number, \\n a new line.",
+    )
+    count: int = attrs.field(init=False, default=0)
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> Counted:
+        """Count one more connection."""
+        self.count += 1
+        greeting = self.greeting.replace("{}", str(self.count))
+        return Counted(greeting.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,172 @@
+"""Hex dump: prints each datagram, or each read of a stream, as hex."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import attrs
+from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
+from zope.interface import implementer
+
+from sockservices.converters import one_of, whole_number
+from sockservices.ending import stop_process
+from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
+from sockservices.option import option
+from sockservices.output import Output, Source
+from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
+
+_ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
+
+
+class Record(NamedTuple):
+    """One datagram, or one read of a stream."""
+
+    data: bytes
+    size: int  # the datagram's own length in bytes; more than len(data) when it was cut
+    truncated: bool
+    peer: str
+
+
+def plain(record: Record) -> str:
+    """Write each byte as two lower-case digits and a space, and the record as one line."""
+    digits = record.data.hex(" ")
+    return f"{digits} {_cut(record)}\n" if digits else f"{_cut(record)}\n"
+
+
+def canonical(record: Record) -> str:
+    """Write what ``hexdump -C`` (hexdump(1)) prints: offsets, two groups of eight, ASCII.
+
+    Of repeated lines all but the first become one ``*``. An empty datagram, of which hexdump
+    prints nothing, is shown by its end offset.
+    """
+    lines = [*_canonical_lines(record.data), f"{len(record.data):08x}"]
+    if record.truncated:
+        lines.append(_cut(record))
+    return "\n".join(lines) + "\n"
+
+
+def _canonical_lines(data: bytes) -> Iterator[str]:
+    previous, squeezing = b"", False
+    for offset in range(0, len(data), 16):
+        row = data[offset : offset + 16]
+        if row == previous:
+            if not squeezing:
+                yield "*"
+            squeezing = True
+            continue
+        previous, squeezing = row, False
+        text = row.translate(_ASCII).decode("ascii")
+        yield f"{offset:08x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  |{text}|"
+
+
+def json_line(record: Record) -> str:
+    """Write one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
+    fields = {
+        "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "peer": record.peer,
+        "size": record.size,
+        "hex": record.data.hex(),
+        "truncated": record.truncated,
+    }
+    return json.dumps(fields) + "\n"
+
+
+def _cut(record: Record) -> str:
+    return f"[cut: {len(record.data)} of {record.size} bytes]" if record.truncated else ""
+
+
+_FORMATS: dict[str, Callable[[Record], str]] = {
+    "plain": plain,
+    "canonical": canonical,
+    "json": json_line,
+}
+
+
+class StreamHexdump(Protocol):
+    """One connection whose reads are dumped."""
+
+    transport: Any
+
+    def __init__(self, dump: Callable[[Record, Source], None]) -> None:
+        self._dump = dump
+
+    def dataReceived(self, data: bytes) -> None:
+        """Dump one read."""
+        peer = peer_of_stream(self.transport.getPeer())
+        self._dump(Record(data, len(data), False, peer), self.transport)
+
+
+@implementer(ITruncationReceiver)
+class DatagramHexdump(DatagramProtocol):
+    """One listener whose datagrams are dumped."""
+
+    noisy = False
+
+    transport: Any
+
+    def __init__(self, dump: Callable[[Record, Source], None], max_size: int) -> None:
+        self._dump = dump
+        self.max_datagram_size = max_size
+
+    def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
+        """Dump one datagram."""
+        record = Record(datagram, len(datagram), False, peer_of_datagram(addr))
+        self._dump(record, self.transport)
+
+    def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        """Dump what was read of one that is longer than ``max_size``, marked as cut."""
+        self._dump(Record(data, size, True, peer_of_datagram(peer)), self.transport)
+
+
+@implementer(IDatagramFactory)
+@attrs.define(eq=False, slots=False)
+class HexdumpFactory(ServerFactory):
+    """Dumps what all its listeners receive to one output, with one count."""
+
+    format: str = option(
+        default="plain",
+        converter=one_of(*_FORMATS),
+        help="plain: bytes as hex, a line each; canonical: as hexdump -C; json: an object a line.",
+    )
+    count: int | None = option(
+        default=None,
+        converter=attrs.converters.optional(whole_number(least=1)),
+        help="Exit after this many datagrams or reads.",
+    )
+    max_size: int = option(
+        default=65536,
+        converter=whole_number(least=1, most=1 << 24),
+        help="Datagrams longer than this many bytes are cut there and marked as cut.",
+    )
+    output: str | None = option(
+        default=None, help="Append to this file instead of standard output."
+    )
+    _output: Output = attrs.field(init=False)
+    _dumped: int = attrs.field(init=False, default=0)
+    noisy = False
+
+    def __attrs_post_init__(self) -> None:
+        self._output = Output(self.output)
+        self._format = _FORMATS[self.format]
+
+    def buildProtocol(self, addr: object) -> StreamHexdump:
+        """See ``IProtocolFactory.buildProtocol``."""
+        return StreamHexdump(self.dump)
+
+    def build_datagram_protocol(self) -> DatagramHexdump:
+        """See ``IDatagramFactory``."""
+        return DatagramHexdump(self.dump, self.max_size)
+
+    def dump(self, record: Record, source: Source) -> None:
+        """Print one record; after the last of ``count``, stop the process."""
+        if self._dumped == self.count:
+            source.pauseProducing()  # whatever it was, it came after the last one
+            return
+        self._output.write(self._format(record).encode("ascii"), source)
+        self._dumped += 1
+        if self._dumped == self.count:
+            source.pauseProducing()
+            self._output.end(then=stop_process)

@@ -1,0 +1,55 @@
+"""All that sockservices plugs into Twisted.
+
+The names at the top of this file never change: Twisted's plugin cache may outlive a version.
+"""
+
+from twisted.application.service import ServiceMaker
+
+from sockservices.plugin import SocketServiceMaker
+
+sock_echo = SocketServiceMaker(
+    "sock-echo",
+    "Sends back what arrives (RFC 862).",
+    stream="sockservices.services.echo.EchoFactory",
+    datagram="sockservices.services.echo.EchoFactory",
+)
+
+sock_counter = SocketServiceMaker(
+    "sock-counter",
+    "Tells each connection its number.",
+    stream="sockservices.services.counter.CounterFactory",
+)
+
+sock_hexdump = SocketServiceMaker(
+    "sock-hexdump",
+    "Prints each datagram, or each read of a stream, as hex.",
+    stream="sockservices.services.hexdump.HexdumpFactory",
+    datagram="sockservices.services.hexdump.HexdumpFactory",
+    first="datagram",
+)
+
+sock_ack = SocketServiceMaker(
+    "sock-ack",
+    "Prints one message of each connection and acknowledges it.",
+    stream="sockservices.services.ack.AckFactory",
+)
+
+sock_hello = SocketServiceMaker(
+    "sock-hello",
+    "Greets each connection.",
+    stream="sockservices.services.hello.HelloFactory",
+)
+
+sock_serve = ServiceMaker(
+    "sock-serve",
+    "sockservices.serve",
+    "Any protocol factory or datagram protocol, by its dotted name.",
+    "sock-serve",
+)
+
+sock = ServiceMaker(
+    "sock",
+    "sockservices.entry_points",
+    "Any service that an installed package declares as an entry point.",
+    "sock",
+)
