@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from sockservices.listening import ListenError as ListenError
     from sockservices.logs import to_stderr as to_stderr
-    from sockservices.option import option as option
+    from sockservices.options import option as option
     from sockservices.output import Output as Output
     from sockservices.plugin import SocketServiceMaker as SocketServiceMaker
     from sockservices.services.ack import AckFactory as AckFactory
@@ -52,7 +52,7 @@ _HOME = {
     "fail_process": "ending",
     "octal_mode": "converters",
     "one_of": "converters",
-    "option": "option",
+    "option": "options",
     "stop_process": "ending",
     "text_with_escapes": "converters",
     "to_stderr": "logs",

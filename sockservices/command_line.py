@@ -26,7 +26,7 @@ from sockservices.listening import (
     not_empty,
     port_number,
 )
-from sockservices.option import DeclaredOption, OptionError, build, declared_options
+from sockservices.options import DeclaredOption, OptionError, build, declared_options
 
 Kind = Literal["stream", "datagram"]
 
@@ -100,8 +100,12 @@ class OneLineErrors(usage.Options):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            say_on_stderr(f"{self._command()}: {error}")
+            say_on_stderr(f"{self._command()}: {self.explained(error)}")
             sys.exit(2)
+
+    def explained(self, error: usage.UsageError) -> str:
+        """Return the line to print for an error."""
+        return str(error)
 
     def _command(self) -> str:
         names: list[str] = []
@@ -198,10 +202,10 @@ class HostOptions(OneLineErrors):
 
     def postOptions(self) -> None:
         """Refuse what makes no sense together."""
-        if not self.listen():
-            raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         if self["interface"] is not None and self["port"] is None:
             raise usage.UsageError("--interface goes with --port")
+        if not self.listen():
+            raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
 
     def make_service(self) -> SocketService:
         """Build the host; end the process with one line where that cannot be done."""

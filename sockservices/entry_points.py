@@ -58,8 +58,12 @@ class Options(OneLineErrors):
     def postOptions(self) -> None:
         """Refuse to run nothing."""
         if self.subCommand is None:
-            names = ", ".join(each.name for each in service_entry_points())
-            raise usage.UsageError(f"name a service; there are: {names or 'none installed'}")
+            raise usage.UsageError("No service is named")
+
+    def explained(self, error: usage.UsageError) -> str:
+        """Say which services there are."""
+        names = ", ".join(each.name for each in service_entry_points())
+        return f"{error}; there are: {names or 'none installed'}"
 
     def make_service(self) -> IService:
         """Build the host of the service that was named."""

@@ -14,7 +14,7 @@ from twisted.python import usage
 from sockservices.command_line import HostOptions, Served
 from sockservices.interfaces import IDatagramFactory
 from sockservices.loading import LoadError, load
-from sockservices.option import OptionError
+from sockservices.options import OptionError
 
 
 class Options(HostOptions):

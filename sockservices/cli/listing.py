@@ -10,7 +10,7 @@ from twisted.plugin import getPlugins
 
 from sockservices.entry_points import declaration, service_entry_points
 from sockservices.loading import LoadError, load
-from sockservices.option import declared_options
+from sockservices.options import declared_options
 from sockservices.plugin import SocketServiceMaker
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 
-from sockservices.converters import octal_mode, whole_number
+from sockservices.converters import octal_mode, whole_number, yes_or_no
 from sockservices.listening.errors import DescriptionError
 from sockservices.printable import quoted
 
@@ -128,7 +128,7 @@ UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "backlog": backlog_length,
-    "lockfile": str,
+    "lockfile": yes_or_no,
 }
 UDP_PARTS: Mapping[str, Callable[[str], Any]] = {"port": port_number, "interface": ip_address}
 UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -10,7 +11,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
-    UNIXServerEndpoint,
     serverFromString,
 )
 from twisted.internet.interfaces import (
@@ -37,19 +37,24 @@ from sockservices.printable import escaped, system_reason
 @implementer(IStreamServerEndpoint)
 @attrs.frozen
 class UnixServerEndpoint:
-    """``unix:PATH``: Twisted's endpoint, on a path that is taken over only from the dead."""
+    """``unix:PATH``: Twisted's port, on a path that is taken over only from the dead."""
 
-    _endpoint: UNIXServerEndpoint
-    _path: bytes
+    reactor: Any
+    path: bytes
+    backlog: int
+    mode: int
+    lockfile: bool = False
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
         return maybeDeferred(self._take_over_and_listen, protocolFactory)
 
-    def _take_over_and_listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        with taking_over(self._path, socket.SOCK_STREAM, f"unix:{escaped(self._path)}"):
-            listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
-            return listening
+    def _take_over_and_listen(self, factory: IProtocolFactory) -> IListeningPort:
+        with taking_over(self.path, socket.SOCK_STREAM, f"unix:{escaped(self.path)}"):
+            port: IListeningPort = self.reactor.listenUNIX(
+                os.fsdecode(self.path), factory, self.backlog, self.mode, self.lockfile
+            )
+            return port
 
 
 def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: int) -> Any:
@@ -70,17 +75,8 @@ def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: 
             return TCP6ServerEndpoint(reactor, **{"backlog": backlog, **values})
         case "unix":
             values = description.values(UNIX_PARTS, required="address")
-            path = checked_path(values.pop("address"))
-            lockfile = values.pop("lockfile", "0") not in ("0", "")
-            return UnixServerEndpoint(
-                UNIXServerEndpoint(
-                    reactor,
-                    path.decode("utf-8", "surrogateescape"),
-                    wantPID=lockfile,
-                    **{"backlog": backlog, "mode": mode, **values},
-                ),
-                path,
-            )
+            values["path"] = checked_path(values.pop("address"))
+            return UnixServerEndpoint(reactor, **{"backlog": backlog, "mode": mode, **values})
         case "ssl":
             _check_port(description)
     return _foreign_endpoint(reactor, description, _with_backlog(description, backlog))

@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from twisted.internet.error import CannotListenError
+
 from sockservices.listening.errors import DescriptionError, ListenError, why_no_path
 from sockservices.printable import escaped, system_reason
 
@@ -53,12 +55,15 @@ def taking_over(path: bytes, kind: socket.SocketKind, description: str) -> Itera
         with _folder_locked(os.path.dirname(path) or b"."):
             _remove_stale(path, kind, description)
             yield
-    except OSError as error:
+    except (OSError, CannotListenError) as error:
+        cause = error.socketError if isinstance(error, CannotListenError) else error
+        if not isinstance(cause, OSError):
+            reason = escaped(str(cause))
         # A live listener that went up between the look and the bind, too.
-        if error.errno == errno.EADDRINUSE:
+        elif cause.errno == errno.EADDRINUSE:
             reason = "address already in use: another process listens there"
         else:
-            reason = why_no_path(path, error)
+            reason = why_no_path(path, cause)
         raise ListenError(f"cannot listen on {description}: {reason}") from None
 
 

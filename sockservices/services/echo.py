@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
-from sockservices.option import option
+from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
 

@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from sockservices.converters import text_with_escapes
-from sockservices.option import option
+from sockservices.options import option
 
 
 class Hello(Protocol):

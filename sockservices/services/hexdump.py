@@ -14,7 +14,7 @@ from zope.interface import implementer
 from sockservices.converters import one_of, whole_number
 from sockservices.ending import stop_process
 from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
-from sockservices.option import option
+from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
 

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from sockservices.converters import whole_number, yes_or_no
+from sockservices.printable import escaped, system_reason
 
 _HELP = "help"
 
@@ -142,6 +143,10 @@ def build(factory: Callable[..., Any], texts: Mapping[str, str]) -> Any:
         raise OptionError(f"{named} needs {', '.join(missing)}")
     try:
         return factory(**arguments)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{escaped(where)}{system_reason(error)}"
+        raise OptionError(f"{named} could not be built: {reason}") from error
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise OptionError(

@@ -1,0 +1,192 @@
+"""Real processes for the tests: started, listened to, and always ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BIN = Path(sys.executable).parent
+PATIENCE = 30  # seconds until a test is given up; no test's verdict depends on it
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skip, saying so, where a foreign program is not installed."""
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+class Collected:
+    """What a process writes to one descriptor, as it comes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._bytes = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while part := os.read(self._stream.fileno(), 65536):
+            with self._changed:
+                self._bytes += part
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def bytes(self) -> bytes:
+        with self._changed:
+            return self._bytes
+
+    @property
+    def text(self) -> str:
+        return self.bytes.decode("utf-8", "replace")
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until the output so far has the pattern; fail if it ends before that."""
+        compiled = re.compile(pattern)
+
+        def decided() -> bool:
+            return self._ended or bool(compiled.search(self._bytes.decode("utf-8", "replace")))
+
+        with self._changed:
+            self._changed.wait_for(decided, timeout=PATIENCE)
+        found = compiled.search(self.text)
+        assert found, f"{pattern!r} did not come; there was:\n{self.text}"
+        return found
+
+    def whole(self) -> str:
+        """Wait for the end of the output, and return all of it."""
+        self._thread.join(PATIENCE)
+        return self.text
+
+
+class Running:
+    """One process. ``out`` and ``err`` collect what it writes."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        cwd: Path,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+        assert self.process.stderr is not None
+        self.err = Collected(self.process.stderr)
+        if self.process.stdout is not None:
+            self.out = Collected(self.process.stdout)
+
+    def wait(self) -> int:
+        """Wait for its end; return its status."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> int:
+        """Ask it to end, as an operator does; return its status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()  # type: ignore[union-attr]
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            self.process.stdin.close()
+
+
+class Service(Running):
+    """A service in the foreground, with its log on standard error. Waits until it listens."""
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            [BIN / "twistd", "-n", "--pidfile=", "--logger=sockservices.to_stderr", *arguments],
+            cwd,
+            stdout=stdout,
+            env=env,
+        )
+        try:
+            self.where = self.err.wait_for(r"listening on (\S.*)\n")[1].split()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port of the first TCP or UDP listener."""
+        return next(int(each.rpartition(":")[2]) for each in self.where if each[:3] in _IP)
+
+    def connect(self) -> socket.socket:
+        """Return a TCP connection to it."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+
+_IP = ("tcp", "udp")
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the peer closes."""
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def run(
+    *command: str | Path,
+    cwd: Path,
+    input: bytes | None = None,  # noqa: A002 - as subprocess.run calls it
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )

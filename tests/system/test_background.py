@@ -1,0 +1,119 @@
+"""``twistd`` without ``-n``: the command's status says whether the service listens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import BIN, PATIENCE, read_all, run
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[None]:
+    """End what a test started in the background."""
+    yield
+    pidfile = tmp_path / "pid"
+    if pidfile.exists():
+        pid = int(pidfile.read_text())
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while pidfile.exists() and time.monotonic() < deadline:
+            os.sched_yield()
+        assert not pidfile.exists()
+
+
+_TWISTD = (BIN / "twistd", "--pidfile=pid", "--logfile=log")
+
+
+@pytest.mark.usefixtures("started")
+def test_when_the_command_returns_it_listens(tmp_path: Path) -> None:
+    done = run(*_TWISTD, "sock-counter", "--socket=s", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        assert read_all(client) == b"Connection 1!\n"
+    assert "listening on unix:s\n" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["s", "s" * 90])  # twistd itself would cut the line at 100 bytes
+def test_a_failure_to_listen_is_its_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    done = run(*_TWISTD, "sock-echo", f"--socket={name}", cwd=tmp_path)
+    line = (
+        f"sock-echo: cannot listen on unix:{name}: "
+        f"{name} exists and is no socket; it is left as it is\n"
+    )
+    assert done.stderr.decode() == f"twistd: {line}"
+    assert (done.returncode, done.stdout) == (1, b"")
+    log = (tmp_path / "log").read_text()
+    assert line in log
+    assert "Traceback" not in log
+    assert not (tmp_path / "pid").exists()
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_usage_error_is_its_one_line(tmp_path: Path) -> None:
+    done = run(*_TWISTD, "sock-echo", "--port=x", cwd=tmp_path)
+    line = b"twistd: sock-echo: --port: 'x' is not a whole number from 0 to 65535\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", line)
+    assert not (tmp_path / "log").exists()
+
+
+_SLOW = """
+from twisted.internet import defer, reactor
+from twisted.plugin import IPlugin
+from twisted.internet.interfaces import IStreamServerEndpointStringParser, IStreamServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from zope.interface import implementer
+
+@implementer(IStreamServerEndpoint)
+class Slow:
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def listen(self, factory):
+        from twisted.internet import reactor, task
+        if self.outcome == "fails":
+            return task.deferLater(reactor, 0.2, self._fail)
+        return task.deferLater(reactor, 0.2, TCP4ServerEndpoint(reactor, 0).listen, factory)
+
+    def _fail(self):
+        raise RuntimeError("the far end said no")
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class Parser:
+    prefix = "slow"
+
+    def parseStreamServer(self, reactor, outcome):
+        return Slow(outcome)
+
+parser = Parser()
+"""
+
+
+def _with_slow_endpoints(tmp_path: Path) -> dict[str, str]:
+    plugins = tmp_path / "more" / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "slow.py").write_text(_SLOW.replace("defer, reactor\n", "defer\n", 1))
+    return {"PYTHONPATH": str(tmp_path / "more")}
+
+
+@pytest.mark.usefixtures("started")
+def test_it_waits_for_an_endpoint_that_takes_its_time(tmp_path: Path) -> None:
+    env = _with_slow_endpoints(tmp_path)
+    done = run(*_TWISTD, "sock-hello", "--listen=slow:works", cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "sock-hello listening on tcp:" in (tmp_path / "log").read_text()
+
+
+def test_and_reports_its_late_failure(tmp_path: Path) -> None:
+    env = _with_slow_endpoints(tmp_path)
+    done = run(*_TWISTD, "sock-hello", "--listen=slow:fails", cwd=tmp_path, env=env)
+    line = b"twistd: sock-hello: cannot listen on slow:fails: the far end said no\n"
+    assert (done.returncode, done.stderr) == (1, line)

@@ -1,0 +1,278 @@
+"""The command ``sockservices``, against our services and against foreign programs."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
+
+_COMMAND = BIN / "sockservices"
+
+
+def _send(cwd: Path, *arguments: str, input: bytes | None = None) -> tuple[int, str, str]:  # noqa: A002
+    done = run(_COMMAND, "send", *arguments, cwd=cwd, input=input)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture
+def receiver(tmp_path: Path):  # type: ignore[no-untyped-def]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.bind(str(tmp_path / "u"))
+        bound.settimeout(PATIENCE)
+        yield bound
+
+
+def test_send_text_hex_file_and_standard_input(tmp_path: Path, receiver: socket.socket) -> None:
+    (tmp_path / "f").write_bytes(b"\0file\xff")
+    assert _send(tmp_path, "unixgram:u", "Message") == (0, "", "")
+    assert _send(tmp_path, "unixgram:u", "--hex", "4d 65") == (0, "", "")
+    assert _send(tmp_path, "unixgram:u", "--file", "f") == (0, "", "")
+    assert _send(tmp_path, "unixgram:u", "-", input=b"from\0stdin\n") == (0, "", "")
+    assert [receiver.recv(100) for _ in range(4)] == [
+        b"Message",
+        b"Me",
+        b"\0file\xff",
+        b"from\0stdin\n",
+    ]
+
+
+def test_send_repeats(tmp_path: Path, receiver: socket.socket) -> None:
+    arguments = ("unixgram:u", "x", "--repeat", "3", "--interval", "0.01")
+    assert _send(tmp_path, *arguments) == (0, "", "")
+    assert [receiver.recv(100) for _ in range(3)] == [b"x"] * 3
+
+
+def test_send_shows_progress_on_a_terminal(tmp_path: Path, receiver: socket.socket) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [_COMMAND, "send", "unixgram:u", "x", "--repeat=2"],
+            cwd=tmp_path,
+            stderr=theirs,
+            timeout=PATIENCE,
+            check=True,
+        )
+        assert b"100%" in os.read(ours, 65536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("listen", ["udp:0", "unixgram:e", "unixgram:abstract={name}"])
+def test_send_waits_for_a_reply(tmp_path: Path, listen: str) -> None:
+    listen = listen.format(name=f"sockservices-test-{os.getpid()}")
+    with Service("sock-echo", f"--listen={listen}", cwd=tmp_path) as echo:
+        where = echo.where[0].replace("0.0.0.0", "127.0.0.1")
+        assert _send(tmp_path, where, "hello", "--wait", "20") == (0, "hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (
+            ["unixgram:none", "x"],
+            1,
+            "sockservices: cannot send to unixgram:none: No such file or directory\n",
+        ),
+        (
+            ["unixgram:u", "x", "--wait=0.05"],
+            1,
+            "sockservices: no reply from unixgram:u within 0.05 s\n",
+        ),
+        (["unixgram:u", "--hex", "4"], 2, "'4' is not hex: pairs of digits, as in '4d 65'\n"),
+        (["unixgram:u"], 2, "give one of TEXT, --hex and --file\n"),
+        (["unixgram:u", "x", "--hex", "4d"], 2, "give one of TEXT, --hex and --file\n"),
+        (
+            ["tcp:127.0.0.1:7", "x"],
+            2,
+            "is none of udp:HOST:PORT, unixgram:PATH, unixgram:abstract=NAME\n",
+        ),
+        (["udp:127.0.0.1:http", "x"], 2, "port: 'http' is not a whole number from 0 to 65535\n"),
+        (["unixgram:u", "x", "--repeat", "0"], 2, "0 is not in the range x>=1.\n"),
+    ],
+)
+@pytest.mark.usefixtures("receiver")
+def test_what_send_cannot(tmp_path: Path, arguments: list[str], status: int, line: str) -> None:
+    done_status, out, err = _send(tmp_path, *arguments)
+    assert (done_status, out) == (status, "")
+    assert err.endswith(line)
+    assert "Traceback" not in err
+
+
+def test_send_to_a_udp_port_that_nobody_has_says_so(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    assert _send(tmp_path, f"udp:127.0.0.1:{port}", "x", "--wait=20") == (
+        1,
+        "",
+        f"sockservices: cannot send to udp:127.0.0.1:{port}: Connection refused\n",
+    )
+
+
+@pytest.mark.parametrize("size", [0, 5, 5_000_000])
+def test_connect_copies_both_ways_in_a_pipeline(tmp_path: Path, size: int) -> None:
+    sent = os.urandom(size)
+    with Service("sock-echo", "--port=0", "--socket=s", cwd=tmp_path) as echo:
+        for place in (f"tcp:127.0.0.1:{echo.port}", "unix:s"):
+            done = run(_COMMAND, "connect", place, cwd=tmp_path, input=sent)
+            assert (done.returncode, done.stderr) == (0, b"")
+            assert done.stdout == sent
+
+
+def test_connect_takes_a_file_and_gives_one(tmp_path: Path) -> None:
+    sent = os.urandom(300_000)
+    (tmp_path / "in").write_bytes(sent)
+    with (
+        Service("sock-echo", "--port=0", cwd=tmp_path) as echo,
+        open(tmp_path / "in", "rb") as given,
+        open(tmp_path / "out", "wb") as taken,
+        Running(
+            [_COMMAND, "connect", f"tcp:127.0.0.1:{echo.port}"],
+            tmp_path,
+            stdin=given,
+            stdout=taken,
+        ) as connect,
+    ):
+        assert connect.wait() == 0
+    assert (tmp_path / "out").read_bytes() == sent
+
+
+def test_connect_is_a_conversation(tmp_path: Path) -> None:
+    with (
+        Service("sock-echo", "--port=0", cwd=tmp_path) as echo,
+        Running(
+            [_COMMAND, "connect", f"tcp:127.0.0.1:{echo.port}"],
+            tmp_path,
+            stdin=subprocess.PIPE,
+        ) as connect,
+    ):
+        keyboard = connect.process.stdin
+        assert keyboard is not None
+        for line in (b"one\n", b"two\n"):
+            keyboard.write(line)
+            keyboard.flush()
+            connect.out.wait_for(line.decode())
+        keyboard.close()
+        assert connect.wait() == 0
+
+
+def test_connect_on_a_terminal_leaves_it_as_it_was(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with Service("sock-echo", "--port=0", cwd=tmp_path) as echo:
+            with Running(
+                [_COMMAND, "connect", f"tcp:127.0.0.1:{echo.port}"],
+                tmp_path,
+                stdin=theirs,
+                stdout=theirs,
+            ) as connect:
+                os.write(ours, b"typed\n")
+                shown = b""
+                while shown.count(b"typed") < 2:  # the terminal's own echo, and the peer's
+                    assert select.select([ours], [], [], PATIENCE)[0]
+                    shown += os.read(ours, 1000)
+                os.write(ours, b"\x04")
+                assert connect.wait() == 0
+                assert os.get_blocking(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_connect_ends_when_the_peer_closes_though_input_is_open(tmp_path: Path) -> None:
+    with (
+        Service("sock-counter", "--port=0", cwd=tmp_path) as counter,
+        Running(
+            [_COMMAND, "connect", f"tcp:127.0.0.1:{counter.port}"],
+            tmp_path,
+            stdin=subprocess.PIPE,
+        ) as connect,
+    ):
+        assert connect.wait() == 0
+        assert connect.out.whole() == "Connection 1!\n"
+
+
+def test_connect_to_nobody(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    done = run(_COMMAND, "connect", f"tcp:127.0.0.1:{port}", cwd=tmp_path)
+    assert done.stderr == f"sockservices: tcp:127.0.0.1:{port}: Connection refused\n".encode()
+    assert (done.returncode, done.stdout) == (1, b"")
+    done = run(_COMMAND, "connect", "unix:none", cwd=tmp_path)
+    assert done.stderr == b"sockservices: unix:none: No such file or directory\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("description", ["tcp", "tpc:127.0.0.1:7", "tcp:127.0.0.1:x", "", "udp:7"])
+def test_connect_to_what_is_no_description(tmp_path: Path, description: str) -> None:
+    done = run(_COMMAND, "connect", description, cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"wanted as in tcp:127.0.0.1:7 or unix:/run/x" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_connect_whose_reader_has_gone(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with Service("sock-echo", "--port=0", cwd=tmp_path) as echo:
+        with (
+            open(writing, "wb") as stdout,
+            Running(
+                [_COMMAND, "connect", f"tcp:127.0.0.1:{echo.port}"],
+                tmp_path,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+            ) as connect,
+        ):
+            os.close(reading)
+            assert connect.process.stdin is not None
+            connect.process.stdin.write(b"x" * 100)
+            connect.process.stdin.flush()
+            assert connect.wait() == 1
+            assert connect.err.whole().endswith(": standard output was closed\n")
+
+
+@needs("openssl")
+@needs("socat")
+def test_connect_over_tls(tmp_path: Path) -> None:
+    made = run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+        *("-keyout", "key.pem", "-out", "cert.pem"),
+        cwd=tmp_path,
+    )
+    assert made.returncode == 0, made.stderr
+    sent = os.urandom(400_000)
+    with Service(
+        "sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=cert.pem", cwd=tmp_path
+    ) as echo:
+        done = run(
+            *(_COMMAND, "connect"),
+            f"tls:localhost:{echo.port}:trustRoots=.",
+            cwd=tmp_path,
+            input=sent,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == sent
+
+
+@needs("socat")
+def test_connect_to_socat(tmp_path: Path) -> None:
+    with Running(["socat", "-d", "-d", "TCP-LISTEN:0,bind=127.0.0.1", "EXEC:tac"], tmp_path) as tac:
+        port = tac.err.wait_for(r"listening on .*:(\d+)\n")[1]
+        done = run(_COMMAND, "connect", f"tcp:127.0.0.1:{port}", cwd=tmp_path, input=b"1\n2\n")
+    assert (done.returncode, done.stdout) == (0, b"2\n1\n")
+
+
+def test_help_of_the_command_names_its_subcommands(tmp_path: Path) -> None:
+    done = run(_COMMAND, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in (b"list", b"send", b"connect", b"refresh"):
+        assert name in done.stdout
