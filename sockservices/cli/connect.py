@@ -49,6 +49,8 @@ def connect(description: str, timeout: float) -> None:
             f"{description!r}: {error}; wanted as in tcp:127.0.0.1:7 or unix:/run/x",
             param_hint="DESCRIPTION",
         ) from None
+    except Exception as error:  # a certificate that is none, a file that is not there
+        raise CouldNot(f"{description}: {_reason(error, None)}") from None
 
     problems: list[str] = []
     ended: Deferred[None] = Deferred()

@@ -240,22 +240,22 @@ def test_connect_whose_reader_has_gone(tmp_path: Path) -> None:
 
 
 @needs("openssl")
-@needs("socat")
 def test_connect_over_tls(tmp_path: Path) -> None:
+    (tmp_path / "trusted").mkdir()
     made = run(
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
         *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-        *("-keyout", "key.pem", "-out", "cert.pem"),
+        *("-keyout", "key.pem", "-out", "trusted/cert.pem"),
         cwd=tmp_path,
     )
     assert made.returncode == 0, made.stderr
     sent = os.urandom(400_000)
     with Service(
-        "sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=cert.pem", cwd=tmp_path
+        "sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem", cwd=tmp_path
     ) as echo:
         done = run(
             *(_COMMAND, "connect"),
-            f"tls:localhost:{echo.port}:trustRoots=.",
+            f"tls:localhost:{echo.port}:trustRoots=trusted",
             cwd=tmp_path,
             input=sent,
         )

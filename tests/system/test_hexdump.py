@@ -109,11 +109,11 @@ def test_output_appends_to_a_file(tmp_path: Path) -> None:
 def test_a_full_disk_ends_it_with_one_line(tmp_path: Path, as_option: bool) -> None:
     options = ["--output", "/dev/full"] if as_option else []
     name = "/dev/full" if as_option else "standard output"
+    command: list[str | Path] = [BIN / "twistd", "-n", "--pidfile=", "--logfile=log"]
     with open("/dev/full", "wb") as full:
         stdout = subprocess.PIPE if as_option else full
         with Running(
-            [BIN / "twistd", "-n", "--pidfile=", "--logfile=log", "sock-hexdump"]
-            + ["--socket", "u", *options],
+            [*command, "sock-hexdump", "--socket", "u", *options],
             tmp_path,
             stdout=stdout,
         ) as hexdump:
