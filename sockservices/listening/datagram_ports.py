@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.interfaces import ITruncationReceiver
-from sockservices.listening.unix_paths import identity, taking_over
+from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
@@ -295,7 +295,7 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
     ) -> None:
         unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
         self._address = address
-        self._identity: tuple[int, int] | None = None
+        self._file: SocketFile | None = None
         self._prepare()
 
     def startListening(self) -> None:
@@ -320,7 +320,7 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
                 os.fchmod(made.fileno(), self.mode)
                 made.bind(self._address)
                 os.chmod(self._address, self.mode)
-                self._identity = identity(self._address)
+                self._file = SocketFile(self._address)
         except BaseException:
             made.close()
             raise
@@ -336,13 +336,6 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and remove its file, if it still is its file."""
         self._give_up_sending()
-        if self._identity is not None and identity(self._address) == self._identity:
-            try:
-                os.unlink(self._address)
-            except OSError as failed:
-                self._log.warn(
-                    "{path} could not be removed: {reason}",
-                    path=escaped(self._address),
-                    reason=system_reason(failed),
-                )
+        if self._file is not None:
+            self._file.remove()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
@@ -30,14 +28,15 @@ from sockservices.listening.descriptions import (
     port_number,
 )
 from sockservices.listening.errors import DescriptionError
-from sockservices.listening.unix_paths import checked_path, taking_over
+from sockservices.listening.unix_paths import checked_path
+from sockservices.listening.unix_stream_port import UnixPort
 from sockservices.printable import escaped, system_reason
 
 
 @implementer(IStreamServerEndpoint)
 @attrs.frozen
 class UnixServerEndpoint:
-    """``unix:PATH``: Twisted's port, on a path that is taken over only from the dead."""
+    """``unix:PATH``: on a path that is taken over only from the dead."""
 
     reactor: Any
     path: bytes
@@ -47,14 +46,15 @@ class UnixServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
-        return maybeDeferred(self._take_over_and_listen, protocolFactory)
 
-    def _take_over_and_listen(self, factory: IProtocolFactory) -> IListeningPort:
-        with taking_over(self.path, socket.SOCK_STREAM, f"unix:{escaped(self.path)}"):
-            port: IListeningPort = self.reactor.listenUNIX(
-                os.fsdecode(self.path), factory, self.backlog, self.mode, self.lockfile
+        def start() -> UnixPort:
+            port = UnixPort(
+                self.path, protocolFactory, self.backlog, self.mode, self.lockfile, self.reactor
             )
+            port.startListening()
             return port
+
+        return execute(start)
 
 
 def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: int) -> Any:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 
 from sockservices.listening.errors import DescriptionError, ListenError, why_no_path
 from sockservices.printable import escaped, system_reason
@@ -25,6 +26,8 @@ from sockservices.printable import escaped, system_reason
 PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 _LOCK_PATIENCE = 1.0  # seconds
+
+_log = Logger(namespace="sockservices")
 
 
 def checked_path(path: str) -> bytes:
@@ -121,8 +124,28 @@ def _remove_stale(path: bytes, kind: socket.SocketKind, description: str) -> Non
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def identity(path: bytes) -> tuple[int, int] | None:
-    """Return what tells a file from any other that comes to have its path."""
+class SocketFile:
+    """The file of a socket that was just bound, told from any other that comes to have its path."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        self._identity = _identity(path)
+
+    def remove(self) -> None:
+        """Remove it, unless it has gone or something else has its place; log if that fails."""
+        if self._identity is None or _identity(self._path) != self._identity:
+            return
+        try:
+            os.unlink(self._path)
+        except OSError as error:
+            _log.warn(
+                "{path} could not be removed: {reason}",
+                path=escaped(self._path),
+                reason=system_reason(error),
+            )
+
+
+def _identity(path: bytes) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         return found.st_dev, found.st_ino

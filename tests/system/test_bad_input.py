@@ -432,3 +432,18 @@ def test_an_output_that_cannot_be_opened(folder: Path) -> None:
         said
         == "sock-hexdump: HexdumpFactory could not be built: none/dump: No such file or directory"
     )
+
+
+@_BOTH
+@pytest.mark.parametrize("replaced", [False, True])
+def test_only_its_own_socket_file_is_removed_at_the_end(
+    tmp_path: Path, command: str, kind: int, prefix: str, replaced: bool
+) -> None:
+    with Service(command, "--socket=s", cwd=tmp_path) as service:
+        (tmp_path / "s").unlink()
+        if replaced:
+            (tmp_path / "s").write_text("somebody else's")
+        service.stop()
+        assert "Traceback" not in service.err.whole()
+        assert "did not close cleanly" not in service.err.whole()
+    assert (tmp_path / "s").exists() == replaced

@@ -1,0 +1,55 @@
+"""A listening port for Unix streams that makes way only from the dead, and removes only its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.listening.unix_paths import SocketFile, taking_over
+from sockservices.printable import escaped
+
+
+@implementer(IListeningPort)
+class UnixPort(unix.Port):
+    """Twisted's port, but for the file of the socket.
+
+    Parameters:
+        path: where the socket file will be.
+        factory: builds the protocols.
+        backlog: connections that may wait to be accepted.
+        mode: of the socket file; set before listen(2), without which nobody can connect.
+        lockfile: make a ``.lock`` beside it, as Twisted does.
+        reactor: an ``IReactorFDSet``.
+    """
+
+    def __init__(
+        self,
+        path: bytes,
+        factory: IProtocolFactory,
+        backlog: int,
+        mode: int,
+        lockfile: bool,
+        reactor: Any,
+    ) -> None:
+        super().__init__(os.fsdecode(path), factory, backlog, mode, reactor, int(lockfile))  # type: ignore[arg-type]
+        self._path = path
+
+    def startListening(self) -> None:
+        """Bind and listen; raises ``ListenError``."""
+        with taking_over(self._path, socket.SOCK_STREAM, f"unix:{escaped(self._path)}"):
+            super().startListening()  # type: ignore[no-untyped-call]
+            self._file = SocketFile(self._path)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Remove the socket file, if it still is ours, and close."""
+        self._file.remove()
+        if self.lockFile is not None:
+            self.lockFile.unlock()
+        # Past the parent, which removes whatever has the path by now, and fails if nothing has.
+        tcp.Port.connectionLost(self, reason)
