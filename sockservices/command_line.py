@@ -248,7 +248,7 @@ def options_for(served: Served) -> HostOptions:
             [each.name, None, each.help] for each in own if each.is_flag
         ]
         optParameters: ClassVar[list[list[Any]]] = [
-            [each.name, None, _shown_default(each), _help(each), _taker(each)]
+            [each.name, None, None, each.described(), _taker(each)]
             for each in own
             if not each.is_flag
         ]
@@ -264,18 +264,6 @@ def options_for(served: Served) -> HostOptions:
         options.docs["port"] = "UDP port; 0 lets the kernel choose."
         options.docs["socket"] = "Path of a Unix datagram socket."
     return options
-
-
-def _help(each: DeclaredOption) -> str:
-    return f"{each.help} [required]" if each.default is attrs.NOTHING else each.help
-
-
-def _shown_default(each: DeclaredOption) -> str | None:
-    if each.default is None or each.default is attrs.NOTHING:
-        return None
-    if isinstance(each.default, str):
-        return each.default.encode("unicode_escape").decode("ascii")
-    return None if hasattr(each.default, "factory") else str(each.default)
 
 
 def _taker(each: DeclaredOption) -> Callable[[str], Any]:

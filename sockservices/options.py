@@ -64,6 +64,15 @@ class DeclaredOption:
         """Whether it stands alone: a ``bool`` that is off unless it is given."""
         return self.type is bool and self.default is False
 
+    def described(self) -> str:
+        """Return the help text, with the default, or that there is none."""
+        if self.default is attrs.NOTHING:
+            return f"{self.help} [required]".strip()
+        if self.is_flag or self.default is None or hasattr(self.default, "factory"):
+            return self.help
+        default = str(self.default).encode("unicode_escape").decode("ascii")
+        return f"{self.help} [default: {default}]".strip()
+
     def value(self, text: str) -> Any:
         """Return what to pass to the constructor for this text; raise ``OptionError``."""
         try:

@@ -24,10 +24,11 @@ from sockservices.printable import escaped, system_reason
 @click.argument("description", metavar="DESCRIPTION")
 @click.option(
     "--timeout",
+    metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Seconds to wait for the connection.",
+    help="How long to wait for the connection.",
 )
 def connect(description: str, timeout: float) -> None:
     """Connect standard input and output to a stream service.

@@ -54,7 +54,9 @@ def _own_options(maker: SocketServiceMaker) -> list[str]:
     except LoadError as error:
         return [f"broken: {error}"]
     declared = {each.name: each for factory in factories for each in declared_options(factory)}
-    return [
-        f"--{each.name}{'' if each.is_flag else '='}  {each.help}".rstrip()
+    rows = [
+        (f"--{each.name}{'' if each.is_flag else '='}", each.described())
         for each in declared.values()
     ]
+    width = max((len(name) for name, _help in rows), default=0)
+    return [f"{name:<{width}}  {help_text}".rstrip() for name, help_text in rows]

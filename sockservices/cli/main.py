@@ -18,7 +18,7 @@ from sockservices.cli.send import send
 def main() -> None:
     """Find socket services, and talk to them.
 
-    The services themselves are run by twistd, as in: twistd -n sock-echo --port 7
+    The services themselves are run by twistd: twistd -n sock-echo --port 7
     """
 
 

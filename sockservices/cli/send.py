@@ -25,19 +25,26 @@ _LARGEST_REPLY = 1 << 18
 @click.option("--hex", "digits", metavar="DIGITS", help="Send these bytes, as in '4d 65'.")
 @click.option("--file", "file", type=click.File("rb"), help="Send the content of this file.")
 @click.option(
-    "--repeat", type=click.IntRange(1), default=1, show_default=True, help="Send it N times."
+    "--repeat",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Send it this many times.",
 )
 @click.option(
     "--interval",
+    metavar="SECONDS",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Seconds between two of them.",
+    help="Pause between two of them.",
 )
 @click.option(
     "--wait",
+    metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
-    help="Wait so many seconds for a reply to each, and print it.",
+    help="Wait so long for a reply to each, and print it.",
 )
 def send(
     description: str,
