@@ -80,6 +80,8 @@ class SocketService(Service):
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
         self._listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        if not self._listeners:
+            raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
         self._check_kinds(datagram if datagram is not None else service)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)

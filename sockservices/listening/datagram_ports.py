@@ -185,6 +185,8 @@ class _DatagramPort:
                     f"{len(datagram)} bytes are too long for one datagram"
                 ) from None
             self._drop(peer, system_reason(failed))
+            if failed.errno == errno.ECONNREFUSED and self._connected_to is not None:
+                self.protocol.connectionRefused()
         return True
 
     def _drop(self, peer: Any, reason: str) -> None:
