@@ -16,6 +16,7 @@ from sockservices.background import ForegroundReport
 from sockservices.converters import octal_mode
 from sockservices.ending import fail_process, say_on_stderr
 from sockservices.host import SocketService
+from sockservices.interfaces import IDatagramFactory
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -71,7 +72,7 @@ class Served:
         # One is built at once, so that a bad value is known now; it serves the first listener.
         ready = [self._build(self.datagram, own_options)]
         datagram = ready[0]
-        if isinstance(datagram, AbstractDatagramProtocol):
+        if isinstance(datagram, AbstractDatagramProtocol) and not _is_built(self.datagram):
 
             def datagram() -> Any:
                 return ready.pop() if ready else self._build(self.datagram, own_options)
@@ -81,12 +82,21 @@ class Served:
     def _build(self, factory: Callable[..., Any] | None, texts: Mapping[str, str]) -> Any:
         if factory is None:
             return None
-        if IProtocolFactory.providedBy(factory):
+        if _is_built(factory):
             if texts:
                 raise OptionError(f"{self.name} is an object already built: it takes no options")
             return factory
         takes = {each.name for each in declared_options(factory)}
         return build(factory, {name: text for name, text in texts.items() if name in takes})
+
+
+def _is_built(found: Any) -> bool:
+    """Whether this is a service already, and not the class or function that makes one."""
+    return (
+        IProtocolFactory.providedBy(found)
+        or IDatagramFactory.providedBy(found)
+        or isinstance(found, AbstractDatagramProtocol)
+    )
 
 
 class OneLineErrors(usage.Options):

@@ -28,10 +28,9 @@ def whole_number(least: int | None = None, most: int | None = None) -> Callable[
         wanted = "a whole number"
 
     def convert(value: str | int) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not {wanted}") from None
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+            raise ValueError(f"{value!r} is not {wanted}")
+        number = int(value)
         if (least is not None and number < least) or (most is not None and number > most):
             raise ValueError(f"{value} is not {wanted}")
         return number

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from sockservices.command_line import OneLineErrors
@@ -21,11 +22,46 @@ from sockservices.plugin import SocketServiceMaker
 
 GROUP = "sockservices.services"
 
+_log = Logger(namespace="sockservices")
+
 
 def service_entry_points() -> list[EntryPoint]:
-    """Return the entry points of all installed packages, by name; none is imported."""
-    found = {each.name: each for each in entry_points(group=GROUP)}
+    """Return the entry points of all installed packages, by name; none is imported.
+
+    Of two with the same name ours counts, else the one that is found first; that, and a package
+    whose metadata cannot be read, is logged.
+    """
+    found: dict[str, EntryPoint] = {}
+    for package in sorted(distributions(), key=_is_foreign):
+        try:
+            declared = list(package.entry_points.select(group=GROUP))
+        except Exception as error:  # whatever its metadata holds, it must not hide the others
+            _log.warn(
+                "the entry points of {package} cannot be read: {error}",
+                package=_name(package),
+                error=error,
+            )
+            continue
+        for each in declared:
+            if each.name in found and each.value != found[each.name].value:
+                _log.warn(
+                    "{value} is hidden by another service named {name}",
+                    value=each.value,
+                    name=each.name,
+                )
+            found.setdefault(each.name, each)
     return [found[name] for name in sorted(found)]
+
+
+def _is_foreign(package: Distribution) -> bool:
+    return _name(package) != "sockservices"
+
+
+def _name(package: Distribution) -> str:
+    try:
+        return str(package.metadata["Name"])
+    except Exception:  # metadata in no encoding that anybody knows
+        return "a package without a readable name"
 
 
 def declaration(entry_point: EntryPoint) -> SocketServiceMaker:

@@ -11,8 +11,10 @@ from twisted.internet.defer import (
     Deferred,
     DeferredList,
     FirstError,
+    fail,
     gatherResults,
     maybeDeferred,
+    succeed,
 )
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import AbstractDatagramProtocol
@@ -26,6 +28,7 @@ from sockservices.listening import (
     DEFAULT_MODE,
     DatagramListener,
     DescriptionError,
+    ListenError,
     StreamListener,
     UnixDatagramPort,
     listener,
@@ -86,8 +89,11 @@ class SocketService(Service):
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
         self._ports: list[IListeningPort] = []
-        self._wanted = False
-        self._starting: Deferred[list[IListeningPort]] | None = None
+        # Which start the ports are of: what arrives late, of an earlier one, is closed again.
+        self._start: object | None = None
+        self._started_privileged = False
+        self._listens = False
+        self._failure: ListenError | None = None
         self._waiting: list[Deferred[list[Any]]] = []
 
     def _check_kinds(self, datagram: Any) -> None:
@@ -117,63 +123,76 @@ class SocketService(Service):
     def when_listening(self) -> Deferred[list[Any]]:
         """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
 
-        It fails with ``ListenError`` if one cannot, and with ``CancelledError`` if the service
-        is stopped before.
+        It fails with ``ListenError`` if one cannot, also if that is known already, and with
+        ``CancelledError`` if the service is stopped before.
         """
+        if self._listens:
+            return succeed(self.addresses)
+        if self._failure is not None:
+            return fail(self._failure)
         result: Deferred[list[Any]] = Deferred()
-        if self._wanted and self._starting is None and self._ports:
-            result.callback(self.addresses)
-        else:
-            self._waiting.append(result)
+        self._waiting.append(result)
         return result
 
     def privilegedStartService(self) -> None:
         """Listen."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._started_privileged = True
         self._listen()
 
     def startService(self) -> None:
-        """Listen, if that was not done before."""
+        """Listen, if ``privilegedStartService`` was not called before."""
         super().startService()  # type: ignore[no-untyped-call]
-        if not self._wanted:
+        if not self._started_privileged:
             self._listen()
+        self._started_privileged = False
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; return a ``Deferred`` that fires when every listener is closed."""
         super().stopService()  # type: ignore[no-untyped-call]
-        self._wanted = False
-        if self._starting is not None:
-            self._starting.cancel()
+        self._start = None
+        self._started_privileged = self._listens = False
+        self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         return self._close()
 
     def _listen(self) -> None:
-        self._wanted = True
-        self._starting = gatherResults(
-            [self._start(each) for each in self._listeners], consumeErrors=True
+        if self._start is not None:
+            return
+        start = self._start = object()
+        self._failure = None
+        # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
+        # its port must come to be known here, to be closed.
+        attempts = [self._listen_at(each, start) for each in self._listeners]
+        gatherResults(attempts, consumeErrors=True).addCallbacks(
+            self._all_listen, self._not_all_listen, callbackArgs=(start,), errbackArgs=(start,)
         )
-        self._starting.addCallbacks(self._all_listen, self._not_all_listen)
 
-    def _start(self, each: StreamListener | DatagramListener) -> Deferred[Any]:
-        served = self._factory
-        if isinstance(each, DatagramListener):
+    def _listen_at(
+        self, each: StreamListener | DatagramListener, start: object
+    ) -> Deferred[IListeningPort]:
+        def listen() -> Any:
+            if isinstance(each, StreamListener):
+                return each.endpoint.listen(self._factory)
             assert self._build_datagram_protocol is not None
-            served = self._build_datagram_protocol()
+            return each.endpoint.listen(self._build_datagram_protocol())
 
         def failed(failure: Failure) -> NoReturn:
             raise why_not_listening(each.description, failure.value)
 
-        return maybeDeferred(each.endpoint.listen, served).addCallbacks(self._one_listens, failed)
+        def listens(port: IListeningPort) -> IListeningPort:
+            self._ports.append(port)
+            if start is not self._start:
+                self._close([port])
+            return port
 
-    def _one_listens(self, port: IListeningPort) -> IListeningPort:
-        self._ports.append(port)
-        if not self._wanted:  # stopped while a slow endpoint was still at it
-            self._close()
-        return port
+        return maybeDeferred(listen).addCallbacks(listens, failed)
 
-    def _all_listen(self, ports: list[IListeningPort]) -> None:
-        self._starting = None
-        self._ports = ports
+    def _all_listen(self, ports: list[IListeningPort], start: object) -> None:
+        if start is not self._start:
+            return
+        self._ports = ports  # in the order of the listeners
+        self._listens = True
         self._log.info(
             "{service} listening on {addresses}",
             service=self._named,
@@ -181,13 +200,14 @@ class SocketService(Service):
         )
         self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
 
-    def _not_all_listen(self, failure: Failure) -> None:
-        self._starting = None
-        if not self._wanted:
+    def _not_all_listen(self, failure: Failure, start: object) -> None:
+        if start is not self._start:
             return
-        error = failure.value
+        error: Any = failure.value
         while isinstance(error, FirstError):
             error = error.subFailure.value
+        self._start = None
+        self._failure = error
         self._close()
         self._tell_waiting(lambda waiting: waiting.errback(error))
         self._on_failure(f"{self._named}: {error}")
@@ -197,12 +217,13 @@ class SocketService(Service):
         for each in waiting:
             tell(each)
 
-    def _close(self) -> Deferred[None]:
-        ports, self._ports = self._ports, []
-        closing = DeferredList(
-            [maybeDeferred(port.stopListening) for port in ports], consumeErrors=True
+    def _close(self, ports: list[IListeningPort] | None = None) -> Deferred[None]:
+        closing = self._ports if ports is None else ports
+        self._ports = [port for port in self._ports if port not in closing]
+        done = DeferredList(
+            [maybeDeferred(port.stopListening) for port in closing], consumeErrors=True
         )
-        return closing.addCallback(self._closed)
+        return done.addCallback(self._closed)
 
     def _closed(self, results: list[tuple[bool, Any]]) -> None:
         for success, failure in results:

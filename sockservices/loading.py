@@ -18,7 +18,7 @@ def load(dotted_name: str) -> Any:
     """Return the object with a dotted name; raise ``LoadError``."""
     try:
         return namedAny(dotted_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         first_line = str(error).partition("\n")[0]
         raise LoadError(
             f"cannot import {dotted_name!r}: {type(error).__name__}: {first_line}"

@@ -7,8 +7,8 @@ What an embedder passes to the constructor and what ``twistd`` offers is one lis
 
 from __future__ import annotations
 
-import contextlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -83,6 +83,8 @@ class DeclaredOption:
             return _TEXT_TO.get(self.type, str)(text)
         except ValueError as error:
             raise OptionError(f"--{self.name}: {error}") from None
+        except Exception as error:
+            raise OptionError(f"--{self.name}: {text!r}: {type(error).__name__}: {error}") from None
 
 
 def _number(text: str) -> float:
@@ -108,7 +110,6 @@ def declared_options(factory: Callable[..., Any]) -> list[DeclaredOption]:
     except (TypeError, ValueError):  # written in C, or no callable at all
         return []
     fields = _attrs_fields(factory)
-    hints = _type_hints(factory)
     declared = []
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -117,12 +118,13 @@ def declared_options(factory: Callable[..., Any]) -> list[DeclaredOption]:
         default = attrs.NOTHING if parameter.default is parameter.empty else parameter.default
         if field is not None:
             default = field.default
+        annotation = field.type if field is not None else parameter.annotation
         declared.append(
             DeclaredOption(
                 argument=name,
                 help=field.metadata.get(_HELP, "") if field is not None else "",
                 default=default,
-                type=_plain(field.type if field is not None else hints.get(name)),
+                type=_plain(_resolved(annotation, factory)),
                 converter=_converter(field),
             )
         )
@@ -166,18 +168,19 @@ def build(factory: Callable[..., Any], texts: Mapping[str, str]) -> Any:
 def _attrs_fields(factory: Callable[..., Any]) -> dict[str, attrs.Attribute[Any]]:
     if not (isinstance(factory, type) and attrs.has(factory)):
         return {}
-    # A type that only a checker can see is left alone: its text is passed on as it is.
-    with contextlib.suppress(NameError, TypeError):
-        attrs.resolve_types(factory)
     return {field.alias: field for field in attrs.fields(factory) if field.init}
 
 
-def _type_hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    target = getattr(factory, "__init__", factory) if isinstance(factory, type) else factory
+def _resolved(annotation: Any, factory: Callable[..., Any]) -> Any:
+    """Return the type that an annotation means; the text of one that only a checker can see."""
+    if not isinstance(annotation, str):
+        return annotation
+    owner = sys.modules.get(getattr(factory, "__module__", ""))
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return typing.get_type_hints(target)
-    except (NameError, TypeError):
-        return {}
+        return typing.get_type_hints(holder, vars(owner) if owner is not None else {})["it"]
+    except Exception:  # whatever the expression raises
+        return annotation
 
 
 def _converter(field: attrs.Attribute[Any] | None) -> Callable[[Any], Any] | None:

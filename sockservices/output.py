@@ -12,7 +12,7 @@ import select
 import stat
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.logger import Logger
@@ -35,6 +35,11 @@ class Source(Protocol):
         """Go on."""
 
 
+class _Waiting(NamedTuple):
+    rest: memoryview
+    written: Callable[[], None] | None
+
+
 @implementer(IWriteDescriptor)
 class Output:
     """An output for records.
@@ -52,7 +57,7 @@ class Output:
         self, path: str | None = None, on_failure: Callable[[str], None] = fail_process
     ) -> None:
         self._on_failure = on_failure
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._paused: list[Source] = []
         self._failed = False
         if path is None:
@@ -63,25 +68,29 @@ class Output:
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as we are
             self._fd = self._file.fileno()
         self._stalls: bool | None = None
-        self._will_flush = False
+        self._watched = -1
         self._at_end: Callable[[], None] | None = None
 
-    def write(self, record: bytes, source: Source | None = None) -> None:
+    def write(
+        self,
+        record: bytes,
+        source: Source | None = None,
+        written: Callable[[], None] | None = None,
+    ) -> None:
         """Write one record.
 
         Parameters:
             record: what to write; its line ends are its own.
             source: paused while the output takes no more.
+            written: called when the record is written, at once if it can be.
         """
         if self._failed:
             return
-        if self._queue or not self._is_ready():
-            self._queue.append(record)
+        self._queue.append(_Waiting(memoryview(record), written))
+        if len(self._queue) == 1:
+            self._write_queue()
+        if self._queue or self._failed:
             self._hold(source)
-            return
-        self._write_whole(record)
-        if self._failed and source is not None:
-            source.pauseProducing()
 
     def end(self, then: Callable[[], None]) -> None:
         """Call ``then`` when all that was given is written; what was paused stays paused."""
@@ -93,7 +102,7 @@ class Output:
 
     def fileno(self) -> int:
         """See ``IFileDescriptor.fileno``."""
-        return self._fd
+        return self._watched
 
     def logPrefix(self) -> str:
         """See ``ILoggingContext.logPrefix``."""
@@ -103,24 +112,45 @@ class Output:
         """Write what waits, as long as the reader takes it."""
         from twisted.internet import reactor
 
-        while self._queue and not self._failed and self._is_ready():
-            self._write_whole(self._queue.popleft())
-        if not self._queue or self._failed:
-            reactor.removeWriter(self)
-            if self._at_end is not None:
-                self._at_end()
-            elif not self._failed:
-                paused, self._paused = self._paused, []
-                for source in paused:
-                    source.resumeProducing()
+        self._write_queue()
+        if self._queue and not self._failed:
+            return
+        reactor.removeWriter(self)
+        if self._failed:
+            return
+        if self._at_end is not None:
+            self._at_end()
+            return
+        paused, self._paused = self._paused, []
+        for source in paused:
+            source.resumeProducing()
 
     def connectionLost(self, reason: Failure) -> None:
         """Take note that the reactor found the descriptor closed: the next write tells why."""
         # Also called for every writer when the reactor stops, whether or not it is broken.
-        if self._queue and not self._failed and self._is_ready():
-            self._write_whole(self._queue.popleft())
+        self._write_queue()
 
-    def _is_ready(self, patience: float = 0) -> bool:
+    def _write_queue(self, patience: float = 0) -> None:
+        """Write until all is written, or the reader takes no more for ``patience`` seconds."""
+        while self._queue and not self._failed and self._is_ready(patience):
+            rest, written = self._queue[0]
+            # Of a descriptor that is ready for writing only so much is promised: pipe(7).
+            part = rest[: select.PIPE_BUF] if self._stalls else rest
+            try:
+                count = os.write(self._fd, part)
+            except BlockingIOError:  # somebody else has made it non-blocking, and filled it
+                return
+            except OSError as error:
+                self._fail(f"cannot write to {self._name}: {system_reason(error)}")
+                return
+            if count < len(rest):
+                self._queue[0] = _Waiting(rest[count:], written)
+                continue
+            self._queue.popleft()
+            if written is not None:
+                written()
+
+    def _is_ready(self, patience: float) -> bool:
         """Whether a write would not wait for a reader, who is given ``patience`` seconds."""
         if self._stalls is None:
             self._stalls = _has_a_reader(self._fd)
@@ -132,32 +162,25 @@ class Output:
         waiting.register(self._fd, select.POLLOUT)
         return bool(waiting.poll(patience * 1000))
 
-    def _write_whole(self, record: bytes) -> None:
-        rest = memoryview(record)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody else has made the descriptor non-blocking
-                select.select([], [self._fd], [])
-            except OSError as error:
-                self._fail(f"cannot write to {self._name}: {system_reason(error)}")
-                return
-
     def _hold(self, source: Source | None) -> None:
         from twisted.internet import reactor
 
-        if source is not None and source not in self._paused:
+        if source is not None:
+            # Every time: a transport may have been resumed by its own consumer meanwhile.
             source.pauseProducing()
-            self._paused.append(source)
-        reactor.addWriter(self)
-        if not self._will_flush:
-            self._will_flush = True
+            if source not in self._paused:
+                self._paused.append(source)
+        if self._failed:
+            return
+        if self._watched < 0:
+            # A descriptor of our own: epoll(7) keeps one watcher for each.
+            self._watched = os.dup(self._fd)
             # After the listeners and connections are gone, so that nothing can follow it.
             reactor.addSystemEventTrigger("after", "shutdown", self._flush_at_exit)
+        reactor.addWriter(self)
 
     def _flush_at_exit(self) -> None:
-        while self._queue and not self._failed and self._is_ready(patience=1):
-            self._write_whole(self._queue.popleft())
+        self._write_queue(patience=1)
         if self._queue and not self._failed:
             self._fail(f"{len(self._queue)} records not written: nobody reads {self._name}")
 

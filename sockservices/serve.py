@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any, ClassVar
@@ -49,7 +50,8 @@ class Options(HostOptions):
         """Find the factory, and check what it is given."""
         if self["factory"] is None:
             raise usage.UsageError("nothing to serve: give --factory package.module.Factory")
-        sys.path.append(os.getcwd())  # as python -m does, but behind all that is installed
+        with contextlib.suppress(FileNotFoundError):  # a folder that was removed meanwhile
+            sys.path.append(os.getcwd())  # as python -m does, but behind all that is installed
         try:
             self.served = served(self["factory"], load(self["factory"]))
         except (LoadError, OptionError) as error:
@@ -73,9 +75,12 @@ class Options(HostOptions):
 
 def served(name: str, found: Any) -> Served:
     """Tell from an object what kinds it serves; raise ``OptionError`` if none."""
+    if isinstance(found, AbstractDatagramProtocol) or (
+        isinstance(found, type) and issubclass(found, AbstractDatagramProtocol)
+    ):
+        datagram: Any = found
+        return Served(name, None, datagram, "datagram")
     if isinstance(found, type):
-        if issubclass(found, AbstractDatagramProtocol):
-            return Served(name, None, found, "datagram")
         streams = IProtocolFactory.implementedBy(found)
         datagrams = IDatagramFactory.implementedBy(found)
         if not streams and not datagrams and IProtocol.implementedBy(found):

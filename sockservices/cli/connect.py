@@ -10,13 +10,19 @@ from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    ISSLTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.cli.errors import CouldNot
+from sockservices.cli.errors import CouldNot, Seconds
+from sockservices.listening import Description, DescriptionError, checked_path
 from sockservices.printable import escaped, system_reason
 
 
@@ -25,7 +31,7 @@ from sockservices.printable import escaped, system_reason
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(min_open=True),
     default=30.0,
     show_default=True,
     help="How long to wait for the connection.",
@@ -37,169 +43,213 @@ def connect(description: str, timeout: float) -> None:
     end of input the connection is closed for writing; the command ends when the peer closes.
     """
     from twisted.internet import reactor
+
+    if sys.stdout is None:  # closed before we were started
+        raise CouldNot("standard output is closed")
+    # What Twisted would log is said in the one line, if anything is wrong.
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    endpoint = _endpoint(reactor, description)
+    session = _Session(reactor, timeout)
+    session.start(endpoint)
+    with _blocking_flags_kept(0, 1):
+        reactor.run()
+    if session.problem is not None:
+        raise CouldNot(f"{description}: {session.problem}")
+
+
+def _endpoint(reactor: Any, text: str) -> Any:
     from twisted.internet.endpoints import clientFromString
 
     try:
-        endpoint = clientFromString(reactor, description)
+        _check(Description.parse(text))
+        return clientFromString(reactor, text)
     except ImportError as error:
-        raise CouldNot(
-            f"{description} needs {error.name}: pip install 'sockservices[tls]'"
-        ) from None
+        raise CouldNot(f"{text} needs {error.name}: pip install 'sockservices[tls]'") from None
     except (TypeError, ValueError, IndexError) as error:
         raise click.BadParameter(
-            f"{description!r}: {error}; wanted as in tcp:127.0.0.1:7 or unix:/run/x",
+            f"{text!r}: {error}; wanted as in tcp:127.0.0.1:7 or unix:/run/x",
             param_hint="DESCRIPTION",
         ) from None
     except Exception as error:  # a certificate that is none, a file that is not there
-        raise CouldNot(f"{description}: {_reason(error, None)}") from None
-
-    problems: list[str] = []
-    ended: Deferred[None] = Deferred()
-    attempt = endpoint.connect(Factory.forProtocol(lambda: _ToPeer(ended)))
-    give_up = reactor.callLater(timeout, attempt.cancel)
-
-    def connected(_protocol: object) -> Deferred[None]:
-        give_up.cancel()
-        return ended
-
-    def failed(failure: Failure) -> None:
-        problems.append(_reason(failure.value, timeout if not give_up.active() else None))
-
-    def stop(_result: object) -> None:
-        if give_up.active():
-            give_up.cancel()
-        reactor.stop()
-
-    attempt.addCallback(connected).addErrback(failed).addBoth(stop)
-    with _blocking_flags_kept(0, 1):
-        reactor.run()
-    if problems:
-        raise CouldNot(f"{description}: {problems[0]}")
+        raise CouldNot(f"{text}: {_reason(error)}") from None
 
 
-def _reason(error: BaseException | None, timeout: float | None) -> str:
+def _check(description: Description) -> None:
+    """Refuse what Twisted would take, and then neither connect nor fail; raise ``ValueError``."""
+    if not description.positional:
+        return
+    if description.prefix == "unix":
+        checked_path(description.positional[0])
+    else:
+        try:
+            description.positional[0].encode("idna")
+        except UnicodeError:
+            raise DescriptionError(f"{description.positional[0]!r} is no name of a host") from None
+
+
+class _Session:
+    """One connection attempt and what comes of it; the reactor runs as long."""
+
+    def __init__(self, reactor: Any, timeout: float) -> None:
+        self._reactor = reactor
+        self._timeout = timeout
+        self._timed_out = False
+        self.problem: str | None = None
+
+    def start(self, endpoint: Any) -> None:
+        ended: Deferred[None] = Deferred()
+        attempt = endpoint.connect(Factory.forProtocol(lambda: _ToPeer(ended)))
+        give_up = self._reactor.callLater(self._timeout, self._give_up, attempt)
+
+        def settled(result: Any) -> Any:
+            if give_up.active():
+                give_up.cancel()
+            return result
+
+        attempt.addBoth(settled).addCallback(lambda _protocol: ended)
+        attempt.addErrback(self._failed).addBoth(lambda _result: self._reactor.stop())
+
+    def _give_up(self, attempt: Deferred[Any]) -> None:
+        self._timed_out = True
+        attempt.cancel()
+
+    def _failed(self, failure: Failure) -> None:
+        if self._timed_out:
+            self.problem = f"not connected within {self._timeout:g} s"
+        else:
+            self.problem = _reason(failure.value)
+
+
+def _reason(error: BaseException | None) -> str:
     if isinstance(error, ConnectError) and isinstance(error.osError, int):
         return os.strerror(error.osError)
     if isinstance(error, OSError):
         return system_reason(error)
-    if isinstance(error, _OutputClosedError):
-        return "standard output was closed"
-    if timeout is not None:
-        return f"not connected within {timeout:g} s"
-    return escaped(str(error).splitlines()[0]) if str(error) else type(error).__name__
+    # An OpenSSL error holds a list of (library, function, reason).
+    if error is not None and error.args and isinstance(error.args[0], list) and error.args[0]:
+        return f"TLS: {error.args[0][0][-1]}"
+    return escaped(" ".join(str(error).split())) or type(error).__name__
 
 
-class _OutputClosedError(Exception):
-    """Whoever read standard output has gone."""
+class _OutputError(Exception):
+    """Standard output takes no more."""
+
+    def __init__(self) -> None:
+        super().__init__("standard output cannot be written to any more")
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class _ToPeer(Protocol):
-    """The connection. What it receives goes to the terminal's side, which it opens."""
+    """The connection. What it receives goes to standard output, which it opens."""
+
+    transport: Any
 
     def __init__(self, ended: Deferred[None]) -> None:
         self._ended: Deferred[None] | None = ended
+        self._input_ended = False
 
     def connectionMade(self) -> None:
         from twisted.internet.stdio import StandardIO
 
-        self.here = _FromHere(self)
-        StandardIO(self.here)
-        _couple(self.transport, self.here.transport)
+        self._in_handshake = ISSLTransport.providedBy(self.transport)
+        self._here = _FromHere(self)
+        StandardIO(self._here)
+        # Each side's full write buffer pauses the other side's reading.
+        self.transport.registerProducer(self._here.transport, True)
+        self._here.transport.registerProducer(self.transport, True)
+
+    def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
+        self._in_handshake = False
+        if self._input_ended:
+            self._close_writing()
 
     def dataReceived(self, data: bytes) -> None:
-        self.here.write(data)
+        self._here.transport.write(data)
 
     def readConnectionLost(self) -> None:
         # The peer has closed: there is nobody left to send to.
-        self.transport.loseConnection()  # type: ignore[union-attr]
+        self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         pass
 
-    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
-        from twisted.internet.error import ConnectionDone
-
-        self.here.end(None if reason.check(ConnectionDone) else reason)
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._here.peer_has_gone(None if reason.check(ConnectionDone) else reason)
 
     def end_of_input(self) -> None:
-        transport: Any = self.transport
-        if ISSLTransport.providedBy(transport):
+        self._input_ended = True
+        self.transport.unregisterProducer()
+        if not self._in_handshake:  # before its end there would be nothing to close
+            self._close_writing()
+
+    def _close_writing(self) -> None:
+        if ISSLTransport.providedBy(self.transport):
             # TLS says so with close_notify; what the peer still sends is received all the same.
-            transport.loseConnection()
+            self.transport.loseConnection()
         else:
-            transport.loseWriteConnection()
+            self.transport.loseWriteConnection()
 
     def finish(self, problem: Failure | None) -> None:
         ended, self._ended = self._ended, None
-        if ended is not None:
-            if problem is None:
-                ended.callback(None)
-            else:
-                ended.errback(problem)
+        if ended is None:
+            return
+        if problem is None:
+            ended.callback(None)
+        else:
+            ended.errback(problem)
 
 
 @implementer(IHalfCloseableProtocol)
 class _FromHere(Protocol):
     """Standard input and output."""
 
-    _output_closed = False
-    _peer_gone = False
-    _problem: Failure | None = None
+    transport: Any
 
     def __init__(self, peer: _ToPeer) -> None:
         self._peer = peer
+        self._peer_gone = False
+        self._output_gone = False
+        self._problem: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        self._peer.transport.write(data)  # type: ignore[union-attr]
-
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[union-attr]
+        self._peer.transport.write(data)
 
     def readConnectionLost(self) -> None:
         if not self._peer_gone:
-            self._peer.transport.unregisterProducer()  # type: ignore[union-attr]
             self._peer.end_of_input()
 
     def writeConnectionLost(self) -> None:
-        self._output_closed = True
-        if not self._peer_gone:
-            self._problem = Failure(_OutputClosedError())
-            self._peer.transport.abortConnection()  # type: ignore[union-attr]
+        self._output_lost()
 
-    def end(self, problem: Failure | None) -> None:
-        """Deliver what was received, then finish: the peer has gone."""
-        self._peer_gone = True
-        self._problem = self._problem or problem
-        transport: Any = self.transport
-        if transport is None or self._output_closed:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._peer_gone and reason.check(ConnectionDone):
             self._peer.finish(self._problem)
         else:
-            transport.unregisterProducer()
-            transport.loseConnection()
+            self._output_lost()
 
-    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
+    def _output_lost(self) -> None:
+        self._output_gone = True
+        self._problem = self._problem or Failure(_OutputError())
         if self._peer_gone:
             self._peer.finish(self._problem)
         else:
-            self._output_closed = True
-            self._peer.transport.abortConnection()  # type: ignore[union-attr]
+            self._peer.transport.abortConnection()
 
-
-def _couple(one: Any, other: Any) -> None:
-    """Let each side's full write buffer pause the other side's reading."""
-    one.registerProducer(other, True)
-    other.registerProducer(one, True)
+    def peer_has_gone(self, problem: Failure | None) -> None:
+        """Write what was received, then finish."""
+        self._peer_gone = True
+        self._problem = self._problem or problem
+        if self._output_gone:
+            self._peer.finish(self._problem)
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
 
 
 @contextlib.contextmanager
 def _blocking_flags_kept(*descriptors: int) -> Iterator[None]:
     """Give descriptors back as they were: a terminal is shared with the shell that started us."""
-    sys.stdout.flush()
-    before = {}
-    for fd in descriptors:
-        with contextlib.suppress(OSError):
-            before[fd] = os.get_blocking(fd)
+    before = {fd: os.get_blocking(fd) for fd in descriptors}
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
-"""How a subcommand gives up."""
+"""How a subcommand gives up, and values that click does not refuse by itself."""
 
 from __future__ import annotations
 
-from typing import IO, Any
+import math
+from typing import Any
 
 import click
 
@@ -10,6 +11,24 @@ import click
 class CouldNot(click.ClickException):
     """Ends the command with status 1 and one line on standard error."""
 
-    def show(self, file: IO[Any] | None = None) -> None:
-        """See ``click.ClickException.show``."""
-        click.echo(f"sockservices: {self.format_message()}", file=file, err=file is None)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.ctx = click.get_current_context(silent=True)
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds, not negative; with ``min_open`` more than none."""
+
+    name = "seconds"
+
+    def __init__(self, min_open: bool = False) -> None:
+        super().__init__(min=0, max=1e6, min_open=min_open)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """See ``click.ParamType.convert``."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return number

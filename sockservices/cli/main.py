@@ -1,9 +1,12 @@
 """The command itself: its subcommands, and how it ends.
 
-Exit statuses: 0 done, 1 could not (one line on standard error), 2 usage.
+Exit statuses: 0 done, 1 could not, 2 usage; what went wrong is one line on standard error.
 """
 
 from __future__ import annotations
+
+import os
+import sys
 
 import click
 
@@ -11,16 +14,55 @@ from sockservices.cli.connect import connect
 from sockservices.cli.listing import list_services
 from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
+from sockservices.printable import escaped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sockservices")
-def main() -> None:
+def command() -> None:
     """Find socket services, and talk to them.
 
     The services themselves are run by twistd: twistd -n sock-echo --port 7
     """
 
 
-for command in (list_services, send, connect, refresh):
-    main.add_command(command)
+for subcommand in (list_services, send, connect, refresh):
+    command.add_command(subcommand)
+
+
+def main() -> None:
+    """Run the command; end the process with its status."""
+    sys.exit(_status())
+
+
+def _status() -> int:
+    _open_standard_descriptors()
+    try:
+        return command.main(prog_name="sockservices", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "sockservices"
+        print(f"{where}: {_one_line(error.format_message())}", file=sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130  # as a shell reports the end by SIGINT
+    except BrokenPipeError:
+        # Whoever read it has seen enough. Python would complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _one_line(message: str) -> str:
+    return escaped(" ".join(message.splitlines())).replace("\\\\", "\\")
+
+
+def _open_standard_descriptors() -> None:
+    """Have something at 0, 1 and 2, or what is opened next would pass for them."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -7,12 +7,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
-from sockservices.cli.errors import CouldNot
+from sockservices.cli.errors import CouldNot, Seconds
 from sockservices.listening import Description, DescriptionError, not_empty, port_number
 from sockservices.printable import system_reason
 
@@ -35,7 +35,7 @@ _LARGEST_REPLY = 1 << 18
 @click.option(
     "--interval",
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=Seconds(),
     default=0.0,
     show_default=True,
     help="Pause between two of them.",
@@ -43,7 +43,7 @@ _LARGEST_REPLY = 1 << 18
 @click.option(
     "--wait",
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(min_open=True),
     help="Wait so long for a reply to each, and print it.",
 )
 def send(
@@ -57,7 +57,7 @@ def send(
 ) -> None:
     """Send one datagram with TEXT, or with standard input if TEXT is -.
 
-    DESCRIPTION is udp:HOST:PORT, unixgram:PATH or unixgram:abstract=NAME.
+    DESCRIPTION is udp:HOST:PORT, udp:PORT, unixgram:PATH or unixgram:abstract=NAME.
     """
     family, address = _destination(description)
     payload = _payload(text, digits, file)
@@ -82,7 +82,12 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
     try:
         description = Description.parse(text)
         if description.prefix == "udp":
-            values = description.values({"host": not_empty, "port": port_number}, required="port")
+            # udp:PORT is this machine's, as in the description that a service listens on.
+            alone = len(description.positional) == 1 and not description.named
+            parts: dict[str, Callable[[str], Any]] = {"host": not_empty, "port": port_number}
+            if alone:
+                del parts["host"]
+            values = description.values(parts, required="port")
             return _resolved(values.get("host", "127.0.0.1"), values["port"])
         if description.prefix == "unixgram":
             values = description.values({"address": not_empty, "abstract": not_empty})
@@ -106,6 +111,8 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
         )[0]
     except socket.gaierror as error:
         raise CouldNot(f"cannot find {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise CouldNot(f"cannot find {host}: that is no name of a host") from None
     return family, address
 
 
@@ -122,7 +129,8 @@ def _payload(text: str | None, digits: str | None, file: Any) -> bytes:
     if file is not None:
         return bytes(file.read())
     if text == "-":
-        return sys.stdin.buffer.read()
+        with open(0, "rb", closefd=False) as standard_input:
+            return standard_input.read()
     assert text is not None
     return os.fsencode(text)
 
@@ -150,7 +158,5 @@ def _rounds(repeat: int, interval: float) -> Iterator[int]:
 
 def _print_reply(sender: socket.socket) -> None:
     reply = sender.recv(_LARGEST_REPLY)
-    sys.stdout.buffer.write(reply)
-    if not reply.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()
+    with open(1, "wb", closefd=False) as standard_output:
+        standard_output.write(reply if reply.endswith(b"\n") else reply + b"\n")

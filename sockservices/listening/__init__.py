@@ -24,6 +24,7 @@ from sockservices.listening.listeners import (
     StreamListener,
     listener,
 )
+from sockservices.listening.unix_paths import checked_path
 
 __all__ = [
     "DEFAULT_BACKLOG",
@@ -37,6 +38,7 @@ __all__ = [
     "StreamListener",
     "UnixDatagramPort",
     "backlog_length",
+    "checked_path",
     "description_of",
     "ip_address",
     "listener",

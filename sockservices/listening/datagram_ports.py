@@ -7,6 +7,7 @@ them for ever), drop what a full Unix peer does not take at once, and leave the 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -39,6 +40,11 @@ UNSENT_BYTES = 1 << 20
 # A full Unix peer gives no sign when it has room again: unix(7) has only trying again.
 _FIRST_RETRY = 0.005  # seconds
 _LAST_RETRY = 0.25
+
+# What Unix peers have not read yet counts against the sender's buffer. With the usual 208 KiB one
+# peer that does not read could keep the others from their answers; with this its queue
+# (net.unix.max_dgram_qlen) is full before.
+_SEND_BUFFER = 1 << 22  # bytes; without CAP_NET_ADMIN the system grants net.core.wmem_max
 
 _CANNOT_SEND_NOW = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
 
@@ -143,7 +149,7 @@ class _DatagramPort:
                     limit=len(data),
                 )
                 self.protocol.datagramReceived(data, peer)
-        except Exception:
+        except BaseException:  # as Twisted does for streams: no peer may end the listener
             self._log.failure(
                 "{protocol} failed on a datagram of {size} bytes from {peer}",
                 protocol=type(self.protocol).__name__,
@@ -236,6 +242,14 @@ class _DatagramPort:
             self._log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
 
 
+def _enlarge_send_buffer(made: socket.socket) -> None:
+    force = getattr(socket, "SO_SNDBUFFORCE", 32)  # socket(7); Python has no name for it
+    for name in (force, socket.SO_SNDBUF):
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, name, _SEND_BUFFER)
+            return
+
+
 @implementer(IListeningPort)
 class UdpPort(_DatagramPort, udp.MulticastPort):
     """A UDP port, IPv4 or IPv6.
@@ -310,13 +324,12 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
 
     def _bound_socket(self) -> socket.socket:
         made = self.createInternetSocket()
+        _enlarge_send_buffer(made)
         try:
             if self._address.startswith(b"\0"):
                 made.bind(self._address)
                 return made
-            with taking_over(
-                self._address, socket.SOCK_DGRAM, f"unixgram:{escaped(self._address)}"
-            ):
+            with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
                 # Linux gives the file the mode of the socket, less the umask (unix_bind() in
                 # af_unix.c): at no moment may more peers send than shall.
                 os.fchmod(made.fileno(), self.mode)

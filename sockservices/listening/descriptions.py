@@ -60,7 +60,10 @@ class Description:
                 raise DescriptionError(f"{text!r} ends with a backslash that escapes nothing")
             part, end = match.groups()
             if pair := _NAMED.fullmatch(part):
-                named[_unescaped(pair[1])] = _unescaped(pair[2])
+                name = _unescaped(pair[1])
+                if name in named:
+                    raise DescriptionError(f"in {text!r}, {name} is given twice")
+                named[name] = _unescaped(pair[2])
             else:
                 positional.append(_unescaped(part))
             start = match.end()
@@ -81,6 +84,10 @@ class Description:
         Raises ``DescriptionError`` that names the part that is unknown, wrong, twice or missing.
         """
         given: dict[str, str] = {}
+        if "" in self.positional[1:]:
+            raise DescriptionError(
+                f"in {self.text!r}, an argument is empty; a colon inside an argument is written \\:"
+            )
         if len(self.positional) > len(parts):
             extra = self.positional[len(parts)]
             raise DescriptionError(f"in {self.text!r}, {extra!r} is one argument too many")

@@ -44,19 +44,18 @@ def checked_path(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def taking_over(path: bytes, kind: socket.SocketKind, description: str) -> Iterator[None]:
+def taking_over(path: bytes, description: str) -> Iterator[None]:
     """Make a path free for a socket that the body makes; one process at a time.
 
     Parameters:
         path: where the socket will be.
-        kind: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
         description: named in the error.
 
     Raises ``ListenError`` when the path is occupied or the socket cannot be made there.
     """
     try:
         with _folder_locked(os.path.dirname(path) or b"."):
-            _remove_stale(path, kind, description)
+            _remove_stale(path, description)
             yield
     except (OSError, CannotListenError) as error:
         cause = error.socketError if isinstance(error, CannotListenError) else error
@@ -74,9 +73,9 @@ def taking_over(path: bytes, kind: socket.SocketKind, description: str) -> Itera
 def _folder_locked(folder: bytes) -> Iterator[None]:
     """Keep other services off while a path is looked at and bound.
 
-    Between bind(2) and listen(2) a new socket looks like a stale one. The lock is on the folder
-    itself, so that it leaves nothing behind. It is advisory and given up after a second: others
-    lock folders for reasons of their own (systemd-tmpfiles(8)).
+    Two that find the same stale socket would remove each other's new one. The lock is on the
+    folder itself, so that it leaves nothing behind. It is advisory and given up after a second:
+    others lock folders for reasons of their own (systemd-tmpfiles(8)).
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -95,7 +94,7 @@ def _folder_locked(folder: bytes) -> Iterator[None]:
         os.close(fd)
 
 
-def _remove_stale(path: bytes, kind: socket.SocketKind, description: str) -> None:
+def _remove_stale(path: bytes, description: str) -> None:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -105,7 +104,9 @@ def _remove_stale(path: bytes, kind: socket.SocketKind, description: str) -> Non
             f"cannot listen on {description}: {escaped(path)} exists and is no socket; "
             "it is left as it is"
         )
-    with socket.socket(socket.AF_UNIX, kind) as probe:
+    # With a datagram socket nothing happens to a live service: one of streams is of the wrong
+    # kind (EPROTOTYPE), one of datagrams notices nothing. A stale one refuses both.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
@@ -115,8 +116,7 @@ def _remove_stale(path: bytes, kind: socket.SocketKind, description: str) -> Non
         except FileNotFoundError:
             return
         except OSError as error:
-            # EAGAIN: its backlog is full; EPROTOTYPE: it is of another kind. Both are alive.
-            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
+            if error.errno != errno.EPROTOTYPE:
                 raise ListenError(
                     f"cannot listen on {description}: a socket is there, and whether anybody "
                     f"uses it cannot be told: {system_reason(error)}"

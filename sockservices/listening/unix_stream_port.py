@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -42,7 +41,7 @@ class UnixPort(unix.Port):
 
     def startListening(self) -> None:
         """Bind and listen; raises ``ListenError``."""
-        with taking_over(self._path, socket.SOCK_STREAM, f"unix:{escaped(self._path)}"):
+        with taking_over(self._path, f"unix:{escaped(self._path)}"):
             super().startListening()  # type: ignore[no-untyped-call]
             self._file = SocketFile(self._path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
@@ -14,6 +16,7 @@ from sockservices.printable import escaped
 class Acknowledge(Protocol):
     """One connection: one message in, one answer out."""
 
+    transport: Any
     _answered = False
 
     def __init__(self, reply: bytes, output: Output) -> None:
@@ -21,15 +24,18 @@ class Acknowledge(Protocol):
         self._output = output
 
     def dataReceived(self, data: bytes) -> None:
-        """Print what the first read brought, answer, and close; leave the rest."""
-        assert self.transport is not None
+        """Print what the first read brought; leave the rest."""
         if self._answered:
             return
         self._answered = True
+        message = data.removesuffix(b"\n").removesuffix(b"\r")
+        line = f"Here is the message: {escaped(message)}\n".encode()
+        # What is acknowledged has been printed, also where the reader of the output is slow.
+        self._output.write(line, self.transport, written=self._acknowledge)
+
+    def _acknowledge(self) -> None:
         self.transport.write(self._reply)
         self.transport.loseConnection()
-        message = data.removesuffix(b"\n").removesuffix(b"\r")
-        self._output.write(f"Here is the message: {escaped(message)}\n".encode())
 
 
 @attrs.define(eq=False, slots=False)

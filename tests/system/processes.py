@@ -71,6 +71,11 @@ class Collected:
         assert found, f"{pattern!r} did not come; there was:\n{self.text}"
         return found
 
+    def wait_for_bytes(self, count: int) -> None:
+        """Wait until so many bytes have come, or the output ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or len(self._bytes) >= count, PATIENCE)
+
     def whole(self) -> str:
         """Wait for the end of the output, and return all of it."""
         self._thread.join(PATIENCE)

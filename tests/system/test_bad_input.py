@@ -117,6 +117,12 @@ def test_usage(folder: Path, arguments: list[str], line: str) -> None:
         ("udp:7:mode=660", "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface"),
         ("unixgram:", "in 'unixgram:', address: is empty"),
         (
+            "tcp:0:interface=::1",
+            "in 'tcp:0:interface=::1', an argument is empty; "
+            "a colon inside an argument is written \\:",
+        ),
+        ("tcp:port=0:port=1", "in 'tcp:port=0:port=1', port is given twice"),
+        (
             "unixgram:mode=660",
             "'unixgram:mode=660' needs a path or abstract=NAME, one of them",
         ),

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -79,12 +80,12 @@ def test_send_waits_for_a_reply(tmp_path: Path, listen: str) -> None:
         (
             ["unixgram:none", "x"],
             1,
-            "sockservices: cannot send to unixgram:none: No such file or directory\n",
+            "sockservices send: cannot send to unixgram:none: No such file or directory\n",
         ),
         (
             ["unixgram:u", "x", "--wait=0.05"],
             1,
-            "sockservices: no reply from unixgram:u within 0.05 s\n",
+            "sockservices send: no reply from unixgram:u within 0.05 s\n",
         ),
         (["unixgram:u", "--hex", "4"], 2, "'4' is not hex: pairs of digits, as in '4d 65'\n"),
         (["unixgram:u"], 2, "give one of TEXT, --hex and --file\n"),
@@ -113,7 +114,7 @@ def test_send_to_a_udp_port_that_nobody_has_says_so(tmp_path: Path) -> None:
     assert _send(tmp_path, f"udp:127.0.0.1:{port}", "x", "--wait=20") == (
         1,
         "",
-        f"sockservices: cannot send to udp:127.0.0.1:{port}: Connection refused\n",
+        f"sockservices send: cannot send to udp:127.0.0.1:{port}: Connection refused\n",
     )
 
 
@@ -204,10 +205,12 @@ def test_connect_to_nobody(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     done = run(_COMMAND, "connect", f"tcp:127.0.0.1:{port}", cwd=tmp_path)
-    assert done.stderr == f"sockservices: tcp:127.0.0.1:{port}: Connection refused\n".encode()
+    assert (
+        done.stderr == f"sockservices connect: tcp:127.0.0.1:{port}: Connection refused\n".encode()
+    )
     assert (done.returncode, done.stdout) == (1, b"")
     done = run(_COMMAND, "connect", "unix:none", cwd=tmp_path)
-    assert done.stderr == b"sockservices: unix:none: No such file or directory\n"
+    assert done.stderr == b"sockservices connect: unix:none: No such file or directory\n"
     assert done.returncode == 1
 
 
@@ -236,11 +239,10 @@ def test_connect_whose_reader_has_gone(tmp_path: Path) -> None:
             connect.process.stdin.write(b"x" * 100)
             connect.process.stdin.flush()
             assert connect.wait() == 1
-            assert connect.err.whole().endswith(": standard output was closed\n")
+            assert connect.err.whole().endswith(": standard output cannot be written to any more\n")
 
 
-@needs("openssl")
-def test_connect_over_tls(tmp_path: Path) -> None:
+def _certificate(tmp_path: Path) -> None:
     (tmp_path / "trusted").mkdir()
     made = run(
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
@@ -249,18 +251,53 @@ def test_connect_over_tls(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert made.returncode == 0, made.stderr
+
+
+@needs("openssl")
+def test_connect_over_tls(tmp_path: Path) -> None:
+    _certificate(tmp_path)
     sent = os.urandom(400_000)
-    with Service(
-        "sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem", cwd=tmp_path
-    ) as echo:
-        done = run(
-            *(_COMMAND, "connect"),
-            f"tls:localhost:{echo.port}:trustRoots=trusted",
+    with (
+        Service(
+            *("sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"),
             cwd=tmp_path,
-            input=sent,
+        ) as echo,
+        Running(
+            [
+                _COMMAND,
+                "connect",
+                f"tls:localhost:{echo.where[0].rpartition(':')[2]}:trustRoots=trusted",
+            ],
+            tmp_path,
+            stdin=subprocess.PIPE,
+        ) as connect,
+    ):
+        keyboard = connect.process.stdin
+        assert keyboard is not None
+        keyboard.write(sent)
+        keyboard.flush()
+        # Twisted's TLS drops what it has not sent when the peer says that it is at its end.
+        connect.out.wait_for_bytes(len(sent))
+        keyboard.close()
+        assert connect.wait() == 0
+        assert connect.out.bytes == sent
+
+
+@needs("openssl")
+def test_connect_over_tls_with_no_input_at_all(tmp_path: Path) -> None:
+    _certificate(tmp_path)
+    with Service(
+        *("sock-hello", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"),
+        cwd=tmp_path,
+    ) as hello:
+        port = hello.where[0].rpartition(":")[2]
+        done = run(_COMMAND, "connect", f"tls:localhost:{port}:trustRoots=trusted", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, b"Hello, world!\n")
+        done = run(_COMMAND, "connect", f"tls:localhost:{port}", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr == (
+            f"sockservices connect: tls:localhost:{port}: TLS: certificate verify failed\n".encode()
         )
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert done.stdout == sent
 
 
 @needs("socat")
@@ -276,3 +313,65 @@ def test_help_of_the_command_names_its_subcommands(tmp_path: Path) -> None:
     assert done.returncode == 0
     for name in (b"list", b"send", b"connect", b"refresh"):
         assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["connect", "unix:" + "x" * 200], 2, "is 200 bytes long; this system takes 107"),
+        (["connect", "tcp:a..b:7"], 2, "'a..b' is no name of a host"),
+        (["connect", "tls:localhost:1:certificate=none"], 1, "No such file or directory"),
+        (["connect", "tcp:127.0.0.1:1\\"], 2, "ends with a backslash that escapes nothing"),
+        (["connect", "tcp:127.0.0.1:1", "--timeout=nan"], 2, "nan is not a number of seconds"),
+        (["connect", "x:1\nforged"], 2, "Unknown endpoint type: 'x'"),
+        (["send", "udp:a..b:7", "x"], 1, "cannot find a..b: that is no name of a host"),
+        (["send", "udp:9", "x", "--wait=inf"], 2, "inf is not in the range 0<x<=1000000.0"),
+        (["send", "udp:9", "x", "--interval=nan"], 2, "nan is not a number of seconds"),
+        (["frobnicate"], 2, "No such command 'frobnicate'."),
+        (["connect", "--verbose", "x"], 2, "No such option"),
+    ],
+)
+def test_every_refusal_is_one_line(
+    tmp_path: Path, arguments: list[str], status: int, line: str
+) -> None:
+    done = run(_COMMAND, *arguments, cwd=tmp_path)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert said.count("\n") == 1, said
+    assert said.startswith("sockservices")
+    assert line in said
+
+
+def test_connect_with_closed_descriptors(tmp_path: Path) -> None:
+    with Service("sock-hello", "--port=0", cwd=tmp_path) as hello:
+        command = f"{_COMMAND} connect tcp:127.0.0.1:{hello.port}"
+        done = run("bash", "-c", f"{command} <&-", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello, world!\n", b"")
+        done = run("bash", "-c", f"{command} >&-", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (
+            1,
+            b"sockservices connect: standard output is closed\n",
+        )
+
+
+def test_connect_tells_when_what_came_could_not_be_written(tmp_path: Path) -> None:
+    with Service("sock-hello", "--port=0", cwd=tmp_path) as hello:
+        done = run(
+            "bash",
+            "-c",
+            f"{_COMMAND} connect tcp:127.0.0.1:{hello.port} </dev/null >/dev/full",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 1
+        assert done.stderr.endswith(b": standard output cannot be written to any more\n")
+
+
+def test_connect_tells_that_the_peer_has_reset(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with Running([_COMMAND, "connect", f"tcp:127.0.0.1:{port}"], tmp_path) as connect:
+            peer = server.accept()[0]
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            assert connect.wait() == 1
+            assert "lost in a non-clean fashion" in connect.err.whole()

@@ -148,7 +148,7 @@ def test_nothing_is_lost_for_a_reader_that_comes_late(tmp_path: Path) -> None:
         hexdump = Service("sock-hexdump", "--socket", "u", cwd=tmp_path, stdout=stdout)
     datagrams = [number.to_bytes(4, "big") + b"." * 1000 for number in range(300)]
     with hexdump, open(reading, "rb") as late:
-        sender = Running([_PYTHON, "-c", _SEND_ALL, "u", "300"], tmp_path)
+        sender = Running([_PYTHON, "-c", _SEND_ALL, "u", "300", "1000"], tmp_path)
         with sender:
             # 300 dumps are more than a pipe holds: it has stopped taking datagrams in by now.
             lines = [late.readline() for _ in range(300)]
@@ -163,15 +163,18 @@ import socket, sys
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
     client.connect(sys.argv[1])
     for number in range(int(sys.argv[2])):
-        client.send(number.to_bytes(4, "big") + b"." * 1000)
+        client.send(number.to_bytes(4, "big") + b"." * int(sys.argv[3]))
 """
 
 
-def test_it_stops_while_nobody_reads_and_says_what_was_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1000, 60000])  # a dump that a pipe takes whole, and one it cannot
+def test_it_stops_while_nobody_reads_and_says_what_was_not_written(
+    tmp_path: Path, size: int
+) -> None:
     reading, writing = os.pipe()
     with open(writing, "wb") as stdout:
         hexdump = Service("sock-hexdump", "--socket", "u", cwd=tmp_path, stdout=stdout)
-    with hexdump, Running([_PYTHON, "-c", _SEND_ALL, "u", "300"], tmp_path):
+    with hexdump, Running([_PYTHON, "-c", _SEND_ALL, "u", "300", str(size)], tmp_path):
         _wait_until_full(hexdump.process.pid, tmp_path / "u")
         hexdump.stop()
         hexdump.err.wait_for("records not written: nobody reads standard output")

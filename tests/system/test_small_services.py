@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -67,6 +68,27 @@ def test_ack_prints_answers_and_closes(tmp_path: Path, options: list[str], reply
             client.sendall(b"Please enter the message\n")
             assert read_all(client) == reply
         ack.out.wait_for("Here is the message: Please enter the message\n")
+
+
+def test_ack_acknowledges_only_what_it_has_printed(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "wb") as stdout:
+        ack = Service("sock-ack", "--port=0", cwd=tmp_path, stdout=stdout)
+    message = b"x" * 30000
+    with ack, open(reading, "rb") as late:
+        clients = [ack.connect() for _ in range(4)]  # the pipe takes the first two
+        for client in clients:
+            client.sendall(message)
+        assert clients[0].recv(100) == b"I got your message"
+        clients[3].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            clients[3].recv(100)
+        printed = [late.readline() for _ in range(4)]
+        clients[3].settimeout(PATIENCE)
+        assert read_all(clients[3]) == b"I got your message"
+        for client in clients:
+            client.close()
+    assert {line[:21] for line in printed} == {b"Here is the message: "}
 
 
 def test_a_peer_cannot_write_to_the_operators_terminal(tmp_path: Path) -> None:
