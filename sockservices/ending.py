@@ -36,7 +36,8 @@ def fail_process(message: str) -> None:
             redirected ``sys.stderr`` into the log, and to the log.
     """
     say_on_stderr(message)
-    _log.critical("{message}", message=message)
+    # An error: what is critical Twisted itself prints, where nothing is set up to log yet.
+    _log.error("{message}", message=message)
     # Neither twistd nor twist lets the application choose the exit status.
     atexit.register(_exit_with_failure)
     stop_process()

@@ -21,6 +21,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservices.containment import ContainedFactory
 from sockservices.ending import fail_process
 from sockservices.interfaces import IDatagramFactory
 from sockservices.listening import (
@@ -76,9 +77,9 @@ class SocketService(Service):
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
-        self._factory = service if IProtocolFactory.providedBy(service) else None
+        self._factory = ContainedFactory(service) if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = _datagram_builder(service, datagram)
-        named = name or type(service if service is not None else datagram).__name__
+        named = name or _name(service if service is not None else datagram)
         if self._factory is None and self._build_datagram_protocol is None:
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
@@ -94,6 +95,7 @@ class SocketService(Service):
         self._started_privileged = False
         self._listens = False
         self._failure: ListenError | None = None
+        self._closing: Deferred[None] = succeed(None)
         self._waiting: list[Deferred[list[Any]]] = []
 
     def _check_kinds(self, datagram: Any) -> None:
@@ -218,12 +220,17 @@ class SocketService(Service):
             tell(each)
 
     def _close(self, ports: list[IListeningPort] | None = None) -> Deferred[None]:
+        """Close these ports, or all; the ``Deferred`` waits for those of before as well."""
         closing = self._ports if ports is None else ports
         self._ports = [port for port in self._ports if port not in closing]
         done = DeferredList(
             [maybeDeferred(port.stopListening) for port in closing], consumeErrors=True
         )
-        return done.addCallback(self._closed)
+        before, self._closing = self._closing, done.addCallback(self._closed)
+        self._closing.addCallback(lambda _none: before)
+        result: Deferred[None] = Deferred()
+        self._closing.chainDeferred(result)
+        return result
 
     def _closed(self, results: list[tuple[bool, Any]]) -> None:
         for success, failure in results:
@@ -249,6 +256,10 @@ def _datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
         return lambda: datagram
     builder: Callable[[], Any] | None = datagram
     return builder
+
+
+def _name(service: Any) -> str:
+    return str(getattr(service, "__name__", type(service).__name__))
 
 
 def _serves_datagrams(service: Any) -> bool:

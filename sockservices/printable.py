@@ -32,6 +32,8 @@ def _shown(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, by PEP 383
         return f"\\x{code - 0xDC00:02x}"
+    if 0x80 <= code <= 0xFF:  # a character, which "\\x80" would show as a byte
+        return f"\\u{code:04x}"
     return character.encode("unicode_escape").decode("ascii")
 
 

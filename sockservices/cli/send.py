@@ -13,7 +13,14 @@ from typing import Any
 import click
 
 from sockservices.cli.errors import CouldNot, Seconds
-from sockservices.listening import Description, DescriptionError, not_empty, port_number
+from sockservices.listening import (
+    Description,
+    DescriptionError,
+    abstract_address,
+    checked_path,
+    not_empty,
+    port_number,
+)
 from sockservices.printable import system_reason
 
 _LARGEST_REPLY = 1 << 18
@@ -94,8 +101,8 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
             if len(values) != 1:
                 raise DescriptionError(f"{text!r} needs a path or abstract=NAME, one of them")
             if "abstract" in values:
-                return socket.AF_UNIX, b"\0" + os.fsencode(values["abstract"])
-            return socket.AF_UNIX, os.fsencode(values["address"])
+                return socket.AF_UNIX, abstract_address(values["abstract"])
+            return socket.AF_UNIX, checked_path(values["address"])
     except DescriptionError as error:
         raise click.BadParameter(str(error), param_hint="DESCRIPTION") from None
     raise click.BadParameter(

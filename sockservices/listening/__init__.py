@@ -24,7 +24,7 @@ from sockservices.listening.listeners import (
     StreamListener,
     listener,
 )
-from sockservices.listening.unix_paths import checked_path
+from sockservices.listening.unix_paths import abstract_address, checked_path
 
 __all__ = [
     "DEFAULT_BACKLOG",
@@ -37,6 +37,7 @@ __all__ = [
     "ListenError",
     "StreamListener",
     "UnixDatagramPort",
+    "abstract_address",
     "backlog_length",
     "checked_path",
     "description_of",

@@ -267,6 +267,15 @@ class UdpPort(_DatagramPort, udp.MulticastPort):
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
         self._prepare()
 
+    def startListening(self) -> None:
+        """Bind and begin to read; raises ``CannotListenError``."""
+        try:
+            super().startListening()  # type: ignore[no-untyped-call]
+        except BaseException:
+            if hasattr(self, "socket"):  # a protocol that cannot start has no listener
+                self.socket.close()
+            raise
+
     def connect(self, host: str, port: int) -> None:
         """See ``IUDPTransport.connect``."""
         super().connect(host, port)  # type: ignore[no-untyped-call]
@@ -319,7 +328,13 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
         self.socket = self._bound_socket()
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
         self.connected = 1
-        self.protocol.makeConnection(self)
+        try:
+            self.protocol.makeConnection(self)
+        except BaseException:  # a protocol that cannot start has no listener
+            self.socket.close()
+            if self._file is not None:
+                self._file.remove()
+            raise
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
@@ -351,6 +366,6 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and remove its file, if it still is its file."""
         self._give_up_sending()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if self._file is not None:
             self._file.remove()
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]

@@ -6,7 +6,6 @@ Other packages add description types as they do for streams: an object under
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import attrs
@@ -19,7 +18,7 @@ from zope.interface import Attribute, Interface, implementer
 from sockservices.listening.datagram_ports import UdpPort, UnixDatagramPort
 from sockservices.listening.descriptions import UDP_PARTS, UNIXGRAM_PARTS, Description
 from sockservices.listening.errors import DescriptionError
-from sockservices.listening.unix_paths import PATH_LIMIT, checked_path
+from sockservices.listening.unix_paths import abstract_address, checked_path
 
 
 class IDatagramServerEndpoint(Interface):
@@ -114,9 +113,4 @@ def _unix_datagram_endpoint(
         return UnixDatagramServerEndpoint(reactor, address, values.get("mode", mode))
     if "mode" in values:
         raise DescriptionError(f"in {description.text!r}, mode: an abstract name has no file")
-    name = os.fsencode(values["abstract"])
-    if len(name) > PATH_LIMIT:
-        raise DescriptionError(
-            f"in {description.text!r}, abstract: {len(name)} bytes; this system takes {PATH_LIMIT}"
-        )
-    return UnixDatagramServerEndpoint(reactor, b"\0" + name, mode)
+    return UnixDatagramServerEndpoint(reactor, abstract_address(values["abstract"]), mode)

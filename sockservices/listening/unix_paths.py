@@ -32,12 +32,25 @@ _log = Logger(namespace="sockservices")
 
 def checked_path(path: str) -> bytes:
     """Return a path as bytes; raise ``DescriptionError`` for one that the system cannot take."""
-    raw = os.fsencode(path)
+    raw = _checked_length(path, "path")
     if b"\0" in raw:
         raise DescriptionError(f"the Unix socket path {escaped(raw)!r} holds a zero byte")
+    return raw
+
+
+def abstract_address(name: str) -> bytes:
+    """Return the address with an abstract name (unix(7)); raise ``DescriptionError``."""
+    return b"\0" + _checked_length(name, "name")
+
+
+def _checked_length(text: str, what: str) -> bytes:
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise DescriptionError(f"the Unix socket {what} {escaped(text)} is no text") from None
     if len(raw) > PATH_LIMIT:
         raise DescriptionError(
-            f"the Unix socket path {escaped(raw)} is {len(raw)} bytes long; "
+            f"the Unix socket {what} {escaped(raw)} is {len(raw)} bytes long; "
             f"this system takes {PATH_LIMIT}"
         )
     return raw
@@ -104,24 +117,27 @@ def _remove_stale(path: bytes, description: str) -> None:
             f"cannot listen on {description}: {escaped(path)} exists and is no socket; "
             "it is left as it is"
         )
+    try:
+        if _is_alive(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _is_alive(path: bytes) -> bool:
+    """Whether any process has the socket at a path open; raise ``OSError`` if it cannot be told."""
     # With a datagram socket nothing happens to a live service: one of streams is of the wrong
     # kind (EPROTOTYPE), one of datagrams notices nothing. A stale one refuses both.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except FileNotFoundError:
-            return
+            return False
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
-                raise ListenError(
-                    f"cannot listen on {description}: a socket is there, and whether anybody "
-                    f"uses it cannot be told: {system_reason(error)}"
-                ) from None
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                raise
+        return True
 
 
 class SocketFile:
@@ -132,11 +148,17 @@ class SocketFile:
         self._identity = _identity(path)
 
     def remove(self) -> None:
-        """Remove it, unless it has gone or something else has its place; log if that fails."""
+        """Remove it, unless it has gone or something else has its place; log if that fails.
+
+        To be called when the socket is closed: another that is alive there may have the same inode
+        number, if ours was removed before it was made.
+        """
         if self._identity is None or _identity(self._path) != self._identity:
             return
         try:
-            os.unlink(self._path)
+            with _folder_locked(os.path.dirname(self._path) or b"."):
+                if not _is_alive(self._path):
+                    os.unlink(self._path)
         except OSError as error:
             _log.warn(
                 "{path} could not be removed: {reason}",

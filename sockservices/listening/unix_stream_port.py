@@ -46,9 +46,9 @@ class UnixPort(unix.Port):
             self._file = SocketFile(self._path)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Remove the socket file, if it still is ours, and close."""
+        """Close, and remove the socket file, if it still is ours."""
+        # Past the parent, which removes whatever has the path by now, and fails if nothing has.
+        tcp.Port.connectionLost(self, reason)
         self._file.remove()
         if self.lockFile is not None:
             self.lockFile.unlock()
-        # Past the parent, which removes whatever has the path by now, and fails if nothing has.
-        tcp.Port.connectionLost(self, reason)

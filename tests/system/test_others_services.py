@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -54,6 +55,14 @@ class Fragile(Protocol):
         if data == b"break":
             raise RuntimeError("broken by its peer")
         self.transport.write(data)
+
+class Stillborn(Protocol):
+    def connectionMade(self):
+        raise RuntimeError("no start")
+
+class NoBuilder(Factory):
+    def buildProtocol(self, addr):
+        raise RuntimeError("no start")
 
 class FragileDatagrams(DatagramProtocol):
     def datagramReceived(self, data, peer):
@@ -118,6 +127,20 @@ def test_a_protocol_that_raises_costs_its_own_connection_only(folder: Path) -> N
     assert "Traceback" in log
     assert "RuntimeError: broken by its peer" in log
     assert "127.0.0.1" in log
+
+
+@pytest.mark.parametrize("factory", ["Stillborn", "NoBuilder"])
+def test_a_protocol_that_cannot_start_costs_its_own_connection(folder: Path, factory: str) -> None:
+    with Service("sock-serve", f"--factory=shouting.{factory}", "--port=0", cwd=folder) as service:
+        for _ in range(2):
+            with service.connect() as victim:
+                port = victim.getsockname()[1]
+                with contextlib.suppress(ConnectionResetError):  # it is aborted
+                    assert read_all(victim) == b""
+                service.err.wait_for(
+                    f"{factory} failed on a new connection from 127.0.0.1, port {port}\n"
+                )
+        service.err.wait_for("RuntimeError: no start")
 
 
 def test_a_datagram_protocol_that_raises_costs_its_own_datagram_only(folder: Path) -> None:
