@@ -7,6 +7,7 @@ What an embedder passes to the constructor and what ``twistd`` offers is one lis
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 import types
@@ -110,6 +111,7 @@ def declared_options(factory: Callable[..., Any]) -> list[DeclaredOption]:
     except (TypeError, ValueError):  # written in C, or no callable at all
         return []
     fields = _attrs_fields(factory)
+    made = _made_defaults(factory)
     declared = []
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -118,6 +120,8 @@ def declared_options(factory: Callable[..., Any]) -> list[DeclaredOption]:
         default = attrs.NOTHING if parameter.default is parameter.empty else parameter.default
         if field is not None:
             default = field.default
+        elif name in made:
+            default = attrs.Factory(made[name])
         annotation = field.type if field is not None else parameter.annotation
         declared.append(
             DeclaredOption(
@@ -169,6 +173,17 @@ def _attrs_fields(factory: Callable[..., Any]) -> dict[str, attrs.Attribute[Any]
     if not (isinstance(factory, type) and attrs.has(factory)):
         return {}
     return {field.alias: field for field in attrs.fields(factory) if field.init}
+
+
+def _made_defaults(factory: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """Return what makes the defaults of a dataclass that have to be made."""
+    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
+        return {}
+    return {
+        field.name: field.default_factory
+        for field in dataclasses.fields(factory)
+        if field.default_factory is not dataclasses.MISSING
+    }
 
 
 def _resolved(annotation: Any, factory: Callable[..., Any]) -> Any:

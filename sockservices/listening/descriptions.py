@@ -15,7 +15,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from sockservices.converters import octal_mode, whole_number, yes_or_no
 from sockservices.listening.errors import DescriptionError
-from sockservices.printable import quoted
+from sockservices.printable import escaped, quoted
 
 _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
@@ -62,7 +62,7 @@ class Description:
             if pair := _NAMED.fullmatch(part):
                 name = _unescaped(pair[1])
                 if name in named:
-                    raise DescriptionError(f"in {text!r}, {name} is given twice")
+                    raise DescriptionError(f"in {text!r}, {escaped(name)} is given twice")
                 named[name] = _unescaped(pair[2])
             else:
                 positional.append(_unescaped(part))

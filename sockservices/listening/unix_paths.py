@@ -170,5 +170,6 @@ class SocketFile:
 def _identity(path: bytes) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
         found = os.lstat(path)
-        return found.st_dev, found.st_ino
+        if stat.S_ISSOCK(found.st_mode):
+            return found.st_dev, found.st_ino
     return None

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface.verify import verifyObject
+
+from sockservices.listening import (
+    DatagramListener,
+    DescriptionError,
+    IDatagramServerEndpoint,
+    datagrams,
+    listener,
+)
+from sockservices.listening.datagrams import UdpServerEndpoint, UnixDatagramServerEndpoint
+from tests.fakes import ManualReactor, result_of
+
+
+class Quiet(DatagramProtocol):
+    noisy = False
+    transport: Any
+
+
+@pytest.mark.parametrize(
+    ("description", "port", "interface"),
+    [
+        ("udp:7", 7, ""),
+        ("UDP:port=7", 7, ""),
+        ("udp:0:127.0.0.1", 0, "127.0.0.1"),
+        (r"udp:7:interface=\:\:1", 7, "::1"),
+    ],
+)
+def test_udp(description: str, port: int, interface: str) -> None:
+    reactor = ManualReactor()
+    found = listener(reactor, description)
+    assert found == DatagramListener(description, UdpServerEndpoint(reactor, port, interface))
+    verifyObject(IDatagramServerEndpoint, found.endpoint)
+
+
+@pytest.mark.parametrize(
+    ("description", "address", "mode"),
+    [
+        ("unixgram:/run/x", b"/run/x", 0o600),
+        ("unixgram:/run/x:660", b"/run/x", 0o660),
+        ("unixgram:address=/run/x:mode=0", b"/run/x", 0),
+        ("unixgram:abstract=name", b"\0name", 0o600),
+        (r"unixgram:/run/a\:b", b"/run/a:b", 0o600),
+        (os.fsdecode(b"unixgram:/run/\xff"), b"/run/\xff", 0o600),
+        (os.fsdecode(b"unixgram:abstract=\xff"), b"\0\xff", 0o600),
+    ],
+)
+def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
+    reactor = ManualReactor()
+    found = listener(reactor, description)
+    assert found == DatagramListener(
+        description, UnixDatagramServerEndpoint(reactor, address, mode)
+    )
+    verifyObject(IDatagramServerEndpoint, found.endpoint)
+
+
+def test_the_mode_is_that_of_descriptions_that_do_not_say() -> None:
+    assert listener(ManualReactor(), "unixgram:/run/x", mode=0o640).endpoint.mode == 0o640
+    assert listener(ManualReactor(), "unixgram:/run/x:mode=606", mode=0o640).endpoint.mode == 0o606
+
+
+@pytest.mark.parametrize(
+    ("description", "reason"),
+    [
+        ("udp:", "port: '' is not a whole number"),
+        ("udp:65536", "port: 65536 is not"),
+        ("udp:7:interface=localhost", "interface: 'localhost' is not an IPv4 or IPv6 address"),
+        ("udp:7:backlog=5", "'backlog' is unknown: udp takes port, interface"),
+        ("udp:interface=127.0.0.1", "has no port"),
+        ("unixgram:", "address: is empty"),
+        ("unixgram:mode=600", "needs a path or abstract=NAME, one of them"),
+        ("unixgram:/run/x:abstract=name", "needs a path or abstract=NAME, one of them"),
+        ("unixgram:abstract=name:mode=600", "mode: an abstract name has no file"),
+        ("unixgram:/run/" + "x" * 200, "is 205 bytes long; this system takes"),
+        ("unixgram:abstract=" + "x" * 200, "200 bytes.*; this system takes"),
+        ("unixgram:/run/\0", "holds a zero byte"),
+    ],
+)
+def test_the_faulty_part_is_named(description: str, reason: str) -> None:
+    with pytest.raises(DescriptionError, match=reason):
+        listener(ManualReactor(), description)
+
+
+@pytest.mark.parametrize("prefix", ["udp", "unixgram"])
+def test_an_endpoint_listens(prefix: str, tmp_path: Path) -> None:
+    reactor = ManualReactor()
+    text = "udp:0:interface=127.0.0.1" if prefix == "udp" else f"unixgram:{tmp_path}/socket"
+    protocol = Quiet()
+    [port] = result_of(listener(reactor, text).endpoint.listen(protocol))
+    verifyObject(IListeningPort, port)
+    assert protocol.transport is port
+    assert reactor.readers == {port}
+    closed = port.stopListening()
+    reactor.advance(0)
+    assert result_of(closed) == [None]
+    assert reactor.readers == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_that_cannot_listen_fails_its_deferred(tmp_path: Path) -> None:
+    endpoint = listener(ManualReactor(), f"unixgram:{tmp_path}/missing/socket").endpoint
+    with pytest.raises(Exception, match="does not exist"):
+        result_of(endpoint.listen(Quiet()))
+
+
+def test_a_protocol_that_cannot_start_leaves_no_udp_port_taken() -> None:
+    ports: list[int] = []
+
+    class Unwilling(Quiet):
+        def startProtocol(self) -> None:
+            ports.append(self.transport.getHost().port)
+            raise RuntimeError("unwilling")
+
+    protocol = Unwilling()
+    endpoint = listener(ManualReactor(), "udp:0:interface=127.0.0.1").endpoint
+    with pytest.raises(RuntimeError, match="unwilling"):
+        result_of(endpoint.listen(protocol))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+            again.bind(("127.0.0.1", ports[0]))
+    finally:
+        if hasattr(protocol.transport, "socket"):
+            protocol.transport.socket.close()
+
+
+class Parser:
+    """As another package would add a type of descriptions."""
+
+    prefix = "Pigeon"
+
+    def parseDatagramServer(self, reactor: object, *args: str, **named: str) -> object:
+        if args == ("lame",):
+            raise ValueError("it cannot fly")
+        if args == ("two",):
+            raise TypeError("one too many")
+        return (reactor, args, named)
+
+
+def test_a_type_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagrams, "getPlugins", lambda _interface: [Parser()])
+    reactor = ManualReactor()
+    found = listener(reactor, r"pigeon:grey\:ish:name=x")
+    assert found == DatagramListener(
+        r"pigeon:grey\:ish:name=x", (reactor, ("grey:ish",), {"name": "x"})
+    )
+
+
+@pytest.mark.parametrize(("which", "reason"), [("lame", "it cannot fly"), ("two", "one too many")])
+def test_its_refusal_is_a_description_error(
+    monkeypatch: pytest.MonkeyPatch, which: str, reason: str
+) -> None:
+    monkeypatch.setattr(datagrams, "getPlugins", lambda _interface: [Parser()])
+    with pytest.raises(DescriptionError, match=f"^in 'pigeon:{which}': {reason}$"):
+        listener(ManualReactor(), f"pigeon:{which}")

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from zope.interface import Interface
+
+import sockservices
+
+_SOURCE = ast.parse(Path(sockservices.__file__).read_text())
+_MODULES = [
+    importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(sockservices.__path__, "sockservices.")
+]
+
+
+def _for_checkers() -> dict[str, str]:
+    """The names that a type checker sees, each with the module that it is imported from."""
+    [block] = [
+        node
+        for node in _SOURCE.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    found = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, "only 'import x as x' makes a name public"
+            found[alias.name] = str(node.module)
+    return found
+
+
+@pytest.mark.parametrize("name", sockservices.__all__)
+def test_a_public_name_can_be_imported_and_has_a_docstring(name: str) -> None:
+    found = getattr(sockservices, name)
+    assert inspect.getdoc(found)
+
+
+def test_every_public_name_is_listed_once_and_in_order() -> None:
+    assert sockservices.__all__ == sorted(set(sockservices.__all__))
+
+
+def test_a_checker_sees_the_names_that_there_are_where_they_are() -> None:
+    assert _for_checkers() == {
+        name: f"sockservices.{home}" for name, home in sockservices._HOME.items()
+    }
+    assert sockservices.__all__ == sorted(_for_checkers())
+
+
+def test_a_public_name_is_the_object_of_its_home() -> None:
+    for name, home in sockservices._HOME.items():
+        module = importlib.import_module(f"sockservices.{home}")
+        assert getattr(sockservices, name) is getattr(module, name)
+
+
+def test_what_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'sockservices' has no attribute 'Nothing'"):
+        _ = sockservices.Nothing
+    with pytest.raises(ImportError):
+        exec("from sockservices import Nothing")
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, sockservices\n"
+            "print([name for name in sys.modules"
+            " if name.startswith(('twisted', 'attr', 'zope', 'sockservices.'))])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert ended.stdout == "[]\n"
+
+
+def _public_parts(module: ModuleType) -> list[tuple[str, Any]]:
+    parts: list[tuple[str, Any]] = [(module.__name__, module)]
+    for name, found in vars(module).items():
+        if name.startswith("_") or getattr(found, "__module__", None) != module.__name__:
+            continue
+        if isinstance(found, type) or inspect.isfunction(found) or _is_interface(found):
+            parts.append((f"{module.__name__}.{name}", found))
+        if isinstance(found, type):
+            parts += [
+                (f"{module.__name__}.{name}.{member}", part)
+                for member, part in vars(found).items()
+                if not member.startswith("_")
+                and (inspect.isfunction(part) or isinstance(part, property))
+                and inspect.getsourcefile(_function(part)) == module.__file__
+            ]
+    return parts
+
+
+def _function(part: Any) -> Any:
+    return part.fget if isinstance(part, property) else part
+
+
+def _is_interface(found: object) -> bool:
+    return isinstance(found, type(Interface))
+
+
+@pytest.mark.parametrize("module", _MODULES, ids=lambda module: str(module.__name__))
+def test_everything_public_has_a_docstring(module: ModuleType) -> None:
+    without = [name for name, part in _public_parts(module) if not (part.__doc__ or "").strip()]
+    assert [name for name in without if not _is_inherited(name)] == []
+
+
+def _is_inherited(name: str) -> bool:
+    """Whether a method's words are those of its own base class or interface in a private class."""
+    return any(part.startswith("_") for part in name.split(".")[1:])
