@@ -26,21 +26,19 @@ class ForegroundReport:
 
     def listening(self) -> None:
         """Say that every listener listens: the command may return 0."""
-        self._send(b"")
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            os.close(self._read_end)
+            self._write_end = self._read_end = -1
 
     def failed(self, message: str) -> None:
-        """Say why the service cannot listen, in one line, and end this process."""
-        self._send(message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
-        fail_process(message)
+        """Say why the service cannot listen, in one line, and end this process.
 
-    def _send(self, line: bytes) -> None:
-        if self._write_end < 0:
-            return
-        if line:
-            os.write(self._write_end, line)
-        os.close(self._write_end)
-        os.close(self._read_end)
-        self._write_end = self._read_end = -1
+        The foreground waits for the end, so that log and pid file are settled when it returns.
+        """
+        if self._write_end >= 0:
+            os.write(self._write_end, message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
+        fail_process(message)
 
     def _wait_in_foreground(self) -> None:
         # Runs after every fork; only the first one, in the process that the user started, counts.

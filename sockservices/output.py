@@ -2,7 +2,11 @@
 
 The laws of this room: a record is written whole or the process ends with an error; it is written
 at once, so that a reader at the other end of a pipe sees it; and a reader that does not read
-makes us stop taking in, not grow, and never stops the event loop from turning.
+makes us stop taking in, not grow, and does not stop the event loop from turning.
+
+Once a record is begun, its reader is waited for as long as it reads, so that a log on the same
+descriptor does not come between; one that has read nothing for a second is waited for by the event
+loop.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from zope.interface import implementer
 
 from sockservices.ending import fail_process
 from sockservices.printable import system_reason
+
+_PATIENCE_IN_RECORD = 1.0  # seconds
 
 _log = Logger(namespace="sockservices")
 
@@ -132,7 +138,12 @@ class Output:
 
     def _write_queue(self, patience: float = 0) -> None:
         """Write until all is written, or the reader takes no more for ``patience`` seconds."""
-        while self._queue and not self._failed and self._is_ready(patience):
+        begun = False
+        while (
+            self._queue
+            and not self._failed
+            and self._is_ready(_PATIENCE_IN_RECORD if begun else patience)
+        ):
             rest, written = self._queue[0]
             # Of a descriptor that is ready for writing only so much is promised: pipe(7).
             part = rest[: select.PIPE_BUF] if self._stalls else rest
@@ -143,7 +154,8 @@ class Output:
             except OSError as error:
                 self._fail(f"cannot write to {self._name}: {system_reason(error)}")
                 return
-            if count < len(rest):
+            begun = count < len(rest)
+            if begun:
                 self._queue[0] = _Waiting(rest[count:], written)
                 continue
             self._queue.popleft()

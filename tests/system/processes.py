@@ -76,6 +76,11 @@ class Collected:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or len(self._bytes) >= count, PATIENCE)
 
+    def close(self) -> None:
+        """Stop listening, at the end of what there is to hear."""
+        self._thread.join(PATIENCE)
+        self._stream.close()
+
     def whole(self) -> str:
         """Wait for the end of the output, and return all of it."""
         self._thread.join(PATIENCE)
@@ -128,9 +133,9 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.process.stderr.close()  # type: ignore[union-attr]
+        self.err.close()
         if self.process.stdout is not None:
-            self.process.stdout.close()
+            self.out.close()
         if self.process.stdin is not None and not self.process.stdin.closed:
             self.process.stdin.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import socket
 import struct
@@ -374,4 +375,5 @@ def test_connect_tells_that_the_peer_has_reset(tmp_path: Path) -> None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
             assert connect.wait() == 1
-            assert "lost in a non-clean fashion" in connect.err.whole()
+            # Whether it came before the connection was seen to be made is the kernel's affair.
+            assert re.search("reset by peer|lost in a non-clean fashion", connect.err.whole())

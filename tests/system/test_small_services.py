@@ -98,5 +98,5 @@ def test_a_peer_cannot_write_to_the_operators_terminal(tmp_path: Path) -> None:
             read_all(client)
         ack.out.wait_for("forged")
         assert ack.out.bytes == (
-            rb"Here is the message: \x1b[2J\xff\x9b\r\nHere is the message: forged\\\x00" + b"\n"
+            rb"Here is the message: \x1b[2J\xff\u009b\r\nHere is the message: forged\\\x00" + b"\n"
         )
