@@ -25,7 +25,12 @@ class ForegroundReport:
         os.register_at_fork(after_in_parent=self._wait_in_foreground)
 
     def listening(self) -> None:
-        """Say that every listener listens: the command may return 0."""
+        """Let the command return 0, as soon as a signal ends the service in order."""
+        from twisted.internet import reactor
+
+        reactor.callWhenRunning(self._close)
+
+    def _close(self) -> None:
         if self._write_end >= 0:
             os.close(self._write_end)
             os.close(self._read_end)

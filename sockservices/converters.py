@@ -72,7 +72,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def text_with_escapes(value: str) -> str:
-    r"""Replace ``\n \r \t \0 \\ \xHH`` by the characters they stand for, as ``printf`` does.
+    r"""Replace ``\n \r \t \0 \\ \xHH`` by the characters they stand for.
 
     A shell passes ``'hello\n'`` with the backslash; text that holds none stays as it is. Raises
     ``ValueError`` for any other escape.

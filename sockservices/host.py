@@ -77,6 +77,7 @@ class SocketService(Service):
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
+        self._reactor: Any = reactor
         self._factory = ContainedFactory(service) if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = _datagram_builder(service, datagram)
         named = name or _name(service if service is not None else datagram)
@@ -195,12 +196,18 @@ class SocketService(Service):
             return
         self._ports = ports  # in the order of the listeners
         self._listens = True
-        self._log.info(
-            "{service} listening on {addresses}",
-            service=self._named,
-            addresses=" ".join(map(_where, self._ports)),
-        )
+        # Before the reactor runs, a signal would end the process without closing anything: who
+        # waits for this line may send one.
+        self._reactor.callWhenRunning(self._announce, start)
         self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
+
+    def _announce(self, start: object) -> None:
+        if start is self._start:
+            self._log.info(
+                "{service} listening on {addresses}",
+                service=self._named,
+                addresses=" ".join(map(_where, self._ports)),
+            )
 
     def _not_all_listen(self, failure: Failure, start: object) -> None:
         if start is not self._start:

@@ -14,6 +14,7 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactor
 from zope.interface import implementer
 
 from sockservices import host
@@ -513,3 +514,14 @@ def test_the_reactor_can_be_chosen() -> None:
     )
     service.startService()
     assert failures == ["Factory: cannot listen on tcp:0: the other one"]
+
+
+def test_it_says_that_it_listens_when_the_reactor_runs() -> None:
+    """A signal before that would end the process without closing anything."""
+    not_yet = MemoryReactor()
+    service = SocketService(EchoFactory(), listen=["tcp:7"], reactor=not_yet)
+    with logged() as events:
+        service.startService()
+        assert [each for each in events if "addresses" in each] == []
+        not_yet.run()
+        assert [each["addresses"] for each in events if "addresses" in each] == ["tcp:0.0.0.0:7"]

@@ -18,6 +18,7 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from sockservices import output as output_room
 from sockservices.output import Output
 from tests.fakes import Source, close_output, output_to, pipe_at, read_pipe, with_reactor
 
@@ -217,9 +218,11 @@ def test_a_record_larger_than_a_pipe_holds_is_written_whole(tmp_path: Path) -> N
 
 
 @with_reactor
-async def test_a_record_larger_than_a_pipe_holds_does_not_wait_for_its_reader(
-    tmp_path: Path,
+async def test_a_record_larger_than_a_pipe_holds_waits_for_no_reader_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Reader and writer are one thread here: what the one waits for, the other cannot do.
+    monkeypatch.setattr(output_room, "_PATIENCE_IN_RECORD", 0)
     record = os.urandom(1 << 20)
     source = Source()
     with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
