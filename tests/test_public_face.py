@@ -120,3 +120,21 @@ def test_everything_public_has_a_docstring(module: ModuleType) -> None:
 def _is_inherited(name: str) -> bool:
     """Whether a method's words are those of its own base class or interface in a private class."""
     return any(part.startswith("_") for part in name.split(".")[1:])
+
+
+def test_the_names_of_our_plugins_never_change() -> None:
+    """Twisted's cache holds them; one that is missing breaks every ``twistd``."""
+    from twisted.plugin import IPlugin
+
+    from twisted.plugins import sockservices as dropin
+
+    names = {name for name, value in vars(dropin).items() if IPlugin.providedBy(value)}
+    assert names >= {
+        "sock",
+        "sock_ack",
+        "sock_counter",
+        "sock_echo",
+        "sock_hello",
+        "sock_hexdump",
+        "sock_serve",
+    }

@@ -481,3 +481,22 @@ def test_the_mode_is_in_force_before_the_first_peer_can_connect(
         assert bound < said.index('chmod("s", 0600)') < said.index("listen(")
     else:
         assert re.search(r"fchmod\(\d+, 0600\)", said[:bound])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["--port=x"], 2, "sock-echo: --port: 'x' is not a whole number from 0 to 65535"),
+        (
+            ["--socket=none/s"],
+            1,
+            "sock-echo: cannot listen on unix:none/s: the folder none does not exist",
+        ),
+    ],
+)
+def test_twist_refuses_likewise(
+    tmp_path: Path, arguments: list[str], status: int, line: str
+) -> None:
+    done = run(BIN / "twist", "--log-file=log", "sock-echo", *arguments, cwd=tmp_path)
+    assert done.stderr.decode() == f"twist: {line}\n"
+    assert (done.returncode, done.stdout) == (status, b"")

@@ -328,3 +328,49 @@ def test_help_imports_no_service_and_no_reactor(tmp_path: Path) -> None:
         "sockservices.ending",
     }
     assert "twisted.internet.reactor" not in modules
+
+
+_DATAGRAM_TYPE = """
+from twisted.internet.defer import succeed
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+from sockservices import IDatagramServerEndpoint, IDatagramServerEndpointStringParser
+
+@implementer(IDatagramServerEndpoint)
+class Loopback:
+    def __init__(self, reactor, port):
+        self.reactor, self.port = reactor, port
+
+    def listen(self, protocol):
+        return succeed(self.reactor.listenUDP(self.port, protocol, interface="127.0.0.1"))
+
+@implementer(IPlugin, IDatagramServerEndpointStringParser)
+class Parser:
+    prefix = "loopback"
+
+    def parseDatagramServer(self, reactor, port):
+        return Loopback(reactor, int(port))
+
+parser = Parser()
+"""
+
+
+def test_other_packages_add_types_of_datagram_descriptions(folder: Path) -> None:
+    plugins = folder / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "loopback.py").write_text(_DATAGRAM_TYPE)
+    env = {"PYTHONPATH": str(folder)}
+    with Service("sock-echo", "--listen=loopback:0", cwd=folder, env=env) as service:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.sendto(b"hi", ("127.0.0.1", service.port))
+            assert client.recv(100) == b"hi"
+    wrong = run(
+        *(BIN / "twistd", "-n", "--pidfile=", "sock-echo", "--listen=loopback:x"),
+        cwd=folder,
+        env=env,
+    )
+    assert wrong.returncode == 1
+    assert wrong.stderr == (
+        b"twistd: sock-echo: in 'loopback:x': invalid literal for int() with base 10: 'x'\n"
+    )
