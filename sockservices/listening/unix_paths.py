@@ -145,19 +145,16 @@ class SocketFile:
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        self._identity = _identity(path)
+        self._made = _socket_at(path)
 
     def remove(self) -> None:
         """Remove it, unless it has gone or something else has its place; log if that fails.
 
-        To be called when the socket is closed: another that is alive there may have the same inode
-        number, if ours was removed before it was made.
+        To be called when the socket is closed.
         """
-        if self._identity is None or _identity(self._path) != self._identity:
-            return
         try:
             with _folder_locked(os.path.dirname(self._path) or b"."):
-                if not _is_alive(self._path):
+                if self._is_ours():
                     os.unlink(self._path)
         except OSError as error:
             _log.warn(
@@ -166,10 +163,18 @@ class SocketFile:
                 reason=system_reason(error),
             )
 
+    def _is_ours(self) -> bool:
+        found = _socket_at(self._path)
+        if self._made is None or found is None or not os.path.samestat(self._made, found):
+            return False
+        # If ours was removed, another may have got its inode number. One that nobody has touched
+        # since is ours for certain; the other that counts is alive, and ours is closed.
+        return self._made.st_ctime_ns == found.st_ctime_ns or not _is_alive(self._path)
 
-def _identity(path: bytes) -> tuple[int, int] | None:
+
+def _socket_at(path: bytes) -> os.stat_result | None:
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if stat.S_ISSOCK(found.st_mode):
-            return found.st_dev, found.st_ino
+            return found
     return None

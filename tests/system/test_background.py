@@ -117,3 +117,18 @@ def test_and_reports_its_late_failure(tmp_path: Path) -> None:
     done = run(*_TWISTD, "sock-hello", "--listen=slow:fails", cwd=tmp_path, env=env)
     line = b"twistd: sock-hello: cannot listen on slow:fails: the far end said no\n"
     assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("started")
+def test_after_the_privileges_are_dropped_it_still_removes_its_socket_file(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o711)
+    done = run(*_TWISTD, "--uid=nobody", "sock-hello", "--socket=s", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not (tmp_path / "s").exists(), (tmp_path / "log").read_text()
