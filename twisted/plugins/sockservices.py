@@ -3,6 +3,7 @@
 The names at the top of this file never change: Twisted's plugin cache may outlive a version.
 """
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 from sockservices.plugin import SocketServiceMaker
@@ -52,4 +53,10 @@ sock = ServiceMaker(
     "sockservices.entry_points",
     "Any service that an installed package declares as an entry point.",
     "sock",
+)
+
+eager_reactor = Reactor(
+    "eager",
+    "sockservices.eager",
+    "Linux's epoll with transports that write at once (sockservices).",
 )

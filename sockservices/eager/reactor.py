@@ -1,0 +1,221 @@
+"""Twisted's epoll(7) reactor with eager transports, which cost it fewer system calls and less Python.
+
+For eager connections, and for these only:
+
+- What is to be watched is told to the kernel before it is asked for events, all changes of a turn
+  at once: a connection that is answered and closed in one turn is never registered.
+- A writer is tried before it is watched: a close, a half-close or the next piece of a producer
+  needs no event from the kernel to come in its turn.
+- A readable connection goes straight to its ``doRead``.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``,
+``_doReadOrWrite``, ``_poller``, ``_reads``, ``_selectables``, ``_writes``.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Any
+
+from twisted.internet import error
+from twisted.python import context, log
+
+try:
+    from select import EPOLLIN, EPOLLOUT
+
+    from twisted.internet.epollreactor import EPollReactor
+except ImportError:
+    raise ImportError(
+        f"the eager reactor needs epoll(7), which {sys.platform} does not have; "
+        "eager transports work on any reactor"
+    ) from None
+
+from sockservices.eager.log_context import LogContext
+from sockservices.eager.streams import StreamsMixin
+from sockservices.eager.transport import EagerConnection
+
+# One call for events returns at most this many; the kernel goes on where it stopped.
+_EVENTS = 1024
+
+_NO_CONTEXT: dict[Any, Any] = {}
+
+
+class EagerReactor(StreamsMixin, EPollReactor):
+    """The reactor that ``twistd --reactor=eager`` installs."""
+
+    def __init__(self) -> None:
+        self._reactor = self
+        # All by descriptor: eager connections that want to read or write,
+        self._eager: dict[int, EagerConnection] = {}
+        # what the kernel watches for them,
+        self._watched: dict[int, int] = {}
+        # those for which that may differ from what they want,
+        self._changed: set[int] = set()
+        # and those that want to write and have not been tried.
+        self._untried: dict[int, EagerConnection] = {}
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def addReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.addReader``."""
+        if not isinstance(reader, EagerConnection):
+            super().addReader(reader)  # type: ignore[no-untyped-call]
+            return
+        fd = reader.fileno()
+        if fd not in self._reads:
+            self._reads.add(fd)
+            self._want(fd, reader)
+            self._changed.add(fd)
+
+    def addWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.addWriter``."""
+        if not isinstance(writer, EagerConnection):
+            super().addWriter(writer)  # type: ignore[no-untyped-call]
+            return
+        fd = writer.fileno()
+        if fd not in self._writes:
+            self._writes.add(fd)
+            self._want(fd, writer)
+            if writer.blocked or not writer.connected:
+                self._changed.add(fd)
+            else:
+                self._untried[fd] = writer
+
+    def _want(self, fd: int, connection: EagerConnection) -> None:
+        self._selectables[fd] = self._eager[fd] = connection
+
+    def removeReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.removeReader``."""
+        if not isinstance(reader, EagerConnection):
+            super().removeReader(reader)  # type: ignore[no-untyped-call]
+            return
+        fd = self._descriptor(reader)
+        if fd in self._reads:
+            self._reads.remove(fd)
+            self._want_less(fd, self._writes)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.removeWriter``."""
+        if not isinstance(writer, EagerConnection):
+            super().removeWriter(writer)  # type: ignore[no-untyped-call]
+            return
+        fd = self._descriptor(writer)
+        if fd in self._writes:
+            self._writes.remove(fd)
+            self._untried.pop(fd, None)
+            self._want_less(fd, self._reads)
+
+    def _want_less(self, fd: int, other: set[int]) -> None:
+        if fd not in other:
+            del self._selectables[fd], self._eager[fd]
+        self._changed.add(fd)
+
+    def _descriptor(self, connection: EagerConnection) -> int:
+        fd = connection.fileno()
+        if fd == -1 and not connection.disconnected:  # somebody else has closed the socket
+            for fd, each in self._eager.items():
+                if each is connection:
+                    return fd
+        return fd
+
+    def forget(self, connection: EagerConnection) -> None:
+        """Let go of a connection that is about to be closed.
+
+        A descriptor that another process holds as well would otherwise stay watched, with nobody
+        left to take its events: epoll(7), question 6.
+        """
+        fd = connection.fileno()
+        self._changed.discard(fd)
+        if self._watched.pop(fd, 0):
+            self._poller.unregister(fd)
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Wait for events, at most ``timeout`` seconds, and hand them on; ``None`` waits for ever."""
+        if self._untried:
+            self._try_writers()
+            timeout = 0
+        if self._changed:
+            self._watch()
+        try:
+            events = self._poller.poll(
+                -1 if timeout is None else timeout, min(len(self._selectables), _EVENTS)
+            )
+        except OSError as failed:
+            if failed.errno == errno.EINTR:
+                return
+            raise
+        contexts = context.theContextTracker.currentContext().contexts
+        contexts.append(_NO_CONTEXT)
+        try:
+            for fd, event in events:
+                connection = self._eager.get(fd)
+                if connection is not None:
+                    contexts[-1] = LogContext(connection)
+                    self._serve(connection, fd, event)
+                elif fd in self._selectables:
+                    contexts[-1] = _NO_CONTEXT
+                    selectable = self._selectables[fd]
+                    log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+        finally:
+            contexts.pop()
+
+    doIteration = doPoll
+
+    def _serve(self, connection: EagerConnection, fd: int, event: int) -> None:
+        try:
+            if event == EPOLLIN:
+                try:
+                    why = connection.doRead()
+                except BaseException as raised:
+                    why = raised
+                    log.err()
+                if why is not None:
+                    self._disconnectSelectable(connection, why, True)
+            elif fd in self._watched:
+                # Otherwise this is a new connection, and the event was for the descriptor's last.
+                self._doReadOrWrite(connection, fd, event)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            log.err()
+
+    def _try_writers(self) -> None:
+        untried, self._untried = self._untried, {}
+        for fd, writer in untried.items():
+            if self._eager.get(fd) is writer and fd in self._writes and fd not in self._untried:
+                log.callWithLogger(writer, self._doReadOrWrite, writer, fd, EPOLLOUT)
+                if fd in self._writes and fd not in self._untried:
+                    self._changed.add(fd)
+
+    def _watch(self) -> None:
+        """Tell the kernel what has changed."""
+        while self._changed:
+            fd = self._changed.pop()
+            wanted = EPOLLIN if fd in self._reads else 0
+            if fd in self._writes and fd not in self._untried:
+                wanted |= EPOLLOUT
+            watched = self._watched.get(fd, 0)
+            if wanted == watched:
+                continue
+            try:
+                self._tell_kernel(fd, wanted, watched)
+            except OSError:
+                self._lost_descriptor(fd)
+
+    def _tell_kernel(self, fd: int, wanted: int, watched: int) -> None:
+        if not watched:
+            self._poller.register(fd, wanted)
+        elif wanted:
+            self._poller.modify(fd, wanted)
+        else:
+            del self._watched[fd]
+            self._poller.unregister(fd)
+            return
+        self._watched[fd] = wanted
+
+    def _lost_descriptor(self, fd: int) -> None:
+        self._watched.pop(fd, None)
+        connection = self._eager.get(fd)
+        if connection is not None:
+            why = error.ConnectionFdescWentAway("File descriptor lost")
+            log.callWithLogger(connection, self._disconnectSelectable, connection, why, False)
