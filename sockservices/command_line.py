@@ -181,6 +181,10 @@ class HostOptions(OneLineErrors):
         ],
     ]
 
+    optFlags: ClassVar[list[list[Any]]] = [
+        ["stock-transports", None, "Twisted's own transports, not the eager ones (faster)."],
+    ]
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._descriptions: list[str] = []
@@ -226,6 +230,7 @@ class HostOptions(OneLineErrors):
                 listen=self.listen(),
                 backlog=int(self["backlog"]),
                 mode=octal_mode(self["mode"]),
+                stock_transports=bool(self["stock-transports"]),
                 on_failure=report.failed if report is not None else fail_process,
             )
         except (OptionError, DescriptionError) as error:
@@ -247,7 +252,8 @@ class HostOptions(OneLineErrors):
 def options_for(served: Served) -> HostOptions:
     """Return options for one service: those of every service, and its own."""
     own = served.declared()
-    clash = {row[0] for row in HostOptions.optParameters} | {"listen", "help", "version"}
+    of_every_service = [*HostOptions.optParameters, *HostOptions.optFlags]
+    clash = {row[0] for row in of_every_service} | {"listen", "help", "version"}
     for each in own:
         if each.name in clash:
             say_on_stderr(f"{served.name} declares --{each.name}, which every service has")

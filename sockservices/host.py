@@ -54,6 +54,8 @@ class SocketService(Service):
             ``unixgram:/run/x``.
         backlog: connections that may wait to be accepted, for listeners that do not say.
         mode: of the files of Unix sockets, for listeners that do not say.
+        stock_transports: give connections Twisted's own transports, not eager ones, which send
+            what is written at once.
         name: what the service is called in the log and in errors.
         reactor: the reactor; ``None`` is the installed one.
         on_failure: called with one line when a listener cannot be had. The default ends the
@@ -71,6 +73,7 @@ class SocketService(Service):
         listen: Iterable[str],
         backlog: int = DEFAULT_BACKLOG,
         mode: int = DEFAULT_MODE,
+        stock_transports: bool = False,
         name: str | None = None,
         reactor: Any = None,
         on_failure: Callable[[str], None] = fail_process,
@@ -84,7 +87,10 @@ class SocketService(Service):
         if self._factory is None and self._build_datagram_protocol is None:
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
-        self._listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        self._listeners = [
+            listener(reactor, each, backlog, mode, stock_transports=stock_transports)
+            for each in listen
+        ]
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
         self._check_kinds(datagram if datagram is not None else service)

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sockservices.eager.streams import EagerStreams
+from sockservices.eager.streams import EagerMethods, EagerStreams, with_streams
+from sockservices.eager.unix import Server as UnixServer
 
 if TYPE_CHECKING:
     from sockservices.eager.reactor import EagerReactor
 
-__all__ = ["EagerReactor", "EagerStreams", "install"]
+__all__ = [
+    "EagerMethods",
+    "EagerReactor",
+    "EagerStreams",
+    "UnixServer",
+    "install",
+    "with_streams",
+]
 
 
 def install() -> None:

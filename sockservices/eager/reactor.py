@@ -1,4 +1,4 @@
-"""Twisted's epoll(7) reactor with eager transports, which cost it fewer system calls and less Python.
+"""Twisted's epoll(7) reactor with eager transports, at fewer system calls and less Python each.
 
 For eager connections, and for these only:
 
@@ -32,7 +32,7 @@ except ImportError:
     ) from None
 
 from sockservices.eager.log_context import LogContext
-from sockservices.eager.streams import StreamsMixin
+from sockservices.eager.streams import EagerMethods
 from sockservices.eager.transport import EagerConnection
 
 # One call for events returns at most this many; the kernel goes on where it stopped.
@@ -41,11 +41,11 @@ _EVENTS = 1024
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
-class EagerReactor(StreamsMixin, EPollReactor):
+class EagerReactor(EagerMethods, EPollReactor):
     """The reactor that ``twistd --reactor=eager`` installs."""
 
     def __init__(self) -> None:
-        self._reactor = self
+        self.reactor = self
         # All by descriptor: eager connections that want to read or write,
         self._eager: dict[int, EagerConnection] = {}
         # what the kernel watches for them,
@@ -54,12 +54,12 @@ class EagerReactor(StreamsMixin, EPollReactor):
         self._changed: set[int] = set()
         # and those that want to write and have not been tried.
         self._untried: dict[int, EagerConnection] = {}
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet.addReader``."""
         if not isinstance(reader, EagerConnection):
-            super().addReader(reader)  # type: ignore[no-untyped-call]
+            super().addReader(reader)
             return
         fd = reader.fileno()
         if fd not in self._reads:
@@ -70,7 +70,7 @@ class EagerReactor(StreamsMixin, EPollReactor):
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.addWriter``."""
         if not isinstance(writer, EagerConnection):
-            super().addWriter(writer)  # type: ignore[no-untyped-call]
+            super().addWriter(writer)
             return
         fd = writer.fileno()
         if fd not in self._writes:
@@ -87,7 +87,7 @@ class EagerReactor(StreamsMixin, EPollReactor):
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet.removeReader``."""
         if not isinstance(reader, EagerConnection):
-            super().removeReader(reader)  # type: ignore[no-untyped-call]
+            super().removeReader(reader)
             return
         fd = self._descriptor(reader)
         if fd in self._reads:
@@ -97,7 +97,7 @@ class EagerReactor(StreamsMixin, EPollReactor):
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.removeWriter``."""
         if not isinstance(writer, EagerConnection):
-            super().removeWriter(writer)  # type: ignore[no-untyped-call]
+            super().removeWriter(writer)
             return
         fd = self._descriptor(writer)
         if fd in self._writes:
@@ -111,7 +111,7 @@ class EagerReactor(StreamsMixin, EPollReactor):
         self._changed.add(fd)
 
     def _descriptor(self, connection: EagerConnection) -> int:
-        fd = connection.fileno()
+        fd: int = connection.fileno()
         if fd == -1 and not connection.disconnected:  # somebody else has closed the socket
             for fd, each in self._eager.items():
                 if each is connection:
@@ -130,7 +130,7 @@ class EagerReactor(StreamsMixin, EPollReactor):
             self._poller.unregister(fd)
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait for events, at most ``timeout`` seconds, and hand them on; ``None`` waits for ever."""
+        """Wait for events, at most ``timeout`` seconds (``None``: for ever), and hand them on."""
         if self._untried:
             self._try_writers()
             timeout = 0

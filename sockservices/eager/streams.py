@@ -1,4 +1,4 @@
-"""What a reactor offers for streams, with eager ports and transports."""
+"""What a reactor offers for streams, with eager ports and transports or with Twisted's own."""
 
 from __future__ import annotations
 
@@ -14,64 +14,60 @@ from sockservices.eager import tcp, unix
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-class StreamsMixin:
-    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``.
+class EagerMethods:
+    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
 
-    ``_reactor`` is what the ports and transports are watched by.
-    """
+    # What watches the ports and transports.
+    reactor: Any
 
-    _reactor: Any
-
-    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> tcp.Port:
-        """See ``IReactorTCP.listenTCP``."""
-        listening = tcp.Port(port, factory, backlog, interface, self._reactor)
+    def listenTCP(  # noqa: D102
+        self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> tcp.Port:
+        listening = tcp.Port(port, factory, backlog, interface, self.reactor)
         listening.startListening()
         return listening
 
-    def connectTCP(
+    def connectTCP(  # noqa: D102
         self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
-        """See ``IReactorTCP.connectTCP``."""
-        connector = tcp.Connector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector = tcp.Connector(host, port, factory, timeout, bindAddress, self.reactor)
         connector.connect()
         return connector
 
-    def listenUNIX(
+    def listenUNIX(  # noqa: D102
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> unix.Port:
-        """See ``IReactorUNIX.listenUNIX``."""
-        listening = unix.Port(address, factory, backlog, mode, self._reactor, wantPID)
+        listening = unix.Port(address, factory, backlog, mode, self.reactor, wantPID)
         listening.startListening()
         return listening
 
-    def connectUNIX(
+    def connectUNIX(  # noqa: D102
         self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
     ) -> unix.Connector:
-        """See ``IReactorUNIX.connectUNIX``."""
-        connector = unix.Connector(address, factory, timeout, self._reactor, checkPID)
+        connector = unix.Connector(address, factory, timeout, self.reactor, checkPID)
         connector.connect()
         return connector
 
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        """See ``IReactorSocket.adoptStreamPort``."""
+    def adoptStreamPort(  # noqa: D102
+        self, fileDescriptor: int, addressFamily: int, factory: Any
+    ) -> Any:
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            port: Any = unix.Port._fromListeningDescriptor(self._reactor, fileDescriptor, factory)
+            port: Any = unix.Port._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
         else:
             port = tcp.Port._fromListeningDescriptor(
-                self._reactor, fileDescriptor, addressFamily, factory
+                self.reactor, fileDescriptor, addressFamily, factory
             )
         port.startListening()
         return port
 
-    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        """See ``IReactorSocket.adoptStreamConnection``."""
+    def adoptStreamConnection(  # noqa: D102
+        self, fileDescriptor: int, addressFamily: int, factory: Any
+    ) -> Any:
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            return unix.Server._fromConnectedSocket(fileDescriptor, factory, self._reactor)
-        return tcp.Server._fromConnectedSocket(
-            fileDescriptor, addressFamily, factory, self._reactor
-        )
+            return unix.Server._fromConnectedSocket(fileDescriptor, factory, self.reactor)
+        return tcp.Server._fromConnectedSocket(fileDescriptor, addressFamily, factory, self.reactor)
 
 
 def _check_family(family: int) -> None:
@@ -79,23 +75,49 @@ def _check_family(family: int) -> None:
         raise error.UnsupportedAddressFamily(family)
 
 
-class EagerStreams(StreamsMixin):
-    """A reactor as it is, but for its streams, which are eager.
-
-    To be given to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
-    "tcp:7")``. What an endpoint makes without the reactor's methods for streams is as ever.
+class _Facade:
+    """A reactor as it is, but for some of its methods.
 
     Parameters:
         reactor: any POSIX reactor of Twisted (``epoll``, ``poll``, ``select``, ``asyncio``…).
     """
 
-    # These need only the methods above.
-    listenSSL = PosixReactorBase.listenSSL
-    connectSSL = PosixReactorBase.connectSSL
-
     def __init__(self, reactor: PosixReactorBase) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+        return getattr(self.reactor, name)
+
+    # These call the methods for TCP.
+    listenSSL = PosixReactorBase.listenSSL
+    connectSSL = PosixReactorBase.connectSSL
+
+
+class EagerStreams(EagerMethods, _Facade):
+    """A reactor whose streams are eager.
+
+    To be given to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
+    "tcp:7")``. What an endpoint makes without the reactor's methods for streams is as ever.
+    """
+
+
+class StockStreams(_Facade):
+    """An ``EagerReactor`` whose streams are Twisted's own."""
+
+    listenTCP = PosixReactorBase.listenTCP
+    connectTCP = PosixReactorBase.connectTCP
+    listenUNIX = PosixReactorBase.listenUNIX
+    connectUNIX = PosixReactorBase.connectUNIX
+    adoptStreamPort = PosixReactorBase.adoptStreamPort
+    adoptStreamConnection = PosixReactorBase.adoptStreamConnection
+
+
+def with_streams(reactor: Any, *, eager: bool) -> Any:
+    """Return what to give to endpoints for a reactor, so that their streams are eager, or not.
+
+    A reactor that has no streams of the POSIX kind is returned as it is.
+    """
+    if not isinstance(reactor, PosixReactorBase) or isinstance(reactor, EagerMethods) is eager:
+        return reactor
+    return EagerStreams(reactor) if eager else StockStreams(reactor)

@@ -1,19 +1,167 @@
-"""Eager TCP: ports, the connections that they accept, and those that we make."""
+"""Eager TCP: a write with nothing before it goes to the kernel at once.
+
+Twisted's own transports keep what is written until the reactor finds the socket writable: two
+epoll_ctl(2), an epoll_wait(2) and a turn for each answer. All else is Twisted's: what the kernel
+does not take is kept, sent and closed as Twisted does it.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_makeTransport``,
+``_maybePauseProducer``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnected`` and
+``twisted.internet._newtls.startTLS``.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import main, tcp
+from twisted.internet.abstract import FileDescriptor
 
 from sockservices.eager.transport import EagerConnection
 
+# A read that filled Twisted's 64 KiB is followed by one of this size. It has one buffer for all
+# connections of a thread: the allocator would map and unmap so much for each read.
+LARGE_READ = 1 << 18
 
-class Server(EagerConnection, tcp.Server):
+
+class _LargeBuffer(threading.local):
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(LARGE_READ))
+
+
+_large_buffer = _LargeBuffer()
+
+
+class _BeneathTLS(EagerConnection):
+    """The writing of a connection, beneath TLS where that was started late."""
+
+    # What has been sent at once since the last turn, in bytes.
+    _sent = 0
+    # Whether a send has failed for good; the kernel says so only once.
+    _broken = False
+
+    socket: Any
+    _aborting: bool
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport.write``."""
+        producer = self.producer
+        if (
+            self._tempDataLen
+            or self.dataBuffer
+            or not self.connected
+            or self._writeDisconnected
+            or self._aborting
+            or (producer is not None and not self.streamingProducer)
+            or data.__class__ is not bytes
+            or not data
+        ):
+            FileDescriptor.write(self, data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The reactor finds the same when it tries again, and ends the connection in its turn.
+            self._broken = True
+            sent = 0
+        self._sent += sent
+        if sent < len(data):
+            self.blocked = True
+            self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
+            self._tempDataLen += len(data) - sent
+            self._maybePauseProducer()
+            self.startWriting()
+        elif producer is not None and self._sent > self.bufferSize:
+            # The kernel would take more, but a producer that writes until it is paused must let
+            # others have their turn where it does with Twisted's own transports.
+            self.producerPaused = True
+            producer.pauseProducing()  # type: ignore[attr-defined]
+            self.startWriting()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """See ``ITransport.writeSequence``."""
+        if self._tempDataLen or self.dataBuffer:
+            FileDescriptor.writeSequence(self, iovec)
+            return
+        for each in iovec:
+            if not isinstance(each, bytes):
+                raise TypeError("Data must be bytes")
+        _BeneathTLS.write(self, b"".join(iovec))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See ``IConsumer.registerProducer``."""
+        FileDescriptor.registerProducer(self, producer, streaming)
+        if self._sent and not streaming and self.connected:
+            self.startWriting()  # when that is done, it is the producer's turn again
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        self._sent = 0
+        return super().doWrite()
+
+
+class _Connection(_BeneathTLS):
+    TLS: bool
+    protocol: Any
+
+    # Whether the last read filled its buffer, so that there is probably more.
+    _much_to_read = False
+
+    def doRead(self) -> Any:
+        """See ``IReadDescriptor.doRead``."""
+        try:
+            if self._much_to_read:
+                view = _large_buffer.view
+                data = bytes(view[: self.socket.recv_into(view)])
+            else:
+                data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_LOST if self._broken else main.CONNECTION_DONE
+        self._much_to_read = len(data) >= self.bufferSize
+        self._sent = 0
+        self.protocol.dataReceived(data)
+        return None
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport.write``."""
+        if self.TLS:
+            tcp.Connection.write(self, data)  # type: ignore[arg-type]
+        else:
+            _BeneathTLS.write(self, data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """See ``ITransport.writeSequence``."""
+        if self.TLS:
+            tcp.Connection.writeSequence(self, iovec)  # type: ignore[arg-type]
+        else:
+            _BeneathTLS.writeSequence(self, iovec)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See ``IConsumer.registerProducer``."""
+        if self.TLS:
+            tcp.Connection.registerProducer(self, producer, streaming)  # type: ignore[arg-type]
+        else:
+            _BeneathTLS.registerProducer(self, producer, streaming)
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """See ``ITLSTransport.startTLS``."""
+        from twisted.internet._newtls import startTLS
+
+        startTLS(self, ctx, normal, _BeneathTLS)
+
+
+class Server(_Connection, tcp.Server):
     """A connection that a port has accepted."""
 
 
-class Client(EagerConnection, tcp.Client):
+class Client(_Connection, tcp.Client):
     """A connection that we make."""
 
 
@@ -27,4 +175,4 @@ class Connector(tcp.Connector):
     """Makes a connection; see ``twisted.internet.tcp.Connector`` for its parameters."""
 
     def _makeTransport(self) -> Client:
-        return Client(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from sockservices.eager import with_streams
 from sockservices.listening.datagrams import datagram_endpoint
 from sockservices.listening.descriptions import Description
 from sockservices.listening.streams import stream_endpoint
@@ -35,6 +36,8 @@ def listener(
     description: str,
     backlog: int = DEFAULT_BACKLOG,
     mode: int = DEFAULT_MODE,
+    *,
+    stock_transports: bool = False,
 ) -> StreamListener | DatagramListener:
     """Read an endpoint description.
 
@@ -43,6 +46,7 @@ def listener(
         description: of Twisted's types, of ours for datagrams, or of another package's.
         backlog: connections that may wait to be accepted, where the description says nothing.
         mode: of the file of a Unix socket, where the description says nothing.
+        stock_transports: give connections Twisted's own transports, not eager ones.
 
     Raises ``DescriptionError``, one line that names the faulty part.
     """
@@ -50,4 +54,5 @@ def listener(
     endpoint = datagram_endpoint(reactor, parsed, mode)
     if endpoint is not None:
         return DatagramListener(description, endpoint)
-    return StreamListener(description, stream_endpoint(reactor, parsed, backlog, mode))
+    streams = with_streams(reactor, eager=not stock_transports)
+    return StreamListener(description, stream_endpoint(streams, parsed, backlog, mode))

@@ -12,7 +12,7 @@ from sockservices.listening.streams import UnixServerEndpoint
 from tests.fakes import result_of
 
 
-def _listening(description: str, **defaults: int) -> MemoryReactorClock:
+def _listening(description: str, **defaults: Any) -> MemoryReactorClock:
     reactor = MemoryReactorClock()
     found = listener(reactor, description, **defaults)
     assert isinstance(found, StreamListener)
