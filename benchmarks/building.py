@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.failures import MeasurementError, MachineError
+from benchmarks.failures import MachineError, MeasurementError
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import shutil
@@ -19,6 +20,8 @@ def facts() -> dict[str, str]:
     return {
         "CPU": _first(r"model name\s*: (.*)", "/proc/cpuinfo"),
         "cores": f"{_cores()}; server on {server}, load on {load}",
+        # What else ran: on a busy machine not even the ratios hold.
+        "load average before": f"{os.getloadavg()[0]:.1f}",
         "kernel": f"{platform.system()} {platform.release()}",
         "net.unix.max_dgram_qlen": _first(r"(\d+)", "/proc/sys/net/unix/max_dgram_qlen"),
         "Python": python,

@@ -15,6 +15,7 @@ from benchmarks.servers import Server, running
 from benchmarks.workloads import Workload
 
 Report = dict[str, float]
+DYING = 0.5  # seconds; a server that died closes its sockets first, and has a status a little later
 
 
 @attrs.frozen
@@ -115,14 +116,18 @@ def finish(
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        server.check()
+        server.check(patience=DYING)
         raise MeasurementError(
             "the load did not end: the server stopped taking or answering"
         ) from None
     if process.returncode:
-        server.check()
+        server.check(patience=DYING)
         raise MeasurementError(f"the load failed: {err.strip() or f'status {process.returncode}'}")
-    return parse_report(out)
+    try:
+        return parse_report(out)
+    except MeasurementError:
+        server.check(patience=DYING)
+        raise
 
 
 def parse_report(text: str) -> Report:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.entries import Entry
-from benchmarks.failures import MeasurementError, MachineError
+from benchmarks.failures import MachineError, MeasurementError
 
 PATIENCE = 10.0  # seconds that a server has to answer its first client
 
@@ -104,13 +104,15 @@ class Server:
         except OSError:
             return False
 
-    def check(self) -> None:
+    def check(self, patience: float = 0.0) -> None:
         """Do nothing while it lives.
+
+        :param patience: seconds to wait for its end, if there are signs of it.
 
         :raises MeasurementError: it ended; with its status and the last line that it wrote.
         """
-        status = self.process.poll()
-        if status is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(patience)
             raise MeasurementError(f"the server ended with status {status}{self._last_words()}")
 
     def _last_words(self) -> str:

@@ -14,16 +14,19 @@ def number(value: float | None) -> str:
     """Write three significant digits, and every digit before the point."""
     if value is None:
         return NOTHING
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def ratio(spread: Spread | None) -> str:
     """Write the median with its range."""
     if spread is None:
         return NOTHING
-    return f"{spread.median:.2f} ({spread.low:.2f}–{spread.high:.2f})"  # noqa: RUF001
+    # Two decimals, but never a 0.00 for what is only small.
+    middle, low, high = (
+        f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+        for value in (spread.median, spread.low, spread.high)
+    )
+    return f"{middle} ({low}–{high})"  # noqa: RUF001
 
 
 def header(facts: Mapping[str, str]) -> str:

@@ -34,6 +34,8 @@ void report_print(const struct report *);
 
 /* An error that the run survives: counted, and the first one told in the report. */
 void error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* To be called when no connection is left: tells the first error, and ends. */
+void die_of_errors(void) __attribute__((noreturn));
 /* One line on standard error, and the end. */
 void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 

@@ -50,6 +50,7 @@ void exchange(struct connection *connections, const struct options *options, str
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &connections[i]};
         epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].fd, &event);
         send_next(&connections[i], options->size);
+        left -= connections[i].fd < 0;
     }
     for (;;) {
         if (clock >= turn) {
@@ -86,7 +87,7 @@ void exchange(struct connection *connections, const struct options *options, str
             left--;
         }
         if (left <= 0)
-            die("the server closed every connection");
+            die_of_errors();
     }
     report_close(report, options);
 }

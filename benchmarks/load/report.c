@@ -93,6 +93,11 @@ void error(const char *format, ...)
     va_end(arguments);
 }
 
+void die_of_errors(void)
+{
+    die("every connection was lost; the first: %s", first_error);
+}
+
 void die(const char *format, ...)
 {
     va_list arguments;

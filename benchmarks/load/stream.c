@@ -98,7 +98,7 @@ void stream(const struct options *options)
             }
         }
         if (left <= 0)
-            die("the server closed every connection");
+            die_of_errors();
     }
     report_close(&report, options);
     report.operations = report.bytes / options->size;
