@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 import attrs
 
 from benchmarks.summary import Row, Spread
+from benchmarks.table import decimals
 from benchmarks.workloads import Workload
 
 WIDTH, LEFT, RIGHT = 760, 220, 60
@@ -42,10 +43,12 @@ class Panel:
 
 
 def panel(workload: Workload, rows: Sequence[Row]) -> Panel:
-    """Return the workload's panel."""
+    """Return the workload's panel, the best first."""
     base = next((each.entry.title for each in rows if each.entry.name == workload.base), "")
     compared = [(each, each.ratios.get(workload.base)) for each in rows]
-    return Panel(workload, base, [(each, found) for each, found in compared if found])
+    drawn = [(each, found) for each, found in compared if found]
+    drawn.sort(key=lambda pair: pair[1].median, reverse=not workload.lower_is_better)
+    return Panel(workload, base, drawn)
 
 
 def picture(panels: Sequence[Panel]) -> str:
@@ -88,7 +91,7 @@ def _draw(panel: Panel, top: int) -> list[str]:
         )
         parts.append(_line(low, y + BAR / 2, high, y + BAR / 2, "range"))
         parts += [_line(x, y + 3, x, y + BAR - 3, "range") for x in (low, high)]
-        parts.append(_text(high + 6, y + BAR - 3, f"{found.median:.2f}", "small"))
+        parts.append(_text(high + 6, y + BAR - 3, decimals(found.median), "small"))
     return parts
 
 

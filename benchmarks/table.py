@@ -21,12 +21,13 @@ def ratio(spread: Spread | None) -> str:
     """Write the median with its range."""
     if spread is None:
         return NOTHING
-    # Two decimals, but never a 0.00 for what is only small.
-    middle, low, high = (
-        f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
-        for value in (spread.median, spread.low, spread.high)
-    )
+    middle, low, high = map(decimals, (spread.median, spread.low, spread.high))
     return f"{middle} ({low}–{high})"  # noqa: RUF001
+
+
+def decimals(value: float) -> str:
+    """Write two decimals, but never 0.00 for what is only small."""
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
 
 
 def header(facts: Mapping[str, str]) -> str:
