@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +24,14 @@ from benchmarks.table import header, table
 from benchmarks.workloads import WORKLOADS
 
 WORKLOAD_NAMES = [workload.name for workload in WORKLOADS]
+HEAD = """\
+# Benchmark results
+
+![Bars: medians of the ratios. Lines: from the lowest to the highest.](latest.svg)
+
+A ratio is the median of the rounds, with the lowest and the highest in brackets. What the columns
+mean, and what one must not conclude, is in `benchmarks/README.md`.
+"""
 ENTRY_NAMES = [entry.name for entry in ENTRIES]
 
 
@@ -60,6 +70,8 @@ def main(
     output: Path,
 ) -> None:
     """Measure sockservices beside other servers, and write a table, a picture and the raw data."""
+    # So that an operator's kill ends the server and the load, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rounds = rounds or (2 if quick else 5)
     try:
         machine = facts()
@@ -84,7 +96,7 @@ def main(
         panels.append(panel(workload, rows))
         raw[workload.name] = _plain(outcomes)
         # Written as it grows: a run that is interrupted keeps what it has.
-        text = "\n".join(["# Benchmark results\n", header(machine), *tables])
+        text = "\n".join([HEAD, header(machine), *tables])
         _write(output, "latest.md", text)
         _write(output, "latest.svg", picture(panels))
         _write(output, "latest.json", json.dumps({"machine": machine, "workloads": raw}, indent=1))

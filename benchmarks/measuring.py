@@ -114,12 +114,14 @@ def finish(
     try:
         out, err = process.communicate(line, settings.warmup + settings.seconds + 30)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
         server.check(patience=DYING)
         raise MeasurementError(
             "the load did not end: the server stopped taking or answering"
         ) from None
+    finally:
+        # Whatever happened, an interrupt included, it does not stay.
+        process.kill()
+        process.wait()
     if process.returncode:
         server.check(patience=DYING)
         raise MeasurementError(f"the load failed: {err.strip() or f'status {process.returncode}'}")
