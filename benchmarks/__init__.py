@@ -1,0 +1,1 @@
+"""Measures sockservices beside other servers: ``python -m benchmarks``."""

@@ -1,0 +1,62 @@
+"""Compiles the load generator and the C and Go peers, when their sources have changed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.failures import MachineError, MeasurementError
+
+HERE = Path(__file__).parent
+BUILD = HERE / "build"
+
+
+def load_generator() -> Path:
+    """Return the compiled load generator.
+
+    :raises MachineError: there is no C compiler, or it refuses the source.
+    """
+    if shutil.which("cc") is None:
+        raise MachineError(
+            "the load generator needs a C compiler named cc (Debian: apt install gcc)"
+        )
+    try:
+        return _c("load", sorted((HERE / "load").glob("*.c")), [HERE / "load" / "load.h"])
+    except MeasurementError as failure:
+        raise MachineError(str(failure)) from failure
+
+
+def c_peer(name: str) -> Path:
+    """Return the compiled peers/NAME.c.
+
+    :raises MeasurementError: the compiler refuses the source.
+    """
+    return _c(name, [HERE / "peers" / f"{name}.c"], [])
+
+
+def go_peer(name: str) -> Path:
+    """Return the built peers/NAME.go.
+
+    :raises MeasurementError: the compiler refuses the source.
+    """
+    source, target = HERE / "peers" / f"{name}.go", BUILD / f"{name}_go"
+    return _built(target, [source], ["go", "build", "-o", str(target), str(source)])
+
+
+def _c(name: str, sources: Sequence[Path], headers: Sequence[Path]) -> Path:
+    target = BUILD / name
+    command = ["cc", "-O2", "-D_GNU_SOURCE", "-o", str(target), *map(str, sources)]
+    return _built(target, [*sources, *headers], command)
+
+
+def _built(target: Path, made_of: Sequence[Path], command: Sequence[str]) -> Path:
+    newest = max(path.stat().st_mtime for path in made_of)
+    if not target.exists() or target.stat().st_mtime < newest:
+        BUILD.mkdir(exist_ok=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+            raise MeasurementError(f"{command[0]} could not build {target.name}: {reason}")
+    return target

@@ -1,0 +1,149 @@
+"""Who is compared: the project's own commands, and the peers."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+import attrs
+from twisted.application.reactors import getReactorTypes
+
+from benchmarks.building import HERE, c_peer, go_peer
+
+# Arguments; {port}, {path} and {log} are filled in when the server is started.
+Command = Callable[[], list[str]]
+
+
+@attrs.frozen
+class Entry:
+    """One server in the comparison.
+
+    :param commands: how to start it, by what it serves (``echo``, ``hello``, ``datagram``).
+    :param missing: given what it is to serve, why it cannot be run here, or nothing.
+    :param ours: whether it is one of the project's own commands.
+    :param dumps_to_stderr: whether its standard error is its output.
+    """
+
+    name: str
+    title: str
+    commands: Mapping[str, Command]
+    missing: Callable[[str], str | None] = lambda serves: None
+    ours: bool = False
+    dumps_to_stderr: bool = False
+
+
+def _python(file: str, *extra: str) -> Mapping[str, Command]:
+    def command(mode: str) -> list[str]:
+        return [sys.executable, str(HERE / "peers" / file), "{port}", mode, *extra]
+
+    return {mode: functools.partial(command, mode) for mode in ("echo", "hello")}
+
+
+def _twistd(*options: str, stream: tuple[str, ...] = ()) -> dict[str, Command]:
+    """Return the commands as an operator writes them: all defaults on."""
+    twistd = [f"{sys.exec_prefix}/bin/twistd", *options, "-n", "-l", "{log}", "--pidfile="]
+    listen = [*stream, "--listen", "tcp:{port}:interface=127.0.0.1"]
+    return {
+        "echo": lambda: [*twistd, "sock-echo", *listen],
+        "hello": lambda: [*twistd, "sock-hello", *listen],
+        "datagram": lambda: [*twistd, "sock-hexdump", "--socket", "{path}"],
+    }
+
+
+def _needs_program(name: str) -> Callable[[str], str | None]:
+    return lambda serves: None if shutil.which(name) else f"not installed: {name}"
+
+
+def _needs_module(name: str) -> Callable[[str], str | None]:
+    return lambda serves: None if importlib.util.find_spec(name) else f"not installed: {name}"
+
+
+def _needs_reactor(name: str) -> Callable[[str], str | None]:
+    def missing(serves: str) -> str | None:
+        known = any(reactor.shortName == name for reactor in getReactorTypes())
+        return None if known else f"this Twisted has no reactor named {name}"
+
+    return missing
+
+
+@functools.cache
+def _help(service: str) -> str:
+    command = [f"{sys.exec_prefix}/bin/twistd", service, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _needs_option(option: str) -> Callable[[str], str | None]:
+    def missing(serves: str) -> str | None:
+        service = f"sock-{serves}"
+        return None if option in _help(service) else f"this {service} has no option {option}"
+
+    return missing
+
+
+STOCK = "--stock-transports"
+_stock_commands = _twistd(stream=(STOCK,))
+del _stock_commands["datagram"]  # the option is about streams
+
+ENTRIES = (
+    Entry("sockservices", "sockservices", _twistd(), ours=True),
+    Entry(
+        "sockservices-eager",
+        "sockservices, --reactor=eager",
+        _twistd("--reactor=eager"),
+        _needs_reactor("eager"),
+        ours=True,
+    ),
+    Entry(
+        "sockservices-stock",
+        f"sockservices, {STOCK}",
+        _stock_commands,
+        _needs_option(STOCK),
+        ours=True,
+    ),
+    Entry("twisted", "Twisted, stock epoll", _python("twisted_stock.py")),
+    Entry("asyncio", "asyncio Protocol", _python("asyncio_protocol.py")),
+    Entry("asyncio-streams", "asyncio streams", _python("asyncio_streams.py")),
+    Entry(
+        "uvloop",
+        "uvloop Protocol",
+        _python("asyncio_protocol.py", "uvloop"),
+        _needs_module("uvloop"),
+    ),
+    Entry(
+        "uvloop-streams",
+        "uvloop streams",
+        _python("asyncio_streams.py", "uvloop"),
+        _needs_module("uvloop"),
+    ),
+    Entry("gevent", "gevent", _python("gevent_server.py"), _needs_module("gevent")),
+    Entry("socketserver", "socketserver, threads", _python("socketserver_threads.py")),
+    Entry(
+        "go",
+        "Go net",
+        {
+            "echo": lambda: [str(go_peer("echo")), "{port}", "echo"],
+            "hello": lambda: [str(go_peer("echo")), "{port}", "hello"],
+        },
+        _needs_program("go"),
+    ),
+    Entry(
+        "c",
+        "C",
+        {
+            "echo": lambda: [str(c_peer("echo_epoll")), "{port}", "echo"],
+            "hello": lambda: [str(c_peer("echo_epoll")), "{port}", "hello"],
+            "datagram": lambda: [str(c_peer("hexdump")), "{path}"],
+        },
+    ),
+    Entry(
+        "socat",
+        "socat -u -x",
+        {"datagram": lambda: ["socat", "-u", "-x", "UNIX-RECV:{path}", "OPEN:/dev/null"]},
+        _needs_program("socat"),
+        dumps_to_stderr=True,
+    ),
+)

@@ -1,0 +1,150 @@
+"""One measurement: one fresh server, one load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import attrs
+
+from benchmarks.entries import Entry
+from benchmarks.failures import MeasurementError
+from benchmarks.servers import Server, running
+from benchmarks.workloads import Workload
+
+Report = dict[str, float]
+DYING = 0.5  # seconds; a server that died closes its sockets first, and has a status a little later
+
+
+@attrs.frozen
+class Settings:
+    """How long and with how much.
+
+    :param seconds: measured, after ``warmup`` seconds that are not.
+    :param idle: idle connections in the workload of that name.
+    """
+
+    load_program: Path
+    core: int
+    seconds: float
+    warmup: float
+    idle: int
+
+
+@attrs.frozen
+class Sample:
+    """What one server did in one round; a ``failure`` says why there is nothing.
+
+    :param figure: what the workload's ratios compare, in its unit.
+    :param report: the rest, by name; times in the unit that the name ends with.
+    """
+
+    figure: float = 0.0
+    report: Report = attrs.field(factory=dict)
+    failure: str | None = None
+
+
+def measure(workload: Workload, entry: Entry, settings: Settings) -> Sample:
+    """Start the server, load it, end it. What goes wrong is in the sample."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            with running(entry, workload.serves, Path(folder), settings.core) as server:
+                sample = _start(server) if not workload.load else _load(workload, server, settings)
+                server.check()
+                return sample
+    except MeasurementError as failure:
+        return Sample(failure=str(failure))
+
+
+def _start(server: Server) -> Sample:
+    cpu = server.cpu_seconds
+    report = {"operations": 1.0, "seconds": server.answered - server.started}
+    return Sample(report["seconds"], {**report, "server_cpu_us": cpu * 1e6})
+
+
+def _load(workload: Workload, server: Server, settings: Settings) -> Sample:
+    if workload.figure != "memory":
+        report = load(workload, server, settings)
+        figure = report["operations"] / report["seconds"]
+        return Sample(figure / 16 if workload.figure == "mib" else figure, report)
+    before = server.resident_kib
+    process = start_load(workload, server, settings)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "opened\n":
+            finish(process, server, settings)
+            raise MeasurementError("the load did not open its connections")
+        memory = (server.resident_kib - before) / settings.idle
+        return Sample(memory, finish(process, server, settings, "go\n"))
+    finally:
+        process.kill()
+
+
+def load(workload: Workload, server: Server, settings: Settings) -> Report:
+    """Load a server from beginning to end.
+
+    :raises MeasurementError: the load met an error, or the server ended.
+    """
+    return finish(start_load(workload, server, settings), server, settings)
+
+
+def start_load(workload: Workload, server: Server, settings: Settings) -> subprocess.Popen[str]:
+    """Start the load generator on a server."""
+    command = [str(settings.load_program), *workload.load, "--pid", str(server.process.pid)]
+    command += ["--seconds", str(settings.seconds), "--warmup", str(settings.warmup)]
+    if workload.serves == "datagram":
+        command += ["--path", str(server.path)]
+    else:
+        command += ["--port", str(server.port)]
+    if workload.figure == "memory":
+        command += ["--connections", str(settings.idle)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(
+    process: subprocess.Popen[str], server: Server, settings: Settings, line: str = ""
+) -> Report:
+    """Give the load a line, wait for its end, and return its report.
+
+    :raises MeasurementError: the load met an error, or the server ended.
+    """
+    try:
+        out, err = process.communicate(line, settings.warmup + settings.seconds + 30)
+    except subprocess.TimeoutExpired:
+        server.check(patience=DYING)
+        raise MeasurementError(
+            "the load did not end: the server stopped taking or answering"
+        ) from None
+    finally:
+        # Whatever happened, an interrupt included, it does not stay.
+        process.kill()
+        process.wait()
+    if process.returncode:
+        server.check(patience=DYING)
+        raise MeasurementError(f"the load failed: {err.strip() or f'status {process.returncode}'}")
+    try:
+        return parse_report(out)
+    except MeasurementError:
+        server.check(patience=DYING)
+        raise
+
+
+def parse_report(text: str) -> Report:
+    """Read the load generator's line, and add what an operation cost the server.
+
+    :raises MeasurementError: the load met errors, or nothing was done.
+    """
+    told = json.loads(text)
+    first = told.pop("first_error")
+    report: Report = told
+    if report["errors"]:
+        raise MeasurementError(f"{report['errors']:.0f} errors in the load, the first: {first}")
+    if not report["operations"]:
+        raise MeasurementError("not one operation was done in the measured time")
+    cpu = report["server_cpu_seconds"]
+    report["server_busy"] = cpu / report["seconds"]
+    report["server_cpu_us"] = cpu / report["operations"] * 1e6
+    return report

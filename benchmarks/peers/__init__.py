@@ -1,0 +1,1 @@
+"""The programs that are compared, each complete in its file."""

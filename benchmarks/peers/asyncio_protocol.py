@@ -1,0 +1,48 @@
+"""asyncio_protocol.py PORT echo|hello [asyncio|uvloop]: a Protocol, on either event loop.
+
+Both loops set TCP_NODELAY by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import cast
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what arrives."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+
+class Hello(asyncio.Protocol):
+    """Answers and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        cast(asyncio.Transport, transport).write(b"Hello, world!\n")
+        transport.close()
+
+
+async def main(port: int, mode: str) -> None:
+    """Listen until killed."""
+    protocol = Hello if mode == "hello" else Echo
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(protocol, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    # Both modules make their loop by the same name.
+    event_loop = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
+    event_loop.new_event_loop().run_until_complete(main(int(sys.argv[1]), sys.argv[2]))

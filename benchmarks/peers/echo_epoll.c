@@ -1,0 +1,117 @@
+/* echo_epoll PORT [echo|hello]: epoll in C, level-triggered, one thread. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FILES 65536
+#define GREETING "Hello, world!\n"
+
+/* What a slow reader has not taken yet. While there is some, its connection is not read. */
+static struct { char *bytes; size_t size; } pending[FILES];
+static char buffer[262144];
+static int epoll;
+
+static void watch(int operation, int fd, uint32_t what)
+{
+    struct epoll_event event = {.events = what, .data.fd = fd};
+    epoll_ctl(epoll, operation, fd, &event);
+}
+
+static void end(int fd)
+{
+    free(pending[fd].bytes);
+    pending[fd].bytes = NULL;
+    close(fd);
+}
+
+static void readable(int fd)
+{
+    ssize_t got = recv(fd, buffer, sizeof buffer, 0), sent;
+    if (got < 0 && errno == EAGAIN)
+        return;
+    if (got <= 0 || ((sent = send(fd, buffer, (size_t)got, MSG_NOSIGNAL)) < 0 && errno != EAGAIN)) {
+        end(fd);
+        return;
+    }
+    sent = sent < 0 ? 0 : sent;
+    if (sent < got) {
+        pending[fd].size = (size_t)(got - sent);
+        pending[fd].bytes = malloc(pending[fd].size);
+        memcpy(pending[fd].bytes, buffer + sent, pending[fd].size);
+        watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
+    }
+}
+
+static void writable(int fd)
+{
+    ssize_t sent = send(fd, pending[fd].bytes, pending[fd].size, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (errno != EAGAIN)
+            end(fd);
+        return;
+    }
+    pending[fd].size -= (size_t)sent;
+    if (pending[fd].size) {
+        memmove(pending[fd].bytes, pending[fd].bytes + sent, pending[fd].size);
+        return;
+    }
+    free(pending[fd].bytes);
+    pending[fd].bytes = NULL;
+    watch(EPOLL_CTL_MOD, fd, EPOLLIN);
+}
+
+static void accept_all(int listener, int hello)
+{
+    int one = 1, fd;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        if (hello) {
+            send(fd, GREETING, strlen(GREETING), MSG_NOSIGNAL);
+            close(fd);
+        } else if (fd >= FILES) {
+            close(fd);
+        } else {
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            watch(EPOLL_CTL_ADD, fd, EPOLLIN);
+        }
+    }
+}
+
+int main(int count, char **arguments)
+{
+    struct epoll_event events[256];
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int one = 1, hello = count > 2 && strcmp(arguments[2], "hello") == 0;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (count < 2)
+        return 2;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons((uint16_t)atoi(arguments[1]));
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) {
+        perror("echo_epoll");
+        return 1;
+    }
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    watch(EPOLL_CTL_ADD, listener, EPOLLIN);
+    for (;;) {
+        int ready = epoll_wait(epoll, events, 256, -1);
+        for (int i = 0; i < ready; i++) {
+            int fd = events[i].data.fd;
+            if (fd == listener)
+                accept_all(listener, hello);
+            else if (pending[fd].bytes)
+                writable(fd);
+            else
+                readable(fd);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+"""twisted_stock.py PORT echo|hello: Twisted as it comes, on epoll. TCP_NODELAY is not set."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet import epollreactor
+
+epollreactor.install()
+
+from twisted.internet import reactor  # noqa: E402 - the reactor is installed before it is imported
+from twisted.internet.protocol import Factory, Protocol  # noqa: E402
+
+
+class Echo(Protocol):
+    """Sends back what arrives."""
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+
+class Hello(Protocol):
+    """Answers and closes."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        self.transport.write(b"Hello, world!\n")
+        self.transport.loseConnection()
+
+
+if __name__ == "__main__":
+    factory: Any = Factory.forProtocol(Hello if sys.argv[2] == "hello" else Echo)
+    reactor.listenTCP(int(sys.argv[1]), factory, backlog=1024, interface="127.0.0.1")
+    reactor.run()

@@ -1,0 +1,100 @@
+"""From samples to figures: ratios within a round, then the median over the rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from benchmarks.entries import Entry
+from benchmarks.measuring import Sample
+from benchmarks.workloads import Workload
+
+REFERENCES = ("uvloop", "go", "c")  # compared with, beside a workload's base
+
+
+@attrs.frozen
+class Spread:
+    """A median, and the lowest and the highest of the values."""
+
+    median: float
+    low: float
+    high: float
+
+
+@attrs.frozen
+class Row:
+    """One server in one workload.
+
+    :param ratios: against each reference, by the reference's name.
+    :param medians: the figure (``figure``) and the reports' values, by name.
+    :param calls: system calls an operation, where known.
+    """
+
+    entry: Entry
+    ratios: Mapping[str, Spread] = attrs.field(factory=dict)
+    medians: Mapping[str, float] = attrs.field(factory=dict)
+    calls: float | None = None
+    remarks: Sequence[str] = ()
+
+
+@attrs.define
+class Outcome:
+    """All that became of one server in one workload.
+
+    :param missing: why it was not run at all.
+    :param samples: one a round.
+    :param calls: system calls an operation, or why they are not known.
+    """
+
+    missing: str | None = None
+    samples: list[Sample] = attrs.field(factory=list)
+    calls: float | str | None = None
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """Return the median of the values with their range; nothing of nothing."""
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
+
+
+def ratios(samples: Sequence[Sample], base: Sequence[Sample]) -> Spread | None:
+    """Compare round by round; a round in which either failed does not count."""
+    pairs = zip(samples, base, strict=False)
+    return spread(
+        [a.figure / b.figure for a, b in pairs if not (a.failure or b.failure or not b.figure)]
+    )
+
+
+def row(workload: Workload, entry: Entry, outcomes: Mapping[str, Outcome]) -> Row:
+    """Return one server's row; ``outcomes`` are the workload's, by the entries' names."""
+    outcome = outcomes[entry.name]
+    if outcome.missing:
+        return Row(entry, remarks=[outcome.missing])
+    compared = {
+        name: ratios(outcome.samples, outcomes[name].samples)
+        for name in (workload.base, *REFERENCES)
+        if name in outcomes
+    }
+    fine = [sample for sample in outcome.samples if not sample.failure]
+    failures = [sample.failure for sample in outcome.samples if sample.failure]
+    remarks = [
+        f"failed in {failures.count(reason)} of {len(outcome.samples)} rounds: {reason}"
+        for reason in dict.fromkeys(failures)
+    ]
+    if isinstance(outcome.calls, str):
+        remarks.append(f"system calls not counted: {outcome.calls}")
+    names = {name for sample in fine for name in sample.report}
+    medians = {
+        name: statistics.median([s.report[name] for s in fine if name in s.report])
+        for name in sorted(names)
+    }
+    if fine:
+        medians["figure"] = statistics.median([sample.figure for sample in fine])
+    return Row(
+        entry,
+        {name: ratio for name, ratio in compared.items() if ratio},
+        medians,
+        outcome.calls if isinstance(outcome.calls, float) else None,
+        remarks,
+    )

@@ -1,0 +1,79 @@
+"""The report as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.summary import REFERENCES, Row, Spread
+from benchmarks.workloads import Workload
+
+NOTHING = "-"
+
+
+def number(value: float | None) -> str:
+    """Write three significant digits, and every digit before the point."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def ratio(spread: Spread | None) -> str:
+    """Write the median with its range."""
+    if spread is None:
+        return NOTHING
+    middle, low, high = map(decimals, (spread.median, spread.low, spread.high))
+    return f"{middle} ({low}–{high})"  # noqa: RUF001
+
+
+def decimals(value: float) -> str:
+    """Write two decimals, but never 0.00 for what is only small."""
+    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
+def header(facts: Mapping[str, str]) -> str:
+    """Write the machine's facts."""
+    return "".join(f"- {name}: {value}\n" for name, value in facts.items())
+
+
+def table(workload: Workload, title: str, rows: Sequence[Row]) -> str:
+    """Write one workload's table under its heading."""
+    names = {each.entry.name: each.entry.title for each in rows}
+    against = [name for name in (workload.base, *REFERENCES) if name in names]
+    against = list(dict.fromkeys(against))
+    busy = bool(workload.load)
+    columns = ["", *(f"ratio to {names[name]}" for name in against), workload.unit]
+    columns += ["p99 us"] * busy
+    columns += [f"CPU us/{workload.operation}"]
+    columns += [f"calls/{workload.operation}", "server busy", "load busy"] * busy
+    columns += ["remarks"]
+    better = "less" if workload.lower_is_better else "more"
+    lines = [
+        f"## `{workload.name}`",
+        "",
+        f"{title}. A ratio is of {workload.unit}: {better} is better.",
+        "",
+    ]
+    lines += [_line(columns), _line(["---", *["---:"] * (len(columns) - 2), "---"])]
+    for each in rows:
+        name = f"**{each.entry.title}**" if each.entry.ours else each.entry.title
+        get = each.medians.get
+        cells = [name, *(_against(each, other) for other in against), number(get("figure"))]
+        if busy:
+            cells += [number(get("p99_us"))]
+        cells += [number(get("server_cpu_us"))]
+        if busy:
+            cells += [number(each.calls), _percent(get("server_busy")), _percent(get("load_busy"))]
+        lines.append(_line([*cells, "; ".join(each.remarks).replace("|", "\\|")]))
+    return "\n".join(lines) + "\n"
+
+
+def _against(row: Row, other: str) -> str:
+    return "1" if row.entry.name == other and row.ratios else ratio(row.ratios.get(other))
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.0%}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,75 @@
+"""The benchmarks, end to end, with servers that need nothing but this environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.building import load_generator
+from benchmarks.entries import Entry
+from benchmarks.measuring import Settings, measure
+from benchmarks.servers import cores
+from benchmarks.workloads import WORKLOADS
+from tests.system.processes import needs, run
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = [
+    needs("cc"),
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one core"),
+]
+
+
+def test_an_echo_of_ours_and_of_asyncio_is_counted(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
+    command += ["--quick", "--rounds", "1", "--seconds", "0.05", "--workload", "echo-64"]
+    done = run(*command, "--peer", "sockservices", "--peer", "asyncio", cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
+    text = (tmp_path / "latest.md").read_text()
+    assert done.stdout.decode().strip() == text.strip()
+    assert "| **sockservices** |" in text
+    assert "| asyncio Protocol |" in text
+    outcomes = json.loads((tmp_path / "latest.json").read_text())["workloads"]["echo-64"]
+    assert list(outcomes) == ["sockservices", "asyncio"]
+    for outcome in outcomes.values():
+        (sample,) = outcome["samples"]
+        assert sample["failure"] is None
+        assert sample["report"]["operations"] > 0
+        assert sample["report"]["errors"] == 0
+        assert sample["report"]["server_cpu_us"] > 0
+    assert (tmp_path / "latest.svg").read_text().startswith("<svg")
+
+
+SERVER = """
+import socketserver, sys
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(65536):
+            {}
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+CHANGES_LONG_ONES = "self.request.sendall(data if len(data) < 9 else data[:-1] + b'?')"
+ENDS_AT_LONG_ONES = "self.request.sendall(data) if len(data) < 9 else __import__('os')._exit(7)"
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("raise SystemExit('broken')", "ended with status 1: broken"),
+        (SERVER.format(CHANGES_LONG_ONES), "other bytes came back"),
+        (SERVER.format(ENDS_AT_LONG_ONES), "ended with status 7"),
+    ],
+    ids=["does not start", "answers wrongly", "dies under load"],
+)
+def test_a_server_that_fails_is_reported_with_the_reason(program: str, says: str) -> None:
+    entry = Entry("bad", "Bad", {"echo": lambda: [sys.executable, "-c", program, "{port}"]})
+    settings = Settings(load_generator(), cores()[0], seconds=0.1, warmup=0.05, idle=1)
+    failure = measure(WORKLOADS[0], entry, settings).failure or ""
+    assert says in failure
