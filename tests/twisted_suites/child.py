@@ -139,7 +139,7 @@ def prepare(reactor_class: type) -> None:
     from twisted.internet.test.reactormixins import ReactorBuilder
 
     # A private name, for want of a public one: the list is read when a test module is imported.
-    # Checked with Twisted 24.7 to 26.10.
+    # Checked with Twisted 26.10 only.
     ReactorBuilder._reactors = [qual(reactor_class)]
     if len(names_of(reactor_class)) > 1:
         # test_fdset skips a test by the class's name, "EPollReactor", because epoll(7) does not
