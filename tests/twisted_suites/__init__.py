@@ -1,0 +1,1 @@
+"""Twisted's own test suites on two reactors, outcome against outcome."""

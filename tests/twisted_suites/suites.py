@@ -1,0 +1,55 @@
+"""Which of Twisted's tests are run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+SUITES = {
+    "internet": ("twisted.internet",),
+    "test": ("twisted.test",),
+    "conch": ("twisted.conch",),
+    "web": ("twisted.web",),
+    "protocols": ("twisted.protocols",),
+    "mail, names": ("twisted.mail", "twisted.names"),
+    "words, spread": ("twisted.words", "twisted.spread"),
+    "application": ("twisted.application", "twisted.runner"),
+}
+"""Suites by name: the packages whose test modules they hold."""
+
+LEFT_OUT = {
+    "twisted.conch.test.test_keys": "makes and reads keys for 13 s, no reactor",
+    "twisted.conch.test.test_ckeygen": "makes keys for 7 s, no reactor",
+}
+"""Modules that are run only if they are named, with the reason."""
+
+
+def modules_of(name: str) -> list[str]:
+    """List the test modules in a package, at any depth, but those in LEFT_OUT; or the module.
+
+    Found by their files: to import every package would need Windows.
+
+    :raises ImportError: if there is no such package or module.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+    found = [
+        ".".join((name, *file.relative_to(folder).with_suffix("").parts))
+        for folder in spec.submodule_search_locations or ()
+        for file in sorted(Path(folder).rglob("test_*.py"))
+        if file.parent.name == "test"
+    ]
+    return [module for module in found if module not in LEFT_OUT] or [name]
+
+
+def chosen(names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Map suites to their modules.
+
+    :param names: suites of SUITES, modules or packages; nothing is all of SUITES.
+    :raises ImportError: if a name is none of these.
+    """
+    return {
+        name: [module for package in SUITES.get(name, (name,)) for module in modules_of(package)]
+        for name in names or SUITES
+    }
