@@ -12,7 +12,7 @@ from sockservices.eager.streams import EagerMethods, EagerStreams, with_streams
 from sockservices.eager.unix import Server as UnixServer
 
 if TYPE_CHECKING:
-    from sockservices.eager.reactor import EagerReactor
+    from sockservices.eager.reactor import EagerReactor, install
 
 __all__ = [
     "EagerMethods",
@@ -24,22 +24,9 @@ __all__ = [
 ]
 
 
-def install() -> None:
-    """Make ``EagerReactor`` the reactor of this process.
-
-    Raises ``ImportError`` where there is no epoll(7), and ``ReactorAlreadyInstalledError`` after
-    another was installed.
-    """
-    from twisted.internet.main import installReactor
-
-    from sockservices.eager.reactor import EagerReactor
-
-    installReactor(EagerReactor())
-
-
 def __getattr__(name: str) -> Any:
-    if name == "EagerReactor":
-        from sockservices.eager.reactor import EagerReactor
+    if name in ("EagerReactor", "install"):  # not on every system
+        from sockservices.eager import reactor
 
-        return EagerReactor
+        return getattr(reactor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

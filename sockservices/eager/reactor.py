@@ -19,6 +19,7 @@ import sys
 from typing import Any
 
 from twisted.internet import error
+from twisted.internet.main import installReactor
 from twisted.python import context, log
 
 try:
@@ -219,3 +220,11 @@ class EagerReactor(EagerMethods, EPollReactor):
         if connection is not None:
             why = error.ConnectionFdescWentAway("File descriptor lost")
             log.callWithLogger(connection, self._disconnectSelectable, connection, why, False)
+
+
+def install() -> None:
+    """Make ``EagerReactor`` the reactor of this process.
+
+    Raises ``ReactorAlreadyInstalledError`` after another was installed.
+    """
+    installReactor(EagerReactor())

@@ -5,24 +5,30 @@ epoll_ctl(2), an epoll_wait(2) and a turn for each answer. All else is Twisted's
 does not take is kept, sent and closed as Twisted does it.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_makeTransport``,
-``_maybePauseProducer``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnected`` and
-``twisted.internet._newtls.startTLS``.
+``_maybePauseProducer``, ``_reservedFD``, ``_tempDataBuffer``, ``_tempDataLen``,
+``_writeDisconnected`` and ``twisted.internet._newtls.startTLS``.
 """
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
+from twisted.python import log
 
 from sockservices.eager.transport import EagerConnection
 
 # A read that filled Twisted's 64 KiB is followed by one of this size. It has one buffer for all
 # connections of a thread: the allocator would map and unmap so much for each read.
 LARGE_READ = 1 << 18
+
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
+_PAUSE = 0.5  # seconds
 
 
 class _LargeBuffer(threading.local):
@@ -99,8 +105,14 @@ class _BeneathTLS(EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
-        self._sent = 0
+        sent, self._sent = self._sent, 0
+        if sent and self.disconnecting and not self._buffered() and self.producer is None:
+            self.stopWriting()
+            return main.CONNECTION_DONE  # Twisted would send nothing, to see whether it may
         return super().doWrite()
+
+    def _buffered(self) -> bool:
+        return bool(self._tempDataLen or self.dataBuffer)
 
 
 class _Connection(_BeneathTLS):
@@ -169,6 +181,56 @@ class Port(tcp.Port):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server
+    factory: Any
+    reactor: Any
+
+    def doRead(self) -> None:
+        """Accept connections, at most ``numberAccepts``, which follows the demand."""
+        listener = self.socket
+        for accepted in range(self.numberAccepts):
+            try:
+                connection, peer = listener.accept()
+            except BlockingIOError:
+                self.numberAccepts = max(1, accepted)
+                return
+            except OSError as error:
+                super().doRead()  # which knows what to do, and logs it
+                if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
+                    self._pause_accepting()
+                return
+            try:
+                self._take(connection, peer)
+            except BaseException:
+                log.err()
+                return
+        self.numberAccepts += 20
+
+    def _take(self, connection: socket.socket, peer: Any) -> None:
+        if len(peer) == 4 and peer[3]:  # a link-local address names its link
+            host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+            peer = (host, *peer[1:])
+        protocol = self.factory.buildProtocol(self._buildAddr(peer))
+        if protocol is None:
+            connection.close()
+            return
+        number = self.sessionno
+        self.sessionno = number + 1
+        transport = self.transport(connection, protocol, peer, self, number, self.reactor)
+        protocol.makeConnection(transport)
+
+    def _pause_accepting(self) -> None:
+        # The connections that wait would wake the reactor at once, for nothing, again and again.
+        self.stopReading()
+        self.reactor.callLater(_PAUSE, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.startReading()
+
+
+def _can_refuse(error: OSError) -> bool:
+    """Whether Twisted has a spare descriptor to accept and close those that wait."""
+    return error.errno == errno.EMFILE and tcp._reservedFD.available()
 
 
 class Connector(tcp.Connector):

@@ -20,6 +20,9 @@ from tests.twisted_suites.suites import LEFT_OUT, SUITES, chosen
 REPETITIONS = 3
 """How often a test that differs is run again, alone, on each reactor."""
 
+MOST_REPEATED = 20
+"""With more differences in a suite something is wrong for all of them: none is run again."""
+
 TRACEBACK_LINES = 12
 
 
@@ -80,8 +83,10 @@ def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None
             found = differences(ours, theirs)
             report(suite, reactors, (ours, theirs), len(found))
             for name, outcomes in found.items():
-                again = still_differs(pool, name, work[suite], reactors)
-                (steady if again else unsteady)[name] = outcomes
+                alike_alone = len(found) <= MOST_REPEATED and not still_differs(
+                    pool, name, work[suite], reactors
+                )
+                (unsteady if alike_alone else steady)[name] = outcomes
             if not ours or not theirs:
                 steady[suite] = (Outcome(f"{len(ours)} tests"), Outcome(f"{len(theirs)} tests"))
     for title, group in (("Unsteady: the same when run alone", unsteady), ("Different", steady)):

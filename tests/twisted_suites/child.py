@@ -15,8 +15,10 @@ The only argument is a file with a JSON object:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
+import signal
 import sys
 import time
 import unittest
@@ -167,7 +169,13 @@ def run(job: dict[str, Any]) -> None:
         record.write('{"kind": "end"}\n')
 
 
+def end_with_parent() -> None:
+    """Be killed when the parent ends, however that comes: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    end_with_parent()
     # This file's folder is no place for Twisted's tests to import from.
     del sys.path[0]
     with open(sys.argv[1], encoding="utf-8") as file:
