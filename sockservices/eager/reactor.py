@@ -14,7 +14,6 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSel
 
 from __future__ import annotations
 
-import errno
 import sys
 from typing import Any
 
@@ -47,9 +46,7 @@ class EagerReactor(EagerMethods, EPollReactor):
 
     def __init__(self) -> None:
         self.reactor = self
-        # All by descriptor: eager connections that want to read or write,
-        self._eager: dict[int, EagerConnection] = {}
-        # what the kernel watches for them,
+        # All by descriptor, and of eager connections: what the kernel watches,
         self._watched: dict[int, int] = {}
         # those for which that may differ from what they want,
         self._changed: set[int] = set()
@@ -62,10 +59,10 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(reader, EagerConnection):
             super().addReader(reader)
             return
-        fd = reader.fileno()
+        fd = _open_descriptor(reader)
         if fd not in self._reads:
             self._reads.add(fd)
-            self._want(fd, reader)
+            self._selectables[fd] = reader
             self._changed.add(fd)
 
     def addWriter(self, writer: Any) -> None:
@@ -73,17 +70,14 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(writer, EagerConnection):
             super().addWriter(writer)
             return
-        fd = writer.fileno()
+        fd = _open_descriptor(writer)
         if fd not in self._writes:
             self._writes.add(fd)
-            self._want(fd, writer)
+            self._selectables[fd] = writer
             if writer.blocked or not writer.connected:
                 self._changed.add(fd)
             else:
                 self._untried[fd] = writer
-
-    def _want(self, fd: int, connection: EagerConnection) -> None:
-        self._selectables[fd] = self._eager[fd] = connection
 
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet.removeReader``."""
@@ -93,7 +87,9 @@ class EagerReactor(EagerMethods, EPollReactor):
         fd = self._descriptor(reader)
         if fd in self._reads:
             self._reads.remove(fd)
-            self._want_less(fd, self._writes)
+            self._changed.add(fd)
+            if fd not in self._writes:
+                del self._selectables[fd]
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.removeWriter``."""
@@ -103,21 +99,10 @@ class EagerReactor(EagerMethods, EPollReactor):
         fd = self._descriptor(writer)
         if fd in self._writes:
             self._writes.remove(fd)
+            self._changed.add(fd)
             self._untried.pop(fd, None)
-            self._want_less(fd, self._reads)
-
-    def _want_less(self, fd: int, other: set[int]) -> None:
-        if fd not in other:
-            del self._selectables[fd], self._eager[fd]
-        self._changed.add(fd)
-
-    def _descriptor(self, connection: EagerConnection) -> int:
-        fd: int = connection.fileno()
-        if fd == -1 and not connection.disconnected:  # somebody else has closed the socket
-            for fd, each in self._eager.items():
-                if each is connection:
-                    return fd
-        return fd
+            if fd not in self._reads:
+                del self._selectables[fd]
 
     def forget(self, connection: EagerConnection) -> None:
         """Let go of a connection that is about to be closed.
@@ -125,44 +110,55 @@ class EagerReactor(EagerMethods, EPollReactor):
         A descriptor that another process holds as well would otherwise stay watched, with nobody
         left to take its events: epoll(7), question 6.
         """
-        fd = connection.fileno()
+        fd = self._descriptor(connection)
+        if self._selectables.get(fd) is connection:
+            del self._selectables[fd]
+            self._reads.discard(fd)
+            self._writes.discard(fd)
+            self._untried.pop(fd, None)
         self._changed.discard(fd)
         if self._watched.pop(fd, 0):
             self._poller.unregister(fd)
 
+    def _descriptor(self, connection: EagerConnection) -> int:
+        fd: int = connection.fileno()
+        if fd == -1 and not connection.disconnected:  # somebody else has closed the socket
+            return next((fd for fd, each in self._selectables.items() if each is connection), -1)
+        return fd
+
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events, at most ``timeout`` seconds (``None``: for ever), and hand them on."""
-        if self._untried:
-            self._try_writers()
-            timeout = 0
-        if self._changed:
-            self._watch()
-        try:
-            events = self._poller.poll(
-                -1 if timeout is None else timeout, min(len(self._selectables), _EVENTS)
-            )
-        except OSError as failed:
-            if failed.errno == errno.EINTR:
-                return
-            raise
         contexts = context.theContextTracker.currentContext().contexts
         contexts.append(_NO_CONTEXT)
         try:
-            for fd, event in events:
-                connection = self._eager.get(fd)
-                if connection is not None:
-                    contexts[-1] = LogContext(connection)
-                    self._serve(connection, fd, event)
-                elif fd in self._selectables:
+            if self._untried:
+                self._try_writers(contexts)
+                timeout = 0
+            if self._changed:
+                self._watch()
+            for fd, event in self._wait(-1 if timeout is None else timeout):
+                selectable = self._selectables.get(fd)
+                if not isinstance(selectable, EagerConnection):
                     contexts[-1] = _NO_CONTEXT
-                    selectable = self._selectables[fd]
-                    log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+                    if selectable is not None:
+                        log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+                elif fd in self._watched:
+                    # Otherwise this is a new connection: the event was for the descriptor's last.
+                    contexts[-1] = LogContext(selectable)
+                    self._serve(selectable, fd, event)
         finally:
             contexts.pop()
 
     doIteration = doPoll
 
+    def _wait(self, timeout: float) -> Any:
+        try:
+            return self._poller.poll(timeout, min(len(self._selectables), _EVENTS))
+        except InterruptedError:
+            return ()
+
     def _serve(self, connection: EagerConnection, fd: int, event: int) -> None:
+        """Do what ``_doReadOrWrite`` does, the most frequent cases without detours."""
         try:
             if event == EPOLLIN:
                 try:
@@ -172,19 +168,19 @@ class EagerReactor(EagerMethods, EPollReactor):
                     log.err()
                 if why is not None:
                     self._disconnectSelectable(connection, why, True)
-            elif fd in self._watched:
-                # Otherwise this is a new connection, and the event was for the descriptor's last.
+            else:
                 self._doReadOrWrite(connection, fd, event)
         except KeyboardInterrupt:
             raise
         except BaseException:
             log.err()
 
-    def _try_writers(self) -> None:
+    def _try_writers(self, contexts: list[Any]) -> None:
         untried, self._untried = self._untried, {}
         for fd, writer in untried.items():
-            if self._eager.get(fd) is writer and fd in self._writes and fd not in self._untried:
-                log.callWithLogger(writer, self._doReadOrWrite, writer, fd, EPOLLOUT)
+            if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
+                contexts[-1] = LogContext(writer)
+                self._serve(writer, fd, EPOLLOUT)
                 if fd in self._writes and fd not in self._untried:
                     self._changed.add(fd)
 
@@ -216,10 +212,17 @@ class EagerReactor(EagerMethods, EPollReactor):
 
     def _lost_descriptor(self, fd: int) -> None:
         self._watched.pop(fd, None)
-        connection = self._eager.get(fd)
+        connection = self._selectables.get(fd)
         if connection is not None:
             why = error.ConnectionFdescWentAway("File descriptor lost")
             log.callWithLogger(connection, self._disconnectSelectable, connection, why, False)
+
+
+def _open_descriptor(connection: EagerConnection) -> int:
+    fd: int = connection.fileno()
+    if fd < 0:
+        raise ValueError(f"{connection!r} is closed")
+    return fd
 
 
 def install() -> None:

@@ -22,7 +22,14 @@ class EagerConnection(FileDescriptor):
         return super().doWrite()
 
     def _closeSocket(self, orderly: bool) -> None:
+        self.let_go()
+        super()._closeSocket(orderly)  # type: ignore[misc]
+
+    def let_go(self) -> None:
+        """Have the reactor stop watching, for good."""
         forget = getattr(self.reactor, "forget", None)
         if forget is not None:
             forget(self)
-        super()._closeSocket(orderly)  # type: ignore[misc]
+        else:
+            self.stopReading()
+            self.stopWriting()
