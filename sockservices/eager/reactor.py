@@ -18,8 +18,9 @@ import sys
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.main import installReactor
+from twisted.internet.main import CONNECTION_DONE, installReactor
 from twisted.python import context, log
+from twisted.python.failure import Failure
 
 try:
     from select import EPOLLIN, EPOLLOUT
@@ -37,6 +38,7 @@ from sockservices.eager.transport import EagerConnection
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
+_DONE = Failure(CONNECTION_DONE)
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -187,7 +189,10 @@ class EagerReactor(EagerMethods, EPollReactor):
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
                 contexts[-1] = writer
                 try:
-                    self._doReadOrWrite(writer, fd, EPOLLOUT)
+                    if writer.is_finished():
+                        writer.connectionLost(_DONE)
+                    else:
+                        self._doReadOrWrite(writer, fd, EPOLLOUT)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:

@@ -116,12 +116,25 @@ class _Connection(EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
-        sent, self._sent = self._sent, 0
-        buffered = self._tempDataLen or self.dataBuffer
-        if sent and self.disconnecting and not buffered and self.producer is None:
+        if self.is_finished():
             self.stopWriting()
-            return main.CONNECTION_DONE  # Twisted would send nothing, to see whether it may
+            return main.CONNECTION_DONE
+        self._sent = 0
         return super().doWrite()
+
+    def is_finished(self) -> bool:
+        """Whether all has been sent and what is left is to close.
+
+        Only where something was sent in this turn. Otherwise Twisted's way shows whether the
+        connection is lost already: it sends nothing, and sees whether it may.
+        """
+        return bool(
+            self._sent
+            and self.disconnecting
+            and self.producer is None
+            and not self._tempDataLen
+            and not self.dataBuffer
+        )
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""

@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
 from sockservices.interfaces import ITruncationReceiver
+from sockservices.printable import peer_of_datagram
 from sockservices.services import hexdump
 from sockservices.services.hexdump import (
     HexdumpFactory,
@@ -21,7 +22,6 @@ from sockservices.services.hexdump import (
     json_line,
     plain,
 )
-from sockservices.printable import peer_of_datagram
 from tests.fakes import Source, close_output, connected
 
 # Rows that repeat, so that the squeezing has something to squeeze.
