@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sockservices.ending import fail_process as fail_process
     from sockservices.ending import stop_process as stop_process
     from sockservices.host import SocketService as SocketService
+    from sockservices.interfaces import IBatchReceiver as IBatchReceiver
     from sockservices.interfaces import IDatagramFactory as IDatagramFactory
     from sockservices.interfaces import ITruncationReceiver as ITruncationReceiver
     from sockservices.listening import DescriptionError as DescriptionError
@@ -41,6 +42,7 @@ _HOME = {
     "EchoFactory": "services.echo",
     "HelloFactory": "services.hello",
     "HexdumpFactory": "services.hexdump",
+    "IBatchReceiver": "interfaces",
     "IDatagramFactory": "interfaces",
     "IDatagramServerEndpoint": "listening",
     "IDatagramServerEndpointStringParser": "listening",

@@ -7,15 +7,36 @@ from pathlib import Path
 
 SUITES = {
     "internet": ("twisted.internet",),
-    "test": ("twisted.test",),
+    "test": tuple(
+        f"twisted.test.{module}"
+        for module in (
+            "test_abstract",
+            "test_amp",
+            "test_ftp",
+            "test_internet",
+            "test_iosim",
+            "test_loopback",
+            "test_policies",
+            "test_process",
+            "test_socks",
+            "test_ssl",
+            "test_sslverify",
+            "test_stdio",
+            "test_tcp",
+            "test_tcp_internals",
+            "test_threadable",
+            "test_threads",
+            "test_udp",
+            "test_unix",
+        )
+    ),
     "conch": ("twisted.conch",),
     "web": ("twisted.web",),
     "protocols": ("twisted.protocols",),
-    "mail, names": ("twisted.mail", "twisted.names"),
-    "words, spread": ("twisted.words", "twisted.spread"),
-    "application": ("twisted.application", "twisted.runner"),
+    "names, spread": ("twisted.names", "twisted.spread"),
 }
-"""Suites by name: the packages whose test modules they hold."""
+"""Suites by name: the packages whose test modules they hold, or modules. Of ``twisted.test`` those
+that have to do with reactors and transports."""
 
 LEFT_OUT = {
     "twisted.conch.test.test_keys": "makes and reads keys for 13 s, no reactor",
