@@ -20,37 +20,40 @@ class EagerMethods:
     # What watches the ports and transports.
     reactor: Any
 
-    def listenTCP(  # noqa: D102
+    def listenTCP(
         self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
     ) -> tcp.Port:
+        """See ``IReactorTCP.listenTCP``."""
         listening = tcp.Port(port, factory, backlog, interface, self.reactor)
         listening.startListening()
         return listening
 
-    def connectTCP(  # noqa: D102
+    def connectTCP(
         self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
+        """See ``IReactorTCP.connectTCP``."""
         connector = tcp.Connector(host, port, factory, timeout, bindAddress, self.reactor)
         connector.connect()
         return connector
 
-    def listenUNIX(  # noqa: D102
+    def listenUNIX(
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> unix.Port:
+        """See ``IReactorUNIX.listenUNIX``."""
         listening = unix.Port(address, factory, backlog, mode, self.reactor, wantPID)
         listening.startListening()
         return listening
 
-    def connectUNIX(  # noqa: D102
+    def connectUNIX(
         self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
     ) -> unix.Connector:
+        """See ``IReactorUNIX.connectUNIX``."""
         connector = unix.Connector(address, factory, timeout, self.reactor, checkPID)
         connector.connect()
         return connector
 
-    def adoptStreamPort(  # noqa: D102
-        self, fileDescriptor: int, addressFamily: int, factory: Any
-    ) -> Any:
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
             port: Any = unix.Port._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
@@ -61,9 +64,8 @@ class EagerMethods:
         port.startListening()
         return port
 
-    def adoptStreamConnection(  # noqa: D102
-        self, fileDescriptor: int, addressFamily: int, factory: Any
-    ) -> Any:
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamConnection``."""
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
             return unix.Server._fromConnectedSocket(fileDescriptor, factory, self.reactor)
