@@ -25,7 +25,7 @@ class Connected:
         self.protocol = protocol or Protocol()
         here, self.peer = socket.socketpair(socket.AF_UNIX)
         here.setblocking(False)
-        factory = Factory.forProtocol(lambda: self.protocol)  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: self.protocol)
         streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
         with here:
             streams.adoptStreamConnection(here.fileno(), socket.AF_UNIX, factory)
