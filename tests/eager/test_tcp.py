@@ -27,9 +27,9 @@ class Pair:
     def __init__(self, reactor: Any, protocol: Protocol | None = None) -> None:
         self.reactor = reactor
         self.protocol = protocol or Protocol()
-        factory = Factory.forProtocol(lambda: self.protocol)  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: self.protocol)
         streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
-        port = streams.listenTCP(0, factory, interface="127.0.0.1")
+        port: Any = streams.listenTCP(0, factory, interface="127.0.0.1")
         self.peer = socket.create_connection(("127.0.0.1", port.getHost().port))
         turn_until(reactor, lambda: self.protocol.connected)
         self.transport: Any = self.protocol.transport
@@ -66,7 +66,7 @@ def test_a_write_is_there_when_it_returns(reactor: Any) -> None:
 def test_what_is_not_bytes_is_refused(reactor: Any, wrong: Any) -> None:
     pair = Pair(reactor)
     with pair.peer:
-        with pytest.raises(TypeError, match="must be bytes|not be"):
+        with pytest.raises(TypeError, match="Data must"):
             pair.transport.write(wrong)
         with pytest.raises(TypeError):
             pair.transport.writeSequence([b"fine", wrong])
