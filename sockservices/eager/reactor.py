@@ -161,13 +161,16 @@ class EagerReactor(EagerMethods, EPollReactor):
         """Do what ``_doReadOrWrite`` does, the most frequent cases without detours."""
         try:
             if event == EPOLLIN:
+                has_read = True
                 try:
                     why = connection.doRead()
                 except BaseException as raised:
+                    # A ConnectionDone that a protocol raises is not the end of what can be read.
+                    has_read = False
                     why = raised
                     log.err()
                 if why is not None:
-                    self._disconnectSelectable(connection, why, True)
+                    self._disconnectSelectable(connection, why, has_read)
             else:
                 self._doReadOrWrite(connection, fd, event)
         except KeyboardInterrupt:
