@@ -18,6 +18,21 @@ class IDatagramFactory(Interface):
         """Return a new ``twisted.internet.protocol.DatagramProtocol``."""
 
 
+class IBatchReceiver(Interface):
+    """A datagram protocol that takes together what had arrived when the listener woke up.
+
+    For a protocol that does something once for them all, such as to write to a file. Without it
+    the listener calls ``datagramReceived`` for each.
+    """
+
+    def datagrams_received(datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
+        """Take the datagrams, in the order in which they came.
+
+        Parameters:
+            datagrams: of each its bytes and its peer, as for ``datagramReceived``.
+        """
+
+
 class ITruncationReceiver(Interface):
     """A datagram protocol that wants to know of datagrams longer than its buffer.
 

@@ -15,7 +15,7 @@ import os
 import select
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IWriteDescriptor
@@ -27,6 +27,7 @@ from sockservices.ending import fail_process
 from sockservices.printable import system_reason
 
 _PATIENCE_IN_RECORD = 1.0  # seconds
+_WRITE_AT_ONCE = 1 << 16  # bytes, of several records, to an output that always takes them
 
 _log = Logger(namespace="sockservices")
 
@@ -98,6 +99,20 @@ class Output:
         if self._queue or self._failed:
             self._hold(source)
 
+    def write_many(self, records: Iterable[bytes], source: Source | None = None) -> None:
+        """Write records whole, several with one call of the system where that is possible."""
+        limit = select.PIPE_BUF if self._may_stall() else _WRITE_AT_ONCE
+        together: list[bytes] = []
+        size = 0
+        for record in records:
+            if together and size + len(record) > limit:
+                self.write(b"".join(together), source)
+                together, size = [], 0
+            together.append(record)
+            size += len(record)
+        if together:
+            self.write(b"".join(together), source)
+
     def end(self, then: Callable[[], None]) -> None:
         """Call ``then`` when all that was given is written; what was paused stays paused."""
         self._at_end = then
@@ -164,15 +179,19 @@ class Output:
 
     def _is_ready(self, patience: float) -> bool:
         """Whether a write would not wait for a reader, who is given ``patience`` seconds."""
-        if self._stalls is None:
-            self._stalls = _has_a_reader(self._fd)
-            if self._fd == 1 and _is_dev_null(self._fd):
-                _log.info("standard output is /dev/null: what is printed is dropped there")
-        if not self._stalls:
+        if not self._may_stall():
             return True
         waiting = select.poll()
         waiting.register(self._fd, select.POLLOUT)
         return bool(waiting.poll(patience * 1000))
+
+    def _may_stall(self) -> bool:
+        """Whether there is a reader, who may be slow."""
+        if self._stalls is None:
+            self._stalls = _has_a_reader(self._fd)
+            if self._fd == 1 and _is_dev_null(self._fd):
+                _log.info("standard output is /dev/null: what is printed is dropped there")
+        return self._stalls
 
     def _hold(self, source: Source | None) -> None:
         from twisted.internet import reactor

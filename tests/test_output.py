@@ -88,6 +88,34 @@ def test_records_are_appended_whole_and_in_order(records: list[bytes]) -> None:
         assert path.read_bytes() == b"before" + b"".join(records)
 
 
+@given(st.lists(st.binary(max_size=5000)))
+def test_many_records_are_appended_whole_and_in_order(records: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+        with output_to(path) as output:
+            output.write_many(records)
+        assert path.read_bytes() == b"".join(records)
+
+
+def test_many_records_go_into_a_pipe_whole_several_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [bytes([number]) * 1500 for number in range(5)] + [b"x"]
+    written: list[bytes] = []
+    write = os.write
+
+    def spy(fd: int, data: bytes) -> int:
+        count = write(fd, data)
+        written.append(bytes(data[:count]))
+        return count
+
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+        monkeypatch.setattr(os, "write", spy)
+        output.write_many(records)
+        monkeypatch.undo()
+    assert written == [records[0] + records[1], records[2] + records[3], records[4] + records[5]]
+
+
 def test_a_file_is_made_when_it_is_missing(tmp_path: Path) -> None:
     with output_to(tmp_path / "new") as output:
         output.write(b"first\n")

@@ -18,8 +18,9 @@ import sys
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.main import installReactor
+from twisted.internet.main import CONNECTION_DONE, installReactor
 from twisted.python import context, log
+from twisted.python.failure import Failure
 
 try:
     from select import EPOLLIN, EPOLLOUT
@@ -31,13 +32,13 @@ except ImportError:
         "eager transports work on any reactor"
     ) from None
 
-from sockservices.eager.log_context import LogContext
 from sockservices.eager.streams import EagerMethods
 from sockservices.eager.transport import EagerConnection
 
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
+_DONE = Failure(CONNECTION_DONE)
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -48,6 +49,8 @@ class EagerReactor(EagerMethods, EPollReactor):
         self.reactor = self
         # All by descriptor, and of eager connections: what the kernel watches,
         self._watched: dict[int, int] = {}
+        # for whom it does that,
+        self._served: dict[int, EagerConnection] = {}
         # those for which that may differ from what they want,
         self._changed: set[int] = set()
         # and those that want to write and have not been tried.
@@ -90,6 +93,7 @@ class EagerReactor(EagerMethods, EPollReactor):
             self._changed.add(fd)
             if fd not in self._writes:
                 del self._selectables[fd]
+                self._served.pop(fd, None)
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.removeWriter``."""
@@ -103,6 +107,7 @@ class EagerReactor(EagerMethods, EPollReactor):
             self._untried.pop(fd, None)
             if fd not in self._reads:
                 del self._selectables[fd]
+                self._served.pop(fd, None)
 
     def forget(self, connection: EagerConnection) -> None:
         """Let go of a connection that is about to be closed.
@@ -113,6 +118,7 @@ class EagerReactor(EagerMethods, EPollReactor):
         fd = self._descriptor(connection)
         if self._selectables.get(fd) is connection:
             del self._selectables[fd]
+            self._served.pop(fd, None)
             self._reads.discard(fd)
             self._writes.discard(fd)
             self._untried.pop(fd, None)
@@ -136,16 +142,33 @@ class EagerReactor(EagerMethods, EPollReactor):
                 timeout = 0
             if self._changed:
                 self._watch()
+            served = self._served
             for fd, event in self._wait(-1 if timeout is None else timeout):
-                selectable = self._selectables.get(fd)
-                if not isinstance(selectable, EagerConnection):
+                connection = served.get(fd)
+                if connection is None:
                     contexts[-1] = _NO_CONTEXT
-                    if selectable is not None:
-                        log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
-                elif fd in self._watched:
-                    # Otherwise this is a new connection: the event was for the descriptor's last.
-                    contexts[-1] = LogContext(selectable)
-                    self._serve(selectable, fd, event)
+                    self._serve_other(fd, event)
+                    continue
+                contexts[-1] = connection
+                try:
+                    if event == EPOLLIN:
+                        # As in _doReadOrWrite: this is by far the most frequent.
+                        has_read = True
+                        try:
+                            why = connection.doRead()
+                        except BaseException as raised:
+                            # A ConnectionDone that a protocol raises ends more than the reading.
+                            has_read = False
+                            why = raised
+                            log.err()
+                        if why is not None:
+                            self._disconnectSelectable(connection, why, has_read)
+                    else:
+                        self._doReadOrWrite(connection, fd, event)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    log.err()
         finally:
             contexts.pop()
 
@@ -157,33 +180,26 @@ class EagerReactor(EagerMethods, EPollReactor):
         except InterruptedError:
             return ()
 
-    def _serve(self, connection: EagerConnection, fd: int, event: int) -> None:
-        """Do what ``_doReadOrWrite`` does, the most frequent cases without detours."""
-        try:
-            if event == EPOLLIN:
-                has_read = True
-                try:
-                    why = connection.doRead()
-                except BaseException as raised:
-                    # A ConnectionDone that a protocol raises is not the end of what can be read.
-                    has_read = False
-                    why = raised
-                    log.err()
-                if why is not None:
-                    self._disconnectSelectable(connection, why, has_read)
-            else:
-                self._doReadOrWrite(connection, fd, event)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            log.err()
+    def _serve_other(self, fd: int, event: int) -> None:
+        other = self._selectables.get(fd)
+        # A connection here is new, and the event was for what had its descriptor before.
+        if other is not None and not isinstance(other, EagerConnection):
+            log.callWithLogger(other, self._doReadOrWrite, other, fd, event)
 
     def _try_writers(self, contexts: list[Any]) -> None:
         untried, self._untried = self._untried, {}
         for fd, writer in untried.items():
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
-                contexts[-1] = LogContext(writer)
-                self._serve(writer, fd, EPOLLOUT)
+                contexts[-1] = writer
+                try:
+                    if writer.is_finished():
+                        writer.connectionLost(_DONE)
+                    else:
+                        self._doReadOrWrite(writer, fd, EPOLLOUT)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    log.err()
                 if fd in self._writes and fd not in self._untried:
                     self._changed.add(fd)
 
@@ -194,6 +210,8 @@ class EagerReactor(EagerMethods, EPollReactor):
             wanted = EPOLLIN if fd in self._reads else 0
             if fd in self._writes and fd not in self._untried:
                 wanted |= EPOLLOUT
+            if wanted:
+                self._served[fd] = self._selectables[fd]
             watched = self._watched.get(fd, 0)
             if wanted == watched:
                 continue
@@ -215,7 +233,7 @@ class EagerReactor(EagerMethods, EPollReactor):
 
     def _lost_descriptor(self, fd: int) -> None:
         self._watched.pop(fd, None)
-        connection = self._selectables.get(fd)
+        connection = self._served.pop(fd, None)
         if connection is not None:
             why = error.ConnectionFdescWentAway("File descriptor lost")
             log.callWithLogger(connection, self._disconnectSelectable, connection, why, False)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import errno
 import socket
-import threading
 from collections.abc import Iterable
+from types import MethodType
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -28,24 +28,14 @@ from twisted.python.failure import Failure
 
 from sockservices.eager.transport import EagerConnection
 
-# A read that filled Twisted's 64 KiB is followed by one of this size. It has one buffer for all
-# connections of a thread: the allocator would map and unmap so much for each read.
-LARGE_READ = 1 << 18
-
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
 _PAUSE = 0.5  # seconds
 
 
-class _LargeBuffer(threading.local):
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(LARGE_READ))
-
-
-_large_buffer = _LargeBuffer()
-
-
-class _BeneathTLS(EagerConnection):
-    """The writing of a connection, beneath TLS where that was started late."""
+class _Connection(EagerConnection):
+    # How much is read at once, and what is kept of a streaming producer before it is paused. From
+    # 128 KiB the C library would map and unmap memory for each read: mallopt(3), M_MMAP_THRESHOLD.
+    bufferSize = 120 * 1024  # bytes
 
     # What has been sent at once since the last turn, in bytes.
     _sent = 0
@@ -54,7 +44,22 @@ class _BeneathTLS(EagerConnection):
 
     socket: Any
     reactor: Any
+    protocol: Any
     _aborting: bool
+
+    def doRead(self) -> Any:
+        """See ``IReadDescriptor.doRead``."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_LOST if self._broken else main.CONNECTION_DONE
+        self._sent = 0
+        self.protocol.dataReceived(data)
+        return None
 
     def write(self, data: bytes) -> None:
         """See ``ITransport.write``."""
@@ -104,11 +109,33 @@ class _BeneathTLS(EagerConnection):
         for each in iovec:
             if not isinstance(each, bytes):
                 raise TypeError("Data must be bytes")
-        _BeneathTLS.write(self, b"".join(iovec))
+        _Connection.write(self, b"".join(iovec))
 
     def _keep_in_list(self) -> None:
         if not self._tempDataBuffer:
             self._tempDataBuffer = []
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        if self.is_finished():
+            self.stopWriting()
+            return main.CONNECTION_DONE
+        self._sent = 0
+        return super().doWrite()
+
+    def is_finished(self) -> bool:
+        """Whether all has been sent and what is left is to close.
+
+        Only where something was sent in this turn. Otherwise Twisted's way shows whether the
+        connection is lost already: it sends nothing, and sees whether it may.
+        """
+        return bool(
+            self._sent
+            and self.disconnecting
+            and self.producer is None
+            and not self._tempDataLen
+            and not self.dataBuffer
+        )
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
@@ -116,70 +143,14 @@ class _BeneathTLS(EagerConnection):
         if self._sent and not streaming and self.connected:
             self.startWriting()  # when that is done, it is the producer's turn again
 
-    def doWrite(self) -> Any:
-        """See ``IWriteDescriptor.doWrite``."""
-        sent, self._sent = self._sent, 0
-        if sent and self.disconnecting and not self._buffered() and self.producer is None:
-            self.stopWriting()
-            return main.CONNECTION_DONE  # Twisted would send nothing, to see whether it may
-        return super().doWrite()
-
-    def _buffered(self) -> bool:
-        return bool(self._tempDataLen or self.dataBuffer)
-
-
-class _Connection(_BeneathTLS):
-    TLS: bool
-    protocol: Any
-
-    # Whether the last read filled its buffer, so that there is probably more.
-    _much_to_read = False
-
-    def doRead(self) -> Any:
-        """See ``IReadDescriptor.doRead``."""
-        try:
-            if self._much_to_read:
-                view = _large_buffer.view
-                data = bytes(view[: self.socket.recv_into(view)])
-            else:
-                data = self.socket.recv(self.bufferSize)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return main.CONNECTION_LOST
-        if not data:
-            return main.CONNECTION_LOST if self._broken else main.CONNECTION_DONE
-        self._much_to_read = len(data) >= self.bufferSize
-        self._sent = 0
-        self.protocol.dataReceived(data)
-        return None
-
-    def write(self, data: bytes) -> None:
-        """See ``ITransport.write``."""
-        if self.TLS:
-            tcp.Connection.write(self, data)  # type: ignore[arg-type]
-        else:
-            _BeneathTLS.write(self, data)
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """See ``ITransport.writeSequence``."""
-        if self.TLS:
-            tcp.Connection.writeSequence(self, iovec)  # type: ignore[arg-type]
-        else:
-            _BeneathTLS.writeSequence(self, iovec)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """See ``IConsumer.registerProducer``."""
-        if self.TLS:
-            tcp.Connection.registerProducer(self, producer, streaming)  # type: ignore[arg-type]
-        else:
-            _BeneathTLS.registerProducer(self, producer, streaming)
-
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         """See ``ITLSTransport.startTLS``."""
         from twisted.internet._newtls import startTLS
 
-        startTLS(self, ctx, normal, _BeneathTLS)
+        # From now on these are Twisted's, which call TLS; that in turn calls those of this class.
+        for name in ("write", "writeSequence", "registerProducer"):
+            setattr(self, name, MethodType(getattr(tcp.Connection, name), self))
+        startTLS(self, ctx, normal, _Connection)
 
 
 class Server(_Connection, tcp.Server):
@@ -191,7 +162,6 @@ class Server(_Connection, tcp.Server):
 
     # No list of its own until something is kept.
     _tempDataBuffer: Any = ()
-    _tempDataLen = 0
 
     def __init__(
         self,
@@ -211,6 +181,12 @@ class Server(_Connection, tcp.Server):
         self.client = client
         self.hostname = client[0]
         self.sessionno = sessionno
+        # What each write looks at: an object's own attributes are found sooner than its class's.
+        self.producer = None
+        self.dataBuffer = b""
+        self.bufferSize = self.bufferSize
+        self._tempDataLen = self._sent = 0
+        self._writeDisconnected = self._aborting = False
         if len(client) != 2:
             self._addressType = IPv6Address
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.python import context, log
 
 
 class EagerConnection(FileDescriptor):
@@ -16,10 +17,25 @@ class EagerConnection(FileDescriptor):
     # Whether the kernel has refused what was written: to try again at once would be in vain.
     blocked = False
 
+    def __getitem__(self, key: Any) -> Any:
+        """Return the log context of what this connection does.
+
+        A connection is a frame of ``twisted.python.context`` itself, so that nothing need be built
+        for each event: the prefix is looked up only when something is logged.
+        """
+        if key is not log.ILogContext:
+            raise KeyError(key)
+        around = context.defaultContextDict[log.ILogContext]
+        return {**around, "system": self.logPrefix()}
+
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
         self.blocked = False
         return super().doWrite()
+
+    def is_finished(self) -> bool:
+        """Whether a connection that is to be closed has nothing more to send."""
+        return False
 
     def _closeSocket(self, orderly: bool) -> None:
         self.let_go()

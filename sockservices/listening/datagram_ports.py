@@ -11,7 +11,10 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import error, udp, unix
@@ -23,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.interfaces import ITruncationReceiver
+from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
 from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
 
@@ -32,6 +35,9 @@ DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
 # One wake-up reads this much, then others have their turn.
 DATAGRAMS_A_TURN = 64
 BYTES_A_TURN = 1 << 18
+
+# Asked with MSG_TRUNC, Linux gives the datagram's own size and not that of the part read: recv(2).
+_TELLS_SIZE = sys.platform == "linux"
 
 # What waits for peers whose queues are full, all peers together; what is beyond is dropped.
 UNSENT_DATAGRAMS = 1024
@@ -98,6 +104,7 @@ class _DatagramPort:
         size = getattr(self.protocol, "max_datagram_size", DEFAULT_MAX_DATAGRAM_SIZE)
         self._buffer = memoryview(bytearray(size))
         self._unsent = _Unsent()
+        self._takes_batches = IBatchReceiver.providedBy(self.protocol)
 
     def startReading(self) -> None:  # noqa: N802 - Twisted's name
         self._reading = True
@@ -109,36 +116,57 @@ class _DatagramPort:
 
     def doRead(self) -> None:
         """Deliver what is waiting, up to a fair share of one turn of the reactor."""
+        receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
+        together = self._takes_batches
+        batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
         for _ in range(DATAGRAMS_A_TURN):
             try:
-                # Asked so, Linux gives the datagram's own size and not that of the part read.
-                size, _ancillary, flags, raw_peer = self.socket.recvmsg_into(
-                    [self._buffer], 0, socket.MSG_TRUNC
-                )
+                size, raw_peer = receive()
             except BlockingIOError:
-                return
+                break
             except ConnectionRefusedError:
                 if self._connected_to is not None:
                     self.protocol.connectionRefused()
                 continue
-            data = bytes(self._buffer[:size])
+            data = buffer[:size].tobytes()
             total += len(data)
-            self.datagrams_received += 1
-            self._deliver(data, size, bool(flags & socket.MSG_TRUNC), self._peer(raw_peer))
-            # The protocol may have paused or stopped this port: then no more may be read.
-            if not self._reading or total >= BYTES_A_TURN:
-                return
+            if together and size <= limit:
+                batch.append((data, self._peer(raw_peer)))
+            else:
+                self._deliver_batch(batch)
+                batch = []
+                self._deliver(data, size, self._peer(raw_peer))
+                # The protocol may have paused or stopped this port: then no more may be read.
+                if not self._reading:
+                    return
+            if total >= BYTES_A_TURN:
+                break
+        self._deliver_batch(batch)
+
+    def _receiver(self) -> Callable[[], tuple[int, Any]]:
+        """Return what receives a datagram into the buffer; the size is greater if it was cut."""
+        if _TELLS_SIZE:
+            return partial(self.socket.recvfrom_into, self._buffer, 0, socket.MSG_TRUNC)
+
+        def receive() -> tuple[int, Any]:
+            size, _ancillary, flags, peer = self.socket.recvmsg_into([self._buffer])
+            return size + bool(flags & socket.MSG_TRUNC), peer
+
+        return receive
 
     def _peer(self, raw: Any) -> DatagramPeer:
         raise NotImplementedError
 
-    def _deliver(self, data: bytes, size: int, truncated: bool, peer: DatagramPeer) -> None:
+    def _deliver(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        self.datagrams_received += 1
         try:
-            if not truncated:
+            if size == len(data):
                 self.protocol.datagramReceived(data, peer)
                 return
             self.datagrams_truncated += 1
+            if not _TELLS_SIZE:
+                size = len(data)
             if ITruncationReceiver.providedBy(self.protocol):
                 self.protocol.datagram_truncated(data, size, peer)
             else:
@@ -155,6 +183,20 @@ class _DatagramPort:
                 protocol=type(self.protocol).__name__,
                 size=size,
                 peer=peer_of_datagram(peer),
+            )
+
+    def _deliver_batch(self, batch: list[tuple[bytes, DatagramPeer]]) -> None:
+        if not batch:
+            return
+        self.datagrams_received += len(batch)
+        try:
+            self.protocol.datagrams_received(batch)
+        except BaseException:
+            self._log.failure(
+                "{protocol} failed on {count} datagrams, the first from {peer}",
+                protocol=type(self.protocol).__name__,
+                count=len(batch),
+                peer=peer_of_datagram(batch[0][1]),
             )
 
     def write(self, datagram: bytes, addr: Any = None) -> None:

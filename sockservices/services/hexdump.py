@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import attrs
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
 from zope.interface import implementer
 
 from sockservices.converters import one_of, whole_number
 from sockservices.ending import stop_process
-from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
+from sockservices.interfaces import IBatchReceiver, IDatagramFactory, ITruncationReceiver
 from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
@@ -27,13 +28,14 @@ class Record(NamedTuple):
     data: bytes
     size: int  # the datagram's own length in bytes; more than len(data) when it was cut
     truncated: bool
-    peer: str
+    peer: Any  # an IAddress, or what datagramReceived gives
 
 
 def plain(record: Record) -> str:
     """Write each byte as two lower-case digits and a space, and the record as one line."""
     digits = record.data.hex(" ")
-    return f"{digits} {_cut(record)}\n" if digits else f"{_cut(record)}\n"
+    ending = f"{_cut(record)}\n" if record.truncated else "\n"
+    return f"{digits} {ending}" if digits else ending
 
 
 def canonical(record: Record) -> str:
@@ -66,7 +68,7 @@ def json_line(record: Record) -> str:
     """Write one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
     fields = {
         "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-        "peer": record.peer,
+        "peer": _peer(record.peer),
         "size": record.size,
         "hex": record.data.hex(),
         "truncated": record.truncated,
@@ -74,8 +76,12 @@ def json_line(record: Record) -> str:
     return json.dumps(fields) + "\n"
 
 
+def _peer(peer: Any) -> str:
+    return peer_of_stream(peer) if IAddress.providedBy(peer) else peer_of_datagram(peer)
+
+
 def _cut(record: Record) -> str:
-    return f"[cut: {len(record.data)} of {record.size} bytes]" if record.truncated else ""
+    return f"[cut: {len(record.data)} of {record.size} bytes]"
 
 
 _FORMATS: dict[str, Callable[[Record], str]] = {
@@ -90,16 +96,16 @@ class StreamHexdump(Protocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[Record, Source], None]) -> None:
+    def __init__(self, dump: Callable[[list[Record], Source], None]) -> None:
         self._dump = dump
 
     def dataReceived(self, data: bytes) -> None:
         """Dump one read."""
-        peer = peer_of_stream(self.transport.getPeer())
-        self._dump(Record(data, len(data), False, peer), self.transport)
+        record = Record(data, len(data), False, self.transport.getPeer())
+        self._dump([record], self.transport)
 
 
-@implementer(ITruncationReceiver)
+@implementer(IBatchReceiver, ITruncationReceiver)
 class DatagramHexdump(DatagramProtocol):
     """One listener whose datagrams are dumped."""
 
@@ -107,18 +113,22 @@ class DatagramHexdump(DatagramProtocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[Record, Source], None], max_size: int) -> None:
+    def __init__(self, dump: Callable[[list[Record], Source], None], max_size: int) -> None:
         self._dump = dump
         self.max_datagram_size = max_size
 
     def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
         """Dump one datagram."""
-        record = Record(datagram, len(datagram), False, peer_of_datagram(addr))
-        self._dump(record, self.transport)
+        self.datagrams_received([(datagram, addr)])
+
+    def datagrams_received(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
+        """See ``IBatchReceiver``."""
+        records = [Record(data, len(data), False, peer) for data, peer in datagrams]
+        self._dump(records, self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
         """Dump what was read of one that is longer than ``max_size``, marked as cut."""
-        self._dump(Record(data, size, True, peer_of_datagram(peer)), self.transport)
+        self._dump([Record(data, size, True, peer)], self.transport)
 
 
 @implementer(IDatagramFactory)
@@ -160,13 +170,15 @@ class HexdumpFactory(ServerFactory):
         """See ``IDatagramFactory``."""
         return DatagramHexdump(self.dump, self.max_size)
 
-    def dump(self, record: Record, source: Source) -> None:
-        """Print one record; after the last of ``count``, stop the process."""
-        if self._dumped == self.count:
-            source.pauseProducing()  # whatever it was, it came after the last one
-            return
-        self._output.write(self._format(record).encode("ascii"), source)
-        self._dumped += 1
+    def dump(self, records: list[Record], source: Source) -> None:
+        """Print records; after the last of ``count``, stop the process."""
+        if self.count is not None:
+            records = records[: self.count - self._dumped]  # what comes after the last is not shown
+        if records:
+            form = self._format
+            self._output.write_many([form(record).encode("ascii") for record in records], source)
+            self._dumped += len(records)
+            if self._dumped == self.count:
+                self._output.end(then=stop_process)
         if self._dumped == self.count:
             source.pauseProducing()
-            self._output.end(then=stop_process)

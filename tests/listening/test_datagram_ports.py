@@ -20,7 +20,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sockservices.interfaces import ITruncationReceiver
+from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
 from sockservices.listening import datagram_ports
 from sockservices.listening.datagram_ports import (
     BYTES_A_TURN,
@@ -340,6 +340,72 @@ def test_a_truncation_receiver_that_raises_costs_its_datagram_only() -> None:
         udp.port.doRead()
         assert fragile.datagrams == [b"fine"]
     assert [event["size"] for event in events if "log_failure" in event] == [8]
+
+
+@implementer(IBatchReceiver)
+class Batching(Truncating):
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[bytes]] = []
+
+    def datagrams_received(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
+        self.batches.append([data for data, _ in datagrams])
+        self.received += datagrams
+        if b"bad" in self.batches[-1]:
+            raise RuntimeError("broken by its peer")
+
+    def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        super().datagram_truncated(data, size, peer)
+        self.batches.append([b"cut"])
+
+
+def test_a_batch_receiver_gets_together_what_had_arrived() -> None:
+    batching = Batching()
+    with Udp(batching) as udp:
+        udp.port.doRead()
+        for data in (b"1", b"2", b""):
+            udp.say(data)
+        udp.port.doRead()
+        udp.say(b"3")
+        udp.port.doRead()
+        assert batching.batches == [[b"1", b"2", b""], [b"3"]]
+        assert batching.received[0] == (b"1", udp.name)
+        assert udp.port.datagrams_received == 4
+
+
+def test_a_batch_receiver_gets_truncated_ones_in_their_place() -> None:
+    batching = Batching()
+    with Udp(batching) as udp:
+        for data in (b"1", b"too long", b"2", b"3"):
+            udp.say(data)
+        udp.port.doRead()
+        assert batching.batches == [[b"1"], [b"cut"], [b"2", b"3"]]
+        assert batching.truncated == [(b"too ", 8, udp.name)]
+
+
+def test_a_batch_is_a_turn_of_the_reactor_at_most() -> None:
+    batching = Batching()
+    with Udp(batching) as udp:
+        for _ in range(DATAGRAMS_A_TURN + 1):
+            udp.say(b"")
+        udp.port.doRead()
+        udp.port.doRead()
+        assert [len(batch) for batch in batching.batches] == [DATAGRAMS_A_TURN, 1]
+
+
+def test_a_batch_receiver_that_raises_costs_its_batch_only() -> None:
+    batching = Batching()
+    with Udp(batching) as udp, logged() as events:
+        for data in (b"bad", b"1"):
+            udp.say(data)
+        udp.port.doRead()
+        udp.say(b"fine")
+        udp.port.doRead()
+        assert batching.batches == [[b"bad", b"1"], [b"fine"]]
+    failures = [event for event in events if "log_failure" in event]
+    assert [(event["count"], event["peer"]) for event in failures] == [
+        (2, f"127.0.0.1, port {udp.name[1]}")
+    ]
 
 
 # Sending

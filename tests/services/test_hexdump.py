@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
 from sockservices.interfaces import ITruncationReceiver
+from sockservices.printable import peer_of_datagram
 from sockservices.services import hexdump
 from sockservices.services.hexdump import (
     HexdumpFactory,
@@ -94,7 +95,8 @@ def test_a_json_line_decodes_to_what_came(data: bytes, peer: str, truncated: boo
     found = json.loads(line)
     assert list(found) == ["time", "peer", "size", "hex", "truncated"]
     assert bytes.fromhex(found["hex"]) == data
-    assert (found["peer"], found["size"], found["truncated"]) == (peer, size, truncated)
+    assert (found["size"], found["truncated"]) == (size, truncated)
+    assert found["peer"] == peer_of_datagram(peer)
 
 
 def test_the_time_of_a_json_line_is_now_and_says_its_zone() -> None:
@@ -168,15 +170,24 @@ def test_count_is_exact_pauses_the_source_and_stops_once(
     source = Source()
     with _dumping(tmp_path / "dump", count=count) as factory:
         for number in range(count - 1):
-            factory.dump(_whole(bytes([number])), source)
+            factory.dump([_whole(bytes([number]))], source)
         assert (source.told, stopped) == ([], [])
-        factory.dump(_whole(bytes([count - 1])), source)
+        factory.dump([_whole(bytes([count - 1]))], source)
         assert (source.told, stopped) == (["pause"], ["stop"])
         late = Source()
-        factory.dump(_whole(b"late"), late)
+        factory.dump([_whole(b"late")], late)
         assert late.told == ["pause"]
     assert (tmp_path / "dump").read_text() == "".join(f"{number:02x} \n" for number in range(count))
     assert stopped == ["stop"]
+
+
+def test_count_is_exact_in_a_batch(tmp_path: Path, stopped: list[str]) -> None:
+    source = Source()
+    with _dumping(tmp_path / "dump", count=3) as factory:
+        factory.dump([_whole(b"1")], source)
+        factory.dump([_whole(b"2"), _whole(b"3"), _whole(b"4")], source)
+    assert (tmp_path / "dump").read_text() == "31 \n32 \n33 \n"
+    assert (source.told, stopped) == (["pause"], ["stop"])
 
 
 def test_streams_and_datagrams_have_one_count(tmp_path: Path, stopped: list[str]) -> None:
@@ -198,7 +209,7 @@ def test_without_a_count_it_goes_on(tmp_path: Path, stopped: list[str]) -> None:
     source = Source()
     with _dumping(tmp_path / "dump") as factory:
         for _ in range(100):
-            factory.dump(_whole(b"!"), source)
+            factory.dump([_whole(b"!")], source)
     assert (tmp_path / "dump").read_text() == "21 \n" * 100
     assert (source.told, stopped) == ([], [])
 
