@@ -153,13 +153,16 @@ class EagerReactor(EagerMethods, EPollReactor):
                 try:
                     if event == EPOLLIN:
                         # As in _doReadOrWrite: this is by far the most frequent.
+                        has_read = True
                         try:
                             why = connection.doRead()
                         except BaseException as raised:
+                            # A ConnectionDone that a protocol raises ends more than the reading.
+                            has_read = False
                             why = raised
                             log.err()
                         if why is not None:
-                            self._disconnectSelectable(connection, why, True)
+                            self._disconnectSelectable(connection, why, has_read)
                     else:
                         self._doReadOrWrite(connection, fd, event)
                 except KeyboardInterrupt:

@@ -68,7 +68,8 @@ class _Connection(EagerConnection):
             self._tempDataLen
             or self.dataBuffer
             or not self.connected
-            or self._writeDisconnected
+            or self.disconnecting  # what waits for a producer to end goes on after the next write
+            or self._writeDisconnecting
             or self._aborting
             or (producer is not None and not self.streamingProducer)
             or data.__class__ is not bytes

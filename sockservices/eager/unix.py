@@ -23,11 +23,16 @@ class _TurnEnd:
 
     def __init__(self) -> None:
         self._waiting: dict[_Connection, None] = {}
+        self._call: Any = None
 
     def add(self, connection: _Connection) -> None:
-        if not self._waiting:
-            connection.reactor.callLater(0, self._send)
+        # It may have been cancelled, with all others, as test runners do.
+        if self._call is None or not self._call.active():
+            self._call = connection.reactor.callLater(0, self._send)
         self._waiting[connection] = None
+
+    def discard(self, connection: _Connection) -> None:
+        self._waiting.pop(connection, None)
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -47,7 +52,21 @@ class _Connection(EagerConnection):
         if self._only_sends():
             _turn_ends.setdefault(self.reactor, _TurnEnd()).add(self)
         else:
-            super().startWriting()
+            self._start_watching()
+
+    def loseConnection(self) -> None:
+        """See ``ITransport.loseConnection``."""
+        # It starts writing before it notes that it is to close.
+        super().loseConnection()
+        if self.connected and self.disconnecting:
+            self._start_watching()
+
+    def _start_watching(self) -> None:
+        if self.reactor in _turn_ends:
+            # When the reactor has sent it there must not be a second try: with the writing side
+            # closed, send(2) fails also for nothing.
+            _turn_ends[self.reactor].discard(self)
+        super().startWriting()
 
     def _only_sends(self) -> bool:
         return bool(
@@ -66,7 +85,12 @@ class _Connection(EagerConnection):
             if self.connected and not self._aborting:
                 super().startWriting()
             return
-        why = self.doWrite()
+        why: Any
+        try:
+            why = self.doWrite()
+        except BaseException as raised:  # as the reactor does
+            why = raised
+            log.err()
         if why is not None:
             self.reactor._disconnectSelectable(self, why, False)
         elif self.dataBuffer or self._tempDataLen:

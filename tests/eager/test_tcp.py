@@ -1,0 +1,166 @@
+"""Eager TCP: what is particular to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
+
+from sockservices.eager import EagerReactor, EagerStreams
+from tests.eager.lockstep import is_readable
+from tests.eager.reactors import started, turn_until
+
+
+@pytest.fixture(params=[EPollReactor, EagerReactor])
+def reactor(request: Any) -> Any:
+    with started(request.param) as made:
+        yield made
+
+
+class Pair:
+    """A protocol of an eager TCP connection, and the plain socket at the other end."""
+
+    def __init__(self, reactor: Any, protocol: Protocol | None = None) -> None:
+        self.reactor = reactor
+        self.protocol = protocol or Protocol()
+        factory = Factory.forProtocol(lambda: self.protocol)
+        streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+        port: Any = streams.listenTCP(0, factory, interface="127.0.0.1")
+        self.peer = socket.create_connection(("127.0.0.1", port.getHost().port))
+        turn_until(reactor, lambda: self.protocol.connected)
+        self.transport: Any = self.protocol.transport
+        port.stopListening()
+
+
+class Counting:
+    """A producer that does nothing but count."""
+
+    resumed = paused = stopped = 0
+
+    def resumeProducing(self) -> None:
+        self.resumed += 1
+
+    def pauseProducing(self) -> None:
+        self.paused += 1
+
+    def stopProducing(self) -> None:
+        self.stopped += 1
+
+
+def test_a_write_is_there_when_it_returns(reactor: Any) -> None:
+    pair = Pair(reactor)
+    with pair.peer:
+        pair.transport.write(b"one")
+        pair.transport.writeSequence([b" two", b" three"])
+        # No turn was run. With a time-out, for a transport that is not eager.
+        pair.peer.settimeout(5)
+        assert pair.peer.recv(3) == b"one"
+        assert pair.peer.recv(100) == b" two three"
+
+
+@pytest.mark.parametrize("wrong", ["text", bytearray(b"x"), None])
+def test_what_is_not_bytes_is_refused(reactor: Any, wrong: Any) -> None:
+    pair = Pair(reactor)
+    with pair.peer:
+        with pytest.raises(TypeError, match="Data must"):
+            pair.transport.write(wrong)
+        with pytest.raises(TypeError):
+            pair.transport.writeSequence([b"fine", wrong])
+        pair.transport.write(b"x")
+        assert pair.peer.recv(10) == b"x"
+
+
+def test_order_holds_when_the_kernel_is_full(reactor: Any) -> None:
+    pair = Pair(reactor)
+    sent = os.urandom(1 << 23)
+    with pair.peer:
+        for begin in range(0, len(sent), 1 << 18):
+            pair.transport.write(sent[begin : begin + (1 << 18)])
+        assert pair.transport in reactor.getWriters()
+        got = bytearray()
+        while len(got) < len(sent):
+            turn_until(reactor, lambda: is_readable(pair.peer))
+            got += pair.peer.recv(1 << 20)
+        turn_until(reactor, lambda: pair.transport not in reactor.getWriters())
+    assert got == sent
+
+
+@pytest.mark.parametrize("close", ["loseConnection", "loseWriteConnection"])
+def test_a_close_that_waits_for_a_producer_comes_after_the_next_write(
+    reactor: Any, close: str
+) -> None:
+    """Twisted resumes a producer first and looks no further; the next write makes it look again."""
+    pair = Pair(reactor)
+    producer = Counting()
+    with pair.peer:
+        pair.transport.registerProducer(producer, True)
+        pair.transport.write(bytes(2**16 + 1))
+        assert producer.paused == 1
+        getattr(pair.transport, close)()
+        turn_until(reactor, lambda: producer.resumed)
+        pair.transport.write(b"last")
+        pair.peer.setblocking(False)
+        got = bytearray()
+
+        def is_ended() -> bool:
+            if is_readable(pair.peer):
+                data = pair.peer.recv(1 << 20)
+                got.extend(data)
+                return not data
+            return False
+
+        turn_until(reactor, is_ended)
+    assert got == bytes(2**16 + 1) + b"last"
+
+
+def test_a_producer_of_small_writes_is_paused_and_resumed(reactor: Any) -> None:
+    pair = Pair(reactor)
+    producer = Counting()
+    with pair.peer:
+        pair.transport.registerProducer(producer, True)
+        written = 0
+        while not producer.paused and written < 1 << 20:
+            pair.transport.write(bytes(1000))
+            written += 1000
+        assert 2**16 < written <= 2**16 + 1000
+        turn_until(reactor, lambda: producer.resumed)
+    turn_until(reactor, lambda: producer.stopped)
+    assert (producer.paused, producer.resumed, producer.stopped) == (1, 1, 1)
+
+
+def test_large_reads_follow_a_full_one(reactor: Any) -> None:
+    sizes: list[int] = []
+
+    class Measuring(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            sizes.append(len(data))
+
+    pair = Pair(reactor, Measuring())
+    pair.transport.pauseProducing()
+    with pair.peer:
+        pair.peer.sendall(bytes(400_000))
+        pair.transport.resumeProducing()
+        turn_until(reactor, lambda: sum(sizes) == 400_000)
+    assert sizes[0] == 2**16
+    assert 2**16 < max(sizes) <= 2**18
+
+
+def test_a_large_read_is_not_changed_by_the_next(reactor: Any) -> None:
+    pieces: list[bytes] = []
+
+    class Keeping(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            pieces.append(data)
+
+    pair = Pair(reactor, Keeping())
+    sent = os.urandom(400_000)
+    pair.transport.pauseProducing()
+    with pair.peer:
+        pair.peer.sendall(sent)
+        pair.transport.resumeProducing()
+        turn_until(reactor, lambda: sum(map(len, pieces)) == 400_000)
+    assert b"".join(pieces) == sent
