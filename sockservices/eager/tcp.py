@@ -7,7 +7,7 @@ does not take is kept, sent and closed as Twisted does it.
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
 ``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``,
 ``_maybePauseProducer``, ``_realPortNumber``, ``_reservedFD``, ``_tempDataBuffer``,
-``_tempDataLen``, ``_writeDisconnected`` and ``twisted.internet._newtls.startTLS``; of Python,
+``_tempDataLen``, ``_writeDisconnecting`` and ``twisted.internet._newtls.startTLS``; of Python,
 ``socket.socket._accept``, checked with 3.10 to 3.13.
 """
 
@@ -186,7 +186,8 @@ class Server(_Connection, tcp.Server):
         self.dataBuffer = b""
         self.bufferSize = self.bufferSize
         self._tempDataLen = self._sent = 0
-        self._writeDisconnected = self._aborting = False
+        self.disconnecting = 0
+        self._writeDisconnecting = self._aborting = False
         if len(client) != 2:
             self._addressType = IPv6Address
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"

@@ -4,7 +4,7 @@ Not at once, because of ``sendFileDescriptor``: a descriptor travels with bytes,
 were written just before must still be there to take it along.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_dataReceived``,
-``_disconnectSelectable``, ``_makeTransport``, ``_writeDisconnected``, ``_writeDisconnecting``.
+``_disconnectSelectable``, ``_makeTransport``, ``_tempDataLen``, ``_writeDisconnecting``.
 """
 
 from __future__ import annotations

@@ -22,11 +22,10 @@ LISTEN = ("--listen", "tcp:0:interface=127.0.0.1")
 @contextmanager
 def _traced(folder: Path, calls: str, *arguments: str) -> Iterator[int]:
     """Run the echo under strace; yields its port. Afterwards ``calls`` has the system calls."""
-    with Running(
-        ["strace", "-f", "-o", folder / calls, "-e", "trace=%network,epoll_ctl,epoll_wait"]
-        + [BIN / "twistd", "-n", "--pidfile=", *arguments],
-        folder,
-    ) as traced:
+    command: list[str | Path] = ["strace", "-f", "-o", folder / calls]
+    command += ["-e", "trace=%network,epoll_ctl,epoll_wait"]
+    command += [BIN / "twistd", "-n", "--pidfile=", *arguments]
+    with Running(command, folder) as traced:
         port = int(traced.out.wait_for(r"listening on tcp:127\.0\.0\.1:(\d+)")[1])
         yield port
         # The tracer ends with what it traces, but passes no signal on.
