@@ -14,13 +14,13 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSel
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.main import CONNECTION_DONE, installReactor
+from twisted.internet.main import installReactor
 from twisted.python import context, log
-from twisted.python.failure import Failure
 
 try:
     from select import EPOLLIN, EPOLLOUT
@@ -38,7 +38,6 @@ from sockservices.eager.transport import EagerConnection
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
-_DONE = Failure(CONNECTION_DONE)
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -90,10 +89,7 @@ class EagerReactor(EagerMethods, EPollReactor):
         fd = self._descriptor(reader)
         if fd in self._reads:
             self._reads.remove(fd)
-            self._changed.add(fd)
-            if fd not in self._writes:
-                del self._selectables[fd]
-                self._served.pop(fd, None)
+            self._want_less(fd, self._writes)
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.removeWriter``."""
@@ -103,11 +99,8 @@ class EagerReactor(EagerMethods, EPollReactor):
         fd = self._descriptor(writer)
         if fd in self._writes:
             self._writes.remove(fd)
-            self._changed.add(fd)
             self._untried.pop(fd, None)
-            if fd not in self._reads:
-                del self._selectables[fd]
-                self._served.pop(fd, None)
+            self._want_less(fd, self._reads)
 
     def forget(self, connection: EagerConnection) -> None:
         """Let go of a connection that is about to be closed.
@@ -117,14 +110,25 @@ class EagerReactor(EagerMethods, EPollReactor):
         """
         fd = self._descriptor(connection)
         if self._selectables.get(fd) is connection:
-            del self._selectables[fd]
-            self._served.pop(fd, None)
             self._reads.discard(fd)
             self._writes.discard(fd)
             self._untried.pop(fd, None)
+            self._want_nothing(fd)
+
+    def _want_less(self, fd: int, other: set[int]) -> None:
+        if fd in other:
+            self._changed.add(fd)
+        else:
+            self._want_nothing(fd)
+
+    def _want_nothing(self, fd: int) -> None:
+        # At once: the next connection may have the same descriptor.
+        del self._selectables[fd]
+        self._served.pop(fd, None)
         self._changed.discard(fd)
         if self._watched.pop(fd, 0):
-            self._poller.unregister(fd)
+            with contextlib.suppress(OSError):  # somebody else has closed it
+                self._poller.unregister(fd)
 
     def _descriptor(self, connection: EagerConnection) -> int:
         fd: int = connection.fileno()
@@ -192,10 +196,7 @@ class EagerReactor(EagerMethods, EPollReactor):
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
                 contexts[-1] = writer
                 try:
-                    if writer.is_finished():
-                        writer.connectionLost(_DONE)
-                    else:
-                        self._doReadOrWrite(writer, fd, EPOLLOUT)
+                    self._doReadOrWrite(writer, fd, EPOLLOUT)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:
@@ -210,26 +211,21 @@ class EagerReactor(EagerMethods, EPollReactor):
             wanted = EPOLLIN if fd in self._reads else 0
             if fd in self._writes and fd not in self._untried:
                 wanted |= EPOLLOUT
-            if wanted:
-                self._served[fd] = self._selectables[fd]
+            self._served[fd] = self._selectables[fd]
             watched = self._watched.get(fd, 0)
             if wanted == watched:
                 continue
             try:
-                self._tell_kernel(fd, wanted, watched)
+                if not watched:
+                    self._poller.register(fd, wanted)
+                elif wanted:
+                    self._poller.modify(fd, wanted)
+                else:
+                    self._poller.unregister(fd)
             except OSError:
                 self._lost_descriptor(fd)
-
-    def _tell_kernel(self, fd: int, wanted: int, watched: int) -> None:
-        if not watched:
-            self._poller.register(fd, wanted)
-        elif wanted:
-            self._poller.modify(fd, wanted)
-        else:
-            del self._watched[fd]
-            self._poller.unregister(fd)
-            return
-        self._watched[fd] = wanted
+            else:
+                self._watched[fd] = wanted
 
     def _lost_descriptor(self, fd: int) -> None:
         self._watched.pop(fd, None)

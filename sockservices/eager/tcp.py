@@ -33,11 +33,7 @@ _PAUSE = 0.5  # seconds
 
 
 class _Connection(EagerConnection):
-    # How much is read at once, and what is kept of a streaming producer before it is paused. From
-    # 128 KiB the C library would map and unmap memory for each read: mallopt(3), M_MMAP_THRESHOLD.
-    bufferSize = 120 * 1024  # bytes
-
-    # What has been sent at once since the last turn, in bytes.
+    # What has been sent at once since this connection was last read or found writable, in bytes.
     _sent = 0
     # Whether a send has failed for good; the kernel says so only once.
     _broken = False
@@ -117,25 +113,8 @@ class _Connection(EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
-        if self.is_finished():
-            self.stopWriting()
-            return main.CONNECTION_DONE
         self._sent = 0
         return super().doWrite()
-
-    def is_finished(self) -> bool:
-        """Whether all has been sent and what is left is to close.
-
-        Only where something was sent in this turn. Otherwise Twisted's way shows whether the
-        connection is lost already: it sends nothing, and sees whether it may.
-        """
-        return bool(
-            self._sent
-            and self.disconnecting
-            and self.producer is None
-            and not self._tempDataLen
-            and not self.dataBuffer
-        )
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""

@@ -33,10 +33,6 @@ class EagerConnection(FileDescriptor):
         self.blocked = False
         return super().doWrite()
 
-    def is_finished(self) -> bool:
-        """Whether a connection that is to be closed has nothing more to send."""
-        return False
-
     def _closeSocket(self, orderly: bool) -> None:
         self.let_go()
         super()._closeSocket(orderly)  # type: ignore[misc]
