@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -28,6 +28,8 @@ class Echo(Protocol):
     def connectionMade(self) -> None:
         """Let a full write buffer pause the reading: an echo never holds more than it must."""
         self.transport.registerProducer(self.transport, True)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # the end of an answer is not to wait for the next
 
     def dataReceived(self, data: bytes) -> None:
         """Send it back."""
