@@ -282,6 +282,8 @@ def test_readers_and_writers_are_known_and_removed(reactor: Any) -> None:
         reactor.iterate(0)
         reactor.iterate(0)
         assert kernel.events == 0
+        for port in set(removed) - {transport}:
+            reactor.addReader(port)  # to be closed in the end
         transport.startReading()
         transport.connectionLost = lambda reason: made.append(reason)
         reactor.disconnectAll()
