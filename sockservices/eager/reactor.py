@@ -18,9 +18,9 @@ import contextlib
 import sys
 from typing import Any
 
-from twisted.internet import error
-from twisted.internet.main import installReactor
+from twisted.internet import error, main
 from twisted.python import context, log
+from twisted.python.failure import Failure
 
 try:
     from select import EPOLLIN, EPOLLOUT
@@ -38,6 +38,7 @@ from sockservices.eager.transport import EagerConnection
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
+_FAILURES = {type(why): Failure(why) for why in (main.CONNECTION_DONE, main.CONNECTION_LOST)}
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -196,7 +197,11 @@ class EagerReactor(EagerMethods, EPollReactor):
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
                 contexts[-1] = writer
                 try:
-                    self._doReadOrWrite(writer, fd, EPOLLOUT)
+                    why = writer.finish()
+                    if why is None:
+                        self._doReadOrWrite(writer, fd, EPOLLOUT)
+                    else:
+                        writer.connectionLost(_FAILURES[type(why)])
                 except KeyboardInterrupt:
                     raise
                 except BaseException:
@@ -247,4 +252,4 @@ def install() -> None:
 
     Raises ``ReactorAlreadyInstalledError`` after another was installed.
     """
-    installReactor(EagerReactor())
+    main.installReactor(EagerReactor())

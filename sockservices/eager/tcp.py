@@ -22,7 +22,7 @@ from typing import Any
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python import log
 from twisted.python.failure import Failure
 
@@ -123,7 +123,29 @@ class _Connection(EagerConnection):
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
         self._sent = 0
+        why = self.finish()
+        if why is not None:
+            self.stopWriting()
+            return why
         return super().doWrite()
+
+    def finish(self) -> ConnectionDone | ConnectionLost | None:
+        """See ``EagerConnection.finish``."""
+        if (
+            not self.disconnecting
+            or self.producer is not None
+            or self._tempDataLen
+            or self.dataBuffer
+            or self._aborting
+        ):
+            return None
+        try:
+            self.socket.send(b"")  # as Twisted does, which shows whether it is lost already
+        except BlockingIOError:
+            pass
+        except OSError:
+            return main.CONNECTION_LOST
+        return main.CONNECTION_DONE
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 from twisted.internet.interfaces import IAddress
@@ -23,7 +23,7 @@ _ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
 
 
 class Record(NamedTuple):
-    """One datagram, or one read of a stream."""
+    """One datagram, or one read of a stream. A plain tuple of the same will do, and is cheaper."""
 
     data: bytes
     size: int  # the datagram's own length in bytes; more than len(data) when it was cut
@@ -31,22 +31,27 @@ class Record(NamedTuple):
     peer: Any  # an IAddress, or what datagramReceived gives
 
 
-def plain(record: Record) -> str:
+Fields: TypeAlias = tuple[bytes, int, bool, Any]
+
+
+def plain(record: Fields) -> str:
     """Write each byte as two lower-case digits and a space, and the record as one line."""
-    digits = record.data.hex(" ")
-    ending = f"{_cut(record)}\n" if record.truncated else "\n"
+    data, size, truncated, _ = record
+    digits = data.hex(" ")
+    ending = f"{_cut(data, size)}\n" if truncated else "\n"
     return f"{digits} {ending}" if digits else ending
 
 
-def canonical(record: Record) -> str:
+def canonical(record: Fields) -> str:
     """Write what ``hexdump -C`` (hexdump(1)) prints: offsets, two groups of eight, ASCII.
 
     Of repeated lines all but the first become one ``*``. An empty datagram, of which hexdump
     prints nothing, is shown by its end offset.
     """
-    lines = [*_canonical_lines(record.data), f"{len(record.data):08x}"]
-    if record.truncated:
-        lines.append(_cut(record))
+    data, size, truncated, _ = record
+    lines = [*_canonical_lines(data), f"{len(data):08x}"]
+    if truncated:
+        lines.append(_cut(data, size))
     return "\n".join(lines) + "\n"
 
 
@@ -64,14 +69,15 @@ def _canonical_lines(data: bytes) -> Iterator[str]:
         yield f"{offset:08x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  |{text}|"
 
 
-def json_line(record: Record) -> str:
+def json_line(record: Fields) -> str:
     """Write one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
+    data, size, truncated, peer = record
     fields = {
         "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-        "peer": _peer(record.peer),
-        "size": record.size,
-        "hex": record.data.hex(),
-        "truncated": record.truncated,
+        "peer": _peer(peer),
+        "size": size,
+        "hex": data.hex(),
+        "truncated": truncated,
     }
     return json.dumps(fields) + "\n"
 
@@ -80,11 +86,11 @@ def _peer(peer: Any) -> str:
     return peer_of_stream(peer) if IAddress.providedBy(peer) else peer_of_datagram(peer)
 
 
-def _cut(record: Record) -> str:
-    return f"[cut: {len(record.data)} of {record.size} bytes]"
+def _cut(data: bytes, size: int) -> str:
+    return f"[cut: {len(data)} of {size} bytes]"
 
 
-_FORMATS: dict[str, Callable[[Record], str]] = {
+_FORMATS: dict[str, Callable[[Fields], str]] = {
     "plain": plain,
     "canonical": canonical,
     "json": json_line,
@@ -96,7 +102,7 @@ class StreamHexdump(Protocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[list[Record], Source], None]) -> None:
+    def __init__(self, dump: Callable[[Sequence[Fields], Source], None]) -> None:
         self._dump = dump
 
     def dataReceived(self, data: bytes) -> None:
@@ -113,7 +119,7 @@ class DatagramHexdump(DatagramProtocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[list[Record], Source], None], max_size: int) -> None:
+    def __init__(self, dump: Callable[[Sequence[Fields], Source], None], max_size: int) -> None:
         self._dump = dump
         self.max_datagram_size = max_size
 
@@ -123,8 +129,7 @@ class DatagramHexdump(DatagramProtocol):
 
     def datagrams_received(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
         """See ``IBatchReceiver``."""
-        records = [Record(data, len(data), False, peer) for data, peer in datagrams]
-        self._dump(records, self.transport)
+        self._dump([(data, len(data), False, peer) for data, peer in datagrams], self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
         """Dump what was read of one that is longer than ``max_size``, marked as cut."""
@@ -170,7 +175,7 @@ class HexdumpFactory(ServerFactory):
         """See ``IDatagramFactory``."""
         return DatagramHexdump(self.dump, self.max_size)
 
-    def dump(self, records: list[Record], source: Source) -> None:
+    def dump(self, records: Sequence[Fields], source: Source) -> None:
         """Print records; after the last of ``count``, stop the process."""
         if self.count is not None:
             records = records[: self.count - self._dumped]  # what comes after the last is not shown
