@@ -172,6 +172,7 @@ class Server(_Connection, tcp.Server):
 
     # No list of its own until something is kept.
     _tempDataBuffer: Any = ()
+    _repstr = ""
 
     def __init__(
         self,
@@ -202,11 +203,19 @@ class Server(_Connection, tcp.Server):
         if len(client) != 2:
             self._addressType = IPv6Address
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"
-        if server is not None:
-            name = protocol.__class__.__name__
-            self.repstr = f"<{name} #{sessionno} on {server._realPortNumber}>"
+        self._kind = protocol.__class__
+        self._port = None if server is None else server._realPortNumber
         reactor.addReader(self)
         self.connected = 1
+
+    @property
+    def repstr(self) -> str:
+        """What represents it, made only when it is asked for."""
+        return self._repstr or f"<{self._kind.__name__} #{self.sessionno} on {self._port}>"
+
+    @repstr.setter
+    def repstr(self, text: str) -> None:  # of an adopted one, by Twisted
+        self._repstr = text
 
     def connectionLost(self, reason: Failure) -> None:
         """See ``IReadDescriptor.connectionLost``."""
