@@ -205,7 +205,7 @@ class Server(_Connection, tcp.Server):
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"
         self._kind = protocol.__class__
         self._port = None if server is None else server._realPortNumber
-        reactor.addReader(self)
+        self.startReading()
         self.connected = 1
 
     @property
