@@ -319,7 +319,7 @@ class Slow:
     """A service with fake endpoints, by the number in their descriptions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *endpoints: FakeEndpoint) -> None:
-        def listener(_reactor: object, description: str, _backlog: int, _mode: int) -> Any:
+        def listener(_reactor: object, description: str, *_: int, **_more: bool) -> Any:
             kind = DatagramListener if description.startswith("udp") else StreamListener
             return kind(description, endpoints[int(description[-1])])
 

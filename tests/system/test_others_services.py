@@ -133,9 +133,12 @@ def test_a_protocol_that_raises_costs_its_own_connection_only(folder: Path) -> N
 def test_a_protocol_that_cannot_start_costs_its_own_connection(folder: Path, factory: str) -> None:
     with Service("sock-serve", f"--factory=shouting.{factory}", "--port=0", cwd=folder) as service:
         for _ in range(2):
-            with service.connect() as victim:
+            with socket.socket() as victim:
+                victim.settimeout(PATIENCE)
+                victim.bind(("127.0.0.1", 0))
                 port = victim.getsockname()[1]
-                with contextlib.suppress(ConnectionResetError):  # it is aborted
+                with contextlib.suppress(ConnectionResetError):  # it is aborted, at once
+                    victim.connect(("127.0.0.1", service.port))
                     assert read_all(victim) == b""
                 service.err.wait_for(
                     f"{factory} failed on a new connection from 127.0.0.1, port {port}\n"
