@@ -38,7 +38,7 @@ from sockservices.eager.transport import EagerConnection
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
-_FAILURES = {type(why): Failure(why) for why in (main.CONNECTION_DONE, main.CONNECTION_LOST)}
+_DONE = Failure(main.CONNECTION_DONE)
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -145,8 +145,8 @@ class EagerReactor(EagerMethods, EPollReactor):
             if self._untried:
                 self._try_writers(contexts)
                 timeout = 0
-            if self._changed:
-                self._watch()
+            if self._changed and self._watch():
+                timeout = 0  # what that has set off must not wait for an event
             served = self._served
             for fd, event in self._wait(-1 if timeout is None else timeout):
                 connection = served.get(fd)
@@ -197,20 +197,36 @@ class EagerReactor(EagerMethods, EPollReactor):
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
                 contexts[-1] = writer
                 try:
-                    why = writer.finish()
-                    if why is None:
-                        self._doReadOrWrite(writer, fd, EPOLLOUT)
-                    else:
-                        writer.connectionLost(_FAILURES[type(why)])
+                    self._try(writer, fd)
                 except KeyboardInterrupt:
+                    self._changed.update(
+                        fd for fd, each in untried.items() if self._selectables.get(fd) is each
+                    )
                     raise
                 except BaseException:
                     log.err()
-                if fd in self._writes and fd not in self._untried:
+                # By now somebody else may have its descriptor.
+                ours = self._selectables.get(fd) is writer
+                if ours and fd in self._writes and fd not in self._untried:
                     self._changed.add(fd)
 
-    def _watch(self) -> None:
-        """Tell the kernel what has changed."""
+    def _try(self, writer: EagerConnection, fd: int) -> None:
+        why: Any
+        try:
+            why = writer.doWrite() if writer.fileno() != -1 else _lost_file()
+        except BaseException as raised:  # as in _doReadOrWrite
+            why = raised
+            log.err()
+        if why is main.CONNECTION_DONE:
+            writer.connectionLost(_DONE)
+        elif why is main.CONNECTION_LOST and fd in self._reads:
+            return  # the kernel will say so; what has come in before is read first
+        elif why is not None:
+            self._disconnectSelectable(writer, why, False)
+
+    def _watch(self) -> bool:
+        """Tell the kernel what has changed; return whether a connection was lost at that."""
+        lost = False
         while self._changed:
             fd = self._changed.pop()
             wanted = EPOLLIN if fd in self._reads else 0
@@ -229,15 +245,22 @@ class EagerReactor(EagerMethods, EPollReactor):
                     self._poller.unregister(fd)
             except OSError:
                 self._lost_descriptor(fd)
+                lost = True
             else:
                 self._watched[fd] = wanted
+        return lost
 
     def _lost_descriptor(self, fd: int) -> None:
         self._watched.pop(fd, None)
         connection = self._served.pop(fd, None)
         if connection is not None:
-            why = error.ConnectionFdescWentAway("File descriptor lost")
-            log.callWithLogger(connection, self._disconnectSelectable, connection, why, False)
+            log.callWithLogger(
+                connection, self._disconnectSelectable, connection, _lost_file(), False
+            )
+
+
+def _lost_file() -> Exception:
+    return error.ConnectionFdescWentAway("File descriptor lost")
 
 
 def _open_descriptor(connection: EagerConnection) -> int:

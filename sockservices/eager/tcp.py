@@ -16,13 +16,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
-from types import MethodType
 from typing import Any
 
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted
 from twisted.python import log
 from twisted.python.failure import Failure
 
@@ -41,6 +40,7 @@ class _Connection(EagerConnection):
     _was_full = False
     # What has been sent at once since this connection was last read or found writable, in bytes.
     _sent = 0
+    _sent_before = 0  # the same, when it was last found writable
     # Whether a send has failed for good; the kernel says so only once.
     _broken = False
 
@@ -48,6 +48,7 @@ class _Connection(EagerConnection):
     reactor: Any
     protocol: Any
     _aborting: bool
+    TLS: bool
 
     def doRead(self) -> Any:
         """See ``IReadDescriptor.doRead``."""
@@ -67,6 +68,12 @@ class _Connection(EagerConnection):
 
     def write(self, data: bytes) -> None:
         """See ``ITransport.write``."""
+        if self.TLS:
+            tcp.Connection.write(self, data)  # type: ignore[arg-type]
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         producer = self.producer
         if (
             self._tempDataLen
@@ -79,21 +86,24 @@ class _Connection(EagerConnection):
             or data.__class__ is not bytes
             or not data
         ):
-            self._keep_in_list()
             FileDescriptor.write(self, data)
             return
         try:
             sent = self.socket.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EPIPE and self._sent:
+                # The peer had closed, and has refused what was sent just before. Twisted sends
+                # both as one, which the kernel takes: what is read next tells how it ended.
+                self.startWriting()
+                return
             # The reactor finds the same when it tries again, and ends the connection in its turn.
-            self._broken = True
+            self._note(error)
             sent = 0
         self._sent += sent
         if sent < len(data):
             self.blocked = True
-            self._keep_in_list()
             self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
             self._tempDataLen += len(data) - sent
             self._maybePauseProducer()
@@ -108,47 +118,56 @@ class _Connection(EagerConnection):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """See ``ITransport.writeSequence``."""
+        if self.TLS:
+            tcp.Connection.writeSequence(self, iovec)  # type: ignore[arg-type]
+        else:
+            self._write_sequence(iovec)
+
+    def _write_sequence(self, iovec: Iterable[bytes]) -> None:
         if self._tempDataLen or self.dataBuffer:
             FileDescriptor.writeSequence(self, iovec)
             return
         for each in iovec:
             if not isinstance(each, bytes):
                 raise TypeError("Data must be bytes")
-        _Connection.write(self, b"".join(iovec))
+        self._write(b"".join(iovec))
 
-    def _keep_in_list(self) -> None:
-        if not self._tempDataBuffer:
-            self._tempDataBuffer = []
+    def _note(self, error: OSError) -> None:
+        # After EPIPE a read still tells the same as before: the peer's end of file came first.
+        if error.errno not in (errno.EPIPE, errno.ENOBUFS):
+            self._broken = True
+
+    def writeSomeData(self, data: Any) -> Any:
+        """See ``FileDescriptor.writeSomeData``."""
+        if not data and self._sent_before:
+            return 0  # all was sent at once; to send nothing would find out what became of it
+        try:
+            return self.socket.send(memoryview(data)[: self.SEND_LIMIT])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return 0
+            self._note(error)
+            return main.CONNECTION_LOST
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
-        self._sent = 0
-        why = self.finish()
-        if why is not None:
+        self._sent_before, self._sent = self._sent, 0
+        kept = self._tempDataLen or self.dataBuffer
+        if self._sent_before and self.disconnecting and not kept and self.producer is None:
             self.stopWriting()
-            return why
+            return main.CONNECTION_DONE
         return super().doWrite()
-
-    def finish(self) -> ConnectionDone | ConnectionLost | None:
-        """See ``EagerConnection.finish``."""
-        if (
-            not self.disconnecting
-            or self.producer is not None
-            or self._tempDataLen
-            or self.dataBuffer
-            or self._aborting
-        ):
-            return None
-        try:
-            self.socket.send(b"")  # as Twisted does, which shows whether it is lost already
-        except BlockingIOError:
-            pass
-        except OSError:
-            return main.CONNECTION_LOST
-        return main.CONNECTION_DONE
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
+        if self.TLS:
+            tcp.Connection.registerProducer(self, producer, streaming)  # type: ignore[arg-type]
+        else:
+            self._register(producer, streaming)
+
+    def _register(self, producer: Any, streaming: bool) -> None:
         FileDescriptor.registerProducer(self, producer, streaming)
         if self._sent and not streaming and self.connected:
             self.startWriting()  # when that is done, it is the producer's turn again
@@ -157,10 +176,15 @@ class _Connection(EagerConnection):
         """See ``ITLSTransport.startTLS``."""
         from twisted.internet._newtls import startTLS
 
-        # From now on these are Twisted's, which call TLS; that in turn calls those of this class.
-        for name in ("write", "writeSequence", "registerProducer"):
-            setattr(self, name, MethodType(getattr(tcp.Connection, name), self))
-        startTLS(self, ctx, normal, _Connection)
+        startTLS(self, ctx, normal, _BeneathTLS)
+
+
+class _BeneathTLS(FileDescriptor):
+    """What TLS, started late, calls of a connection: its methods as they were without."""
+
+    write = _Connection._write
+    writeSequence = _Connection._write_sequence
+    registerProducer = _Connection._register
 
 
 class Server(_Connection, tcp.Server):
@@ -170,8 +194,6 @@ class Server(_Connection, tcp.Server):
     less time and memory: for a short connection they are much of what it costs.
     """
 
-    # No list of its own until something is kept.
-    _tempDataBuffer: Any = ()
     _repstr = ""
 
     def __init__(
@@ -196,10 +218,11 @@ class Server(_Connection, tcp.Server):
         self.producer = None
         self.dataBuffer = b""
         self.bufferSize = self.bufferSize
+        self._tempDataBuffer: list[Any] = []
         self._tempDataLen = self._sent = 0
         self._was_full = False
         self.disconnecting = 0
-        self._writeDisconnecting = self._aborting = False
+        self._writeDisconnecting = self._aborting = self.TLS = False
         if len(client) != 2:
             self._addressType = IPv6Address
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python import context, log
 
 
@@ -33,13 +32,6 @@ class EagerConnection(FileDescriptor):
         """See ``IWriteDescriptor.doWrite``."""
         self.blocked = False
         return super().doWrite()
-
-    def finish(self) -> ConnectionDone | ConnectionLost | None:
-        """Return how a connection ends that is to be closed and has nothing more to send.
-
-        ``None`` if it does not end now.
-        """
-        return None
 
     def _closeSocket(self, orderly: bool) -> None:
         self.let_go()

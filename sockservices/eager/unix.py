@@ -3,8 +3,9 @@
 Not at once, because of ``sendFileDescriptor``: a descriptor travels with bytes, and those that
 were written just before must still be there to take it along.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_dataReceived``,
-``_disconnectSelectable``, ``_makeTransport``, ``_tempDataLen``, ``_writeDisconnecting``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``,
+``_disconnectSelectable``, ``_makeTransport``, ``_sendmsgQueue``, ``_tempDataLen``,
+``_writeDisconnecting``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from twisted.internet import unix
+from twisted.internet import main, unix
 from twisted.python import log
 
 from sockservices.eager.transport import EagerConnection
@@ -46,6 +47,7 @@ _turn_ends: WeakKeyDictionary[Any, _TurnEnd] = WeakKeyDictionary()
 class _Connection(EagerConnection):
     reactor: Any
     _aborting: bool
+    _sendmsgQueue: list[int]
 
     def startWriting(self) -> None:
         """Send at the end of the turn, or, if there is more to it, when the reactor says so."""
@@ -80,8 +82,9 @@ class _Connection(EagerConnection):
 
     def send_written(self) -> None:
         """Send what has been written in this turn."""
-        if not self._only_sends():
-            # It has been asked to close since then, or a producer waits for its turn.
+        if not self._only_sends() or len(self._sendmsgQueue) > self._tempDataLen:
+            # It has been asked to close since then, or a producer waits for its turn, or a
+            # descriptor for the bytes that are to take it along.
             if self.connected and not self._aborting:
                 super().startWriting()
             return
@@ -91,7 +94,11 @@ class _Connection(EagerConnection):
         except BaseException as raised:  # as the reactor does
             why = raised
             log.err()
-        if why is not None:
+        if why is main.CONNECTION_LOST:
+            # The reactor finds the same, and reads first what has come in before.
+            self.blocked = True
+            super().startWriting()
+        elif why is not None:
             self.reactor._disconnectSelectable(self, why, False)
         elif self.dataBuffer or self._tempDataLen:
             self.blocked = True

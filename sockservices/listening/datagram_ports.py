@@ -126,9 +126,14 @@ class _DatagramPort:
             except BlockingIOError:
                 break
             except ConnectionRefusedError:
+                self._deliver_batch(batch)
+                batch = []
                 if self._connected_to is not None:
                     self.protocol.connectionRefused()
                 continue
+            except OSError:
+                self._deliver_batch(batch)
+                raise
             data = buffer[:size].tobytes()
             total += len(data)
             if together and size <= limit:

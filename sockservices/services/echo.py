@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import attrs
@@ -29,7 +30,10 @@ class Echo(Protocol):
         """Let a full write buffer pause the reading: an echo never holds more than it must."""
         self.transport.registerProducer(self.transport, True)
         if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # the end of an answer is not to wait for the next
+            # The end of an answer is not to wait for the next. (On Unix sockets older releases
+            # of Twisted try it, in vain.)
+            with contextlib.suppress(OSError):
+                self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
         """Send it back."""
