@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 
@@ -149,3 +152,74 @@ def test_a_read_is_not_changed_by_the_next(reactor: Any) -> None:
         pair.transport.resumeProducing()
         turn_until(reactor, lambda: sum(map(len, pieces)) == 400_000)
     assert b"".join(pieces) == sent
+
+
+def test_after_a_start_of_tls_that_failed_it_goes_on_in_clear(reactor: Any) -> None:
+    pair = Pair(reactor)
+    with pair.peer:
+        pair.transport.write(b"ready ")
+        with suppress(Exception):  # what it is depends on the release
+            pair.transport.startTLS(object())
+        assert not pair.transport.TLS
+        pair.transport.write(b"not available")
+        pair.peer.settimeout(5)
+        assert pair.peer.recv(100) == b"ready not available"
+
+
+def test_a_close_after_an_answer_to_one_who_is_gone_is_a_clean_one() -> None:
+    """The answer brings a reset, which Twisted, that sends later, never sees."""
+    with started(EagerReactor) as reactor:
+        _answer_one_who_is_gone(reactor)
+
+
+def _answer_one_who_is_gone(reactor: Any) -> None:
+    reasons: list[Any] = []
+
+    class Answering(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.write(b"answer")  # type: ignore[union-attr]
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+        def connectionLost(self, reason: Any = None) -> None:
+            reasons.append(reason.type.__name__)
+
+    pair = Pair(reactor, Answering())
+    pair.peer.sendall(b"question")
+    pair.peer.close()
+    turn_until(reactor, lambda: reasons)
+    assert reasons == ["ConnectionDone"]
+
+
+def test_what_a_new_owner_of_a_descriptor_writes_is_left_to_it(reactor: Any) -> None:
+    """Closed while it is tried: its number may be another's, who watches it already."""
+    read_end, write_end = os.pipe()
+    owned: list[int] = []
+
+    class Replacing(Protocol):
+        def connectionMade(self) -> None:
+            self.transport.write(b"bye")  # type: ignore[union-attr]
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+        def connectionLost(self, reason: Any = None) -> None:
+            owned.append(os.dup(write_end))
+            reactor.addWriter(writer)
+
+    class Writer(FileDescriptor):
+        connected = 1
+
+        def fileno(self) -> int:
+            return owned[0]
+
+        def doWrite(self) -> None:
+            os.write(owned[0], b"precious")
+            reactor.removeWriter(self)
+
+    writer = Writer(reactor)
+    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    port: Any = streams.listenTCP(0, Factory.forProtocol(Replacing), interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)):
+        turn_until(reactor, lambda: select.select([read_end], [], [], 0)[0])
+    assert os.read(read_end, 100) == b"precious"
+    port.stopListening()
+    for descriptor in (read_end, write_end, *owned):
+        os.close(descriptor)
