@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sockservices.eager.streams import EagerMethods, EagerStreams, with_streams
-from sockservices.eager.unix import Server as UnixServer
+from sockservices.eager.unix import Port as UnixPort
 
 if TYPE_CHECKING:
     from sockservices.eager.reactor import EagerReactor, install
@@ -18,7 +18,7 @@ __all__ = [
     "EagerMethods",
     "EagerReactor",
     "EagerStreams",
-    "UnixServer",
+    "UnixPort",
     "install",
     "with_streams",
 ]

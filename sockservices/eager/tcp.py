@@ -5,10 +5,9 @@ epoll_ctl(2), an epoll_wait(2) and a turn for each answer. All else is Twisted's
 does not take is kept, sent and closed as Twisted does it.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
-``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``,
-``_maybePauseProducer``, ``_realPortNumber``, ``_reservedFD``, ``_tempDataBuffer``,
-``_tempDataLen``, ``_writeDisconnecting`` and ``twisted.internet._newtls.startTLS``; of Python,
-``socket.socket._accept``, checked with 3.10 to 3.13.
+``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``, ``_maybePauseProducer``,
+``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnecting`` and
+``twisted.internet._newtls.startTLS``.
 """
 
 from __future__ import annotations
@@ -22,13 +21,10 @@ from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionAborted
-from twisted.python import log
 from twisted.python.failure import Failure
 
+from sockservices.eager.port import AcceptingPort
 from sockservices.eager.transport import EagerConnection
-
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
-_PAUSE = 0.5  # seconds
 
 # After a read that was full, this many times as much: it halves what a stream costs the kernel. Not
 # from the first: the C library would map and unmap memory for each small read (mallopt(3)).
@@ -36,8 +32,10 @@ _LARGER = 8
 
 
 class _Connection(EagerConnection):
-    # Whether the last read filled Twisted's buffer: there is probably more than that.
-    _was_full = False
+    # Whether the last read filled Twisted's buffer: there is probably more than that. None while a
+    # connection that was accepted is new: what it is greeted with leaves with the other greetings
+    # of that turn, so that a peer of many is woken once for all.
+    _was_full: bool | None = False
     # What has been sent at once since this connection was last read or found writable, in bytes.
     _sent = 0
     _sent_before = 0  # the same, when it was last found writable
@@ -85,6 +83,7 @@ class _Connection(EagerConnection):
             or (producer is not None and not self.streamingProducer)
             or data.__class__ is not bytes
             or not data
+            or self._was_full is None
         ):
             FileDescriptor.write(self, data)
             return
@@ -153,6 +152,7 @@ class _Connection(EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
+        self._was_full = self._was_full or False
         self._sent_before, self._sent = self._sent, 0
         kept = self._tempDataLen or self.dataBuffer
         if self._sent_before and self.disconnecting and not kept and self.producer is None:
@@ -220,7 +220,7 @@ class Server(_Connection, tcp.Server):
         self.bufferSize = self.bufferSize
         self._tempDataBuffer: list[Any] = []
         self._tempDataLen = self._sent = 0
-        self._was_full = False
+        self._was_full = None
         self.disconnecting = 0
         self._writeDisconnecting = self._aborting = self.TLS = False
         if len(client) != 2:
@@ -261,62 +261,16 @@ class Client(_Connection, tcp.Client):
     """A connection that we make."""
 
 
-class Port(tcp.Port):
+class Port(AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server
-    factory: Any
-    reactor: Any
-
-    def doRead(self) -> None:
-        """Accept connections, at most ``numberAccepts``, which follows the demand."""
-        listener: Any = self.socket
-        kind = (listener.family, listener.type, listener.proto)
-        for accepted in range(self.numberAccepts):
-            try:
-                descriptor, peer = listener._accept()
-            except BlockingIOError:
-                self.numberAccepts = max(1, accepted)
-                return
-            except OSError as error:
-                super().doRead()  # which knows what to do, and logs it
-                if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
-                    self._pause_accepting()
-                return
-            try:
-                # As socket.accept(), which asks for the kind anew each time.
-                self._take(socket.socket(*kind, descriptor), peer)
-            except BaseException:
-                log.err()
-                return
-        self.numberAccepts += 20
 
     def _take(self, connection: socket.socket, peer: Any) -> None:
         if len(peer) == 4 and peer[3]:  # a link-local address names its link
             host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
             peer = (host, *peer[1:])
-        protocol = self.factory.buildProtocol(self._buildAddr(peer))
-        if protocol is None:
-            connection.close()
-            return
-        number = self.sessionno
-        self.sessionno = number + 1
-        transport = self.transport(connection, protocol, peer, self, number, self.reactor)
-        protocol.makeConnection(transport)
-
-    def _pause_accepting(self) -> None:
-        # The connections that wait would wake the reactor at once, for nothing, again and again.
-        self.stopReading()
-        self.reactor.callLater(_PAUSE, self._accept_again)
-
-    def _accept_again(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.startReading()
-
-
-def _can_refuse(error: OSError) -> bool:
-    """Whether Twisted has a spare descriptor to accept and close those that wait."""
-    return error.errno == errno.EMFILE and tcp._reservedFD.available()
+        super()._take(connection, peer)
 
 
 class Connector(tcp.Connector):

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet import main, unix
 from twisted.python import log
 
+from sockservices.eager.port import AcceptingPort
 from sockservices.eager.transport import EagerConnection
 
 
@@ -113,7 +114,7 @@ class Client(_Connection, unix.Client):
     """A connection that we make."""
 
 
-class Port(unix.Port):
+class Port(AcceptingPort, unix.Port):
     """A listening port; see ``twisted.internet.unix.Port`` for its parameters."""
 
     transport = Server

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from zope.interface import implementer
 
+from sockservices.eager import EagerMethods
 from sockservices.listening.descriptions import (
     TCP6_PARTS,
     TCP_PARTS,
@@ -29,7 +30,7 @@ from sockservices.listening.descriptions import (
 )
 from sockservices.listening.errors import DescriptionError
 from sockservices.listening.unix_paths import checked_path
-from sockservices.listening.unix_stream_port import UnixPort
+from sockservices.listening.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.printable import escaped, system_reason
 
 
@@ -48,9 +49,10 @@ class UnixServerEndpoint:
         """See ``IStreamServerEndpoint.listen``."""
 
         def start() -> UnixPort:
-            port = UnixPort(
-                self.path, protocolFactory, self.backlog, self.mode, self.lockfile, self.reactor
-            )
+            kind, reactor = UnixPort, self.reactor
+            if isinstance(reactor, EagerMethods):
+                kind, reactor = EagerUnixPort, reactor.reactor
+            port = kind(self.path, protocolFactory, self.backlog, self.mode, self.lockfile, reactor)
             port.startListening()
             return port
 

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.eager import EagerMethods, UnixServer
+from sockservices import eager
 from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import escaped
 
@@ -25,7 +25,7 @@ class UnixPort(unix.Port):
         backlog: connections that may wait to be accepted.
         mode: of the socket file; set before listen(2), without which nobody can connect.
         lockfile: make a ``.lock`` beside it, as Twisted does.
-        reactor: an ``IReactorFDSet``; one whose streams are eager makes eager connections.
+        reactor: an ``IReactorFDSet``.
     """
 
     def __init__(
@@ -37,9 +37,6 @@ class UnixPort(unix.Port):
         lockfile: bool,
         reactor: Any,
     ) -> None:
-        if isinstance(reactor, EagerMethods):
-            self.transport = UnixServer
-            reactor = reactor.reactor
         super().__init__(os.fsdecode(path), factory, backlog, mode, reactor, int(lockfile))  # type: ignore[arg-type]
         self._path = path
 
@@ -56,3 +53,7 @@ class UnixPort(unix.Port):
         self._file.remove()
         if self.lockFile is not None:
             self.lockFile.unlock()
+
+
+class EagerUnixPort(UnixPort, eager.UnixPort):
+    """The same, of the eager kind."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 from collections import Counter
 from typing import Any
@@ -138,33 +137,6 @@ def test_a_loud_connection_does_not_keep_quiet_ones_waiting(reactor: Any) -> Non
     assert heard[b"q"] == rounds * len(quiet)
     for peer in [loud, *quiet]:
         peer.close()
-
-
-def test_no_busy_loop_without_descriptors(reactor: Any) -> None:
-    address = listen(reactor, Protocol)
-    peers = [socket.socket() for _ in range(5)]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare: list[int] = []
-    kernel = count(reactor)
-    try:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), hard)
-        )
-        with pytest.raises(OSError, match="Too many"):
-            while True:
-                spare.append(os.dup(0))
-        for peer in peers:
-            peer.connect(address)
-        for _ in range(20):
-            reactor.iterate(0)
-        # Twisted has a descriptor in reserve, accepts with it and closes at once.
-        assert kernel.events <= 5
-    finally:
-        for descriptor in spare:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for peer in peers:
-            peer.close()
 
 
 def test_a_duplicated_descriptor_leaves_no_events(reactor: Any) -> None:

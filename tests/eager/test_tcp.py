@@ -35,7 +35,11 @@ class Pair:
         port: Any = streams.listenTCP(0, factory, interface="127.0.0.1")
         self.peer = socket.create_connection(("127.0.0.1", port.getHost().port))
         turn_until(reactor, lambda: self.protocol.connected)
-        self.transport: Any = self.protocol.transport
+        transport: Any = self.protocol.transport
+        self.transport = transport
+        # Found writable, it is no longer new.
+        transport.startWriting()
+        turn_until(reactor, lambda: transport not in reactor.getWriters())
         port.stopListening()
 
 

@@ -1,0 +1,86 @@
+"""What eager ports have in common: they accept with less Python, and wait when they cannot.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, ``_reservedFD``; of
+Python, ``socket.socket._accept``, checked with 3.10 to 3.13.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.python import log
+
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
+_PAUSE = 0.5  # seconds
+
+
+class AcceptingPort(tcp.Port):
+    """To be mixed into Twisted's stream ports, before them."""
+
+    factory: Any
+    reactor: Any
+    socket: Any
+    transport: Any
+    # The call that ends a pause, if there is one.
+    _resumption: Any = None
+
+    def doRead(self) -> None:
+        """Accept connections, at most ``numberAccepts``, which follows the demand."""
+        listener = self.socket
+        kind = (listener.family, listener.type, listener.proto)
+        for accepted in range(self.numberAccepts):
+            try:
+                descriptor, peer = listener._accept()
+            except BlockingIOError:
+                self.numberAccepts = max(1, accepted)
+                return
+            except OSError as error:
+                super().doRead()  # which knows what to do, and logs it
+                if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
+                    self._pause_accepting()
+                return
+            try:
+                # As socket.accept(), which asks for the kind anew each time.
+                self._take(socket.socket(*kind, descriptor), peer)
+            except BaseException:
+                log.err()
+                return
+        self.numberAccepts += 20
+
+    def _take(self, connection: socket.socket, peer: Any) -> None:
+        protocol = self.factory.buildProtocol(self._buildAddr(peer))
+        if protocol is None:
+            connection.close()
+            return
+        number = self.sessionno
+        self.sessionno = number + 1
+        transport = self.transport(connection, protocol, peer, self, number, self.reactor)
+        protocol.makeConnection(transport)
+
+    def _pause_accepting(self) -> None:
+        # The connections that wait would wake the reactor at once, for nothing, again and again.
+        self.stopReading()
+        self._resumption = self.reactor.callLater(_PAUSE, self.startReading)
+
+    def startReading(self) -> None:
+        """Accept again."""
+        self._forget_resumption()
+        super().startReading()
+
+    def stopReading(self) -> None:
+        """Accept no more until ``startReading``."""
+        self._forget_resumption()
+        super().stopReading()
+
+    def _forget_resumption(self) -> None:
+        resumption, self._resumption = self._resumption, None
+        if resumption is not None and resumption.active():
+            resumption.cancel()
+
+
+def _can_refuse(error: OSError) -> bool:
+    """Whether Twisted has a spare descriptor to accept and close those that wait."""
+    return error.errno == errno.EMFILE and tcp._reservedFD.available()
