@@ -18,9 +18,8 @@ import contextlib
 import sys
 from typing import Any
 
-from twisted.internet import error, main
+from twisted.internet import main
 from twisted.python import context, log
-from twisted.python.failure import Failure
 
 try:
     from select import EPOLLIN, EPOLLOUT
@@ -34,11 +33,11 @@ except ImportError:
 
 from sockservices.eager.streams import EagerMethods
 from sockservices.eager.transport import EagerConnection
+from sockservices.eager.untried import attempt, lost_file
 
 # One call for events returns at most this many; the kernel goes on where it stopped.
 _EVENTS = 1024
 
-_DONE = Failure(main.CONNECTION_DONE)
 _NO_CONTEXT: dict[Any, Any] = {}
 
 
@@ -46,7 +45,6 @@ class EagerReactor(EagerMethods, EPollReactor):
     """The reactor that ``twistd --reactor=eager`` installs."""
 
     def __init__(self) -> None:
-        self.reactor = self
         # All by descriptor, and of eager connections: what the kernel watches,
         self._watched: dict[int, int] = {}
         # for whom it does that,
@@ -197,7 +195,7 @@ class EagerReactor(EagerMethods, EPollReactor):
             if fd in self._writes and fd not in self._untried and self._selectables[fd] is writer:
                 contexts[-1] = writer
                 try:
-                    self._try(writer, fd)
+                    attempt(writer)
                 except KeyboardInterrupt:
                     self._changed.update(
                         fd for fd, each in untried.items() if self._selectables.get(fd) is each
@@ -209,20 +207,6 @@ class EagerReactor(EagerMethods, EPollReactor):
                 ours = self._selectables.get(fd) is writer
                 if ours and fd in self._writes and fd not in self._untried:
                     self._changed.add(fd)
-
-    def _try(self, writer: EagerConnection, fd: int) -> None:
-        why: Any
-        try:
-            why = writer.doWrite() if writer.fileno() != -1 else _lost_file()
-        except BaseException as raised:  # as in _doReadOrWrite
-            why = raised
-            log.err()
-        if why is main.CONNECTION_DONE:
-            writer.connectionLost(_DONE)
-        elif why is main.CONNECTION_LOST and fd in self._reads:
-            return  # the kernel will say so; what has come in before is read first
-        elif why is not None:
-            self._disconnectSelectable(writer, why, False)
 
     def _watch(self) -> bool:
         """Tell the kernel what has changed; return whether a connection was lost at that."""
@@ -255,12 +239,8 @@ class EagerReactor(EagerMethods, EPollReactor):
         connection = self._served.pop(fd, None)
         if connection is not None:
             log.callWithLogger(
-                connection, self._disconnectSelectable, connection, _lost_file(), False
+                connection, self._disconnectSelectable, connection, lost_file(), False
             )
-
-
-def _lost_file() -> Exception:
-    return error.ConnectionFdescWentAway("File descriptor lost")
 
 
 def _open_descriptor(connection: EagerConnection) -> int:

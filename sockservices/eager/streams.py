@@ -10,6 +10,8 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from sockservices.eager import tcp, unix
+from sockservices.eager.transport import EagerConnection
+from sockservices.eager.untried import Untried
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -17,14 +19,11 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 class EagerMethods:
     """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
 
-    # What watches the ports and transports.
-    reactor: Any
-
     def listenTCP(
         self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
     ) -> tcp.Port:
         """See ``IReactorTCP.listenTCP``."""
-        listening = tcp.Port(port, factory, backlog, interface, self.reactor)
+        listening = tcp.Port(port, factory, backlog, interface, self)
         listening.startListening()
         return listening
 
@@ -32,7 +31,7 @@ class EagerMethods:
         self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
     ) -> tcp.Connector:
         """See ``IReactorTCP.connectTCP``."""
-        connector = tcp.Connector(host, port, factory, timeout, bindAddress, self.reactor)
+        connector = tcp.Connector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
@@ -40,7 +39,7 @@ class EagerMethods:
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> unix.Port:
         """See ``IReactorUNIX.listenUNIX``."""
-        listening = unix.Port(address, factory, backlog, mode, self.reactor, wantPID)
+        listening = unix.Port(address, factory, backlog, mode, self, wantPID)
         listening.startListening()
         return listening
 
@@ -48,7 +47,7 @@ class EagerMethods:
         self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
     ) -> unix.Connector:
         """See ``IReactorUNIX.connectUNIX``."""
-        connector = unix.Connector(address, factory, timeout, self.reactor, checkPID)
+        connector = unix.Connector(address, factory, timeout, self, checkPID)
         connector.connect()
         return connector
 
@@ -56,11 +55,9 @@ class EagerMethods:
         """See ``IReactorSocket.adoptStreamPort``."""
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            port: Any = unix.Port._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
+            port: Any = unix.Port._fromListeningDescriptor(self, fileDescriptor, factory)
         else:
-            port = tcp.Port._fromListeningDescriptor(
-                self.reactor, fileDescriptor, addressFamily, factory
-            )
+            port = tcp.Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         port.startListening()
         return port
 
@@ -68,8 +65,8 @@ class EagerMethods:
         """See ``IReactorSocket.adoptStreamConnection``."""
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            return unix.Server._fromConnectedSocket(fileDescriptor, factory, self.reactor)
-        return tcp.Server._fromConnectedSocket(fileDescriptor, addressFamily, factory, self.reactor)
+            return unix.Server._fromConnectedSocket(fileDescriptor, factory, self)
+        return tcp.Server._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
 
 
 def _check_family(family: int) -> None:
@@ -102,6 +99,29 @@ class EagerStreams(EagerMethods, _Facade):
     To be given to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
     "tcp:7")``. What an endpoint makes without the reactor's methods for streams is as ever.
     """
+
+    def __init__(self, reactor: PosixReactorBase) -> None:
+        super().__init__(reactor)
+        self.addReader = reactor.addReader
+        self.removeReader = reactor.removeReader
+        self._untried = Untried(reactor)
+
+    def addWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.addWriter``."""
+        if isinstance(writer, EagerConnection) and writer.connected and not writer.blocked:
+            self._untried.add(writer)
+        else:
+            self.reactor.addWriter(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.removeWriter``."""
+        self._untried.discard(writer)
+        self.reactor.removeWriter(writer)
+
+    def forget(self, connection: EagerConnection) -> None:
+        """Let go of a connection that is about to be closed."""
+        self.removeReader(connection)
+        self.removeWriter(connection)
 
 
 class StockStreams(_Facade):

@@ -249,7 +249,7 @@ class Server(_Connection, tcp.Server):
         if self.producer is not None:
             self.producer.stopProducing()
             self.producer = None
-        self.let_go()
+        self.reactor.forget(self)
         aborted = isinstance(reason.value, ConnectionAborted)
         tcp.Server._closeSocket(self, not aborted)
         protocol = self.protocol

@@ -1,4 +1,4 @@
-"""What all eager connections have in common: they tell an ``EagerReactor`` what it can rely on.
+"""What all eager connections have in common: they tell their reactor what it can rely on.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket``.
 """
@@ -17,6 +17,9 @@ class EagerConnection(FileDescriptor):
     # Whether the kernel has refused what was written: to try again at once would be in vain.
     blocked = False
 
+    # An ``EagerReactor`` or ``EagerStreams``.
+    reactor: Any
+
     def __getitem__(self, key: Any) -> Any:
         """Return the log context of what this connection does.
 
@@ -34,14 +37,5 @@ class EagerConnection(FileDescriptor):
         return super().doWrite()
 
     def _closeSocket(self, orderly: bool) -> None:
-        self.let_go()
+        self.reactor.forget(self)
         super()._closeSocket(orderly)  # type: ignore[misc]
-
-    def let_go(self) -> None:
-        """Have the reactor stop watching, for good."""
-        forget = getattr(self.reactor, "forget", None)
-        if forget is not None:
-            forget(self)
-        else:
-            self.stopReading()
-            self.stopWriting()

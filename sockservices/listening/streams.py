@@ -49,10 +49,10 @@ class UnixServerEndpoint:
         """See ``IStreamServerEndpoint.listen``."""
 
         def start() -> UnixPort:
-            kind, reactor = UnixPort, self.reactor
-            if isinstance(reactor, EagerMethods):
-                kind, reactor = EagerUnixPort, reactor.reactor
-            port = kind(self.path, protocolFactory, self.backlog, self.mode, self.lockfile, reactor)
+            kind = EagerUnixPort if isinstance(self.reactor, EagerMethods) else UnixPort
+            port = kind(
+                self.path, protocolFactory, self.backlog, self.mode, self.lockfile, self.reactor
+            )
             port.startListening()
             return port
 

@@ -39,7 +39,8 @@ class Pair:
         self.transport = transport
         # Found writable, it is no longer new.
         transport.startWriting()
-        turn_until(reactor, lambda: transport not in reactor.getWriters())
+        for _ in range(2):
+            reactor.iterate(0)
         port.stopListening()
 
 

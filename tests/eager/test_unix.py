@@ -66,12 +66,23 @@ def test_a_descriptor_travels_with_bytes_of_the_same_turn(
         assert file.read() == b"content"
 
 
-def test_a_write_is_sent_without_a_writer(reactor: Any) -> None:
-    connected = Connected(reactor)
-    connected.transport.write(b"one")
-    connected.transport.write(b" two")
-    assert connected.transport not in reactor.getWriters()
+def test_an_answer_is_there_when_the_protocol_has_returned(reactor: Any) -> None:
+    early: list[bool] = []
+
+    class Answering(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            assert self.transport is not None
+            self.transport.write(data)
+            self.transport.write(b" two")
+            early.append(is_readable(connected.peer))
+
+    connected = Connected(reactor, Answering())
     with connected.peer:
+        connected.peer.send(b"one")
+        turn_until(reactor, lambda: early)
+        assert early == [False]
+        assert connected.transport not in reactor.getWriters()
+        assert is_readable(connected.peer)
         assert connected.receive()[0] == b"one two"
 
 
@@ -140,18 +151,6 @@ def test_what_cannot_be_sent_ends_the_connection(reactor: Any) -> None:
     finally:
         log.removeObserver(errors.append)
     assert lost == ["error"]  # struct.error
-
-
-def test_calls_that_somebody_cancels_do_not_silence_a_reactor(reactor: Any) -> None:
-    """As test runners do with the calls that a test leaves behind."""
-    one, other = Connected(reactor), Connected(reactor)
-    with one.peer, other.peer:
-        one.transport.write(b"1")
-        for call in reactor.getDelayedCalls():
-            call.cancel()
-        other.transport.write(b"2")
-        assert other.receive()[0] == b"2"
-        assert one.receive()[0] == b"1"
 
 
 def test_a_connection_that_is_lost_sends_nothing(reactor: Any) -> None:

@@ -1,0 +1,106 @@
+"""Writers that are tried before they are watched: most likely the kernel takes what they have.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any
+
+from twisted.internet import error, main
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.eager.transport import EagerConnection
+
+_DONE = Failure(main.CONNECTION_DONE)
+
+
+def attempt(writer: EagerConnection) -> None:
+    """Have a writer write what it can; end it if it is done or has failed."""
+    why: Any
+    try:
+        why = writer.doWrite() if writer.fileno() != -1 else lost_file()
+    except BaseException as raised:  # as in PosixReactorBase._doReadOrWrite
+        why = raised
+        log.err()
+    if why is main.CONNECTION_DONE:
+        writer.connectionLost(_DONE)
+    elif why is not None and why is not main.CONNECTION_LOST:
+        writer.reactor._disconnectSelectable(writer, why, False)
+    # One that is lost goes on being a writer, and is watched: the kernel will say how it ended,
+    # and what has come in before is read first.
+
+
+def lost_file() -> Exception:
+    """Return what is told to a connection whose descriptor somebody else has closed."""
+    return error.ConnectionFdescWentAway("File descriptor lost")
+
+
+@implementer(IWriteDescriptor)
+class Untried:
+    """The untried writers of a reactor that does not try them by itself.
+
+    To that reactor it is a writer, always ready while there are any: so their turn comes where
+    that of watched ones would, and the kernel is asked once for all of a turn.
+
+    Parameters:
+        reactor: an ``IReactorFDSet``.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._added: dict[EagerConnection, int] = {}  # and in which turn
+        self._turn = 0
+        self._descriptors: tuple[int, ...] = ()
+
+    def add(self, writer: EagerConnection) -> None:
+        """Try a writer in the next turn."""
+        if writer not in self._added:
+            self._added[writer] = self._turn
+            if not self._descriptors:
+                self._open()
+            self._reactor.addWriter(self)
+
+    def discard(self, writer: EagerConnection) -> None:
+        """Do not try a writer, if that was the plan."""
+        self._added.pop(writer, None)
+
+    def doWrite(self) -> None:
+        """See ``IWriteDescriptor.doWrite``."""
+        self._turn += 1
+        for writer, turn in list(self._added.items()):
+            if self._added.get(writer) == turn:
+                log.callWithLogger(writer, attempt, writer)
+                if self._added.get(writer) == turn:
+                    del self._added[writer]
+                    self._reactor.addWriter(writer)
+        if not self._added:
+            self._reactor.removeWriter(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """End those that wait, as the reactor ends all others when it stops."""
+        lost, self._added = self._added, {}
+        for writer in lost:
+            log.callWithLogger(writer, writer.connectionLost, reason)
+
+    def logPrefix(self) -> str:
+        """See ``ILoggingContext.logPrefix``."""
+        return "-"
+
+    def fileno(self) -> int:
+        """Return a descriptor that is always writable."""
+        return self._descriptors[-1] if self._descriptors else -1
+
+    def _open(self) -> None:
+        self._descriptors = os.pipe()
+        weakref.finalize(self, _close, self._descriptors)
+
+
+def _close(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
