@@ -51,6 +51,9 @@ class AcceptingPort(tcp.Port):
         self.numberAccepts += 20
 
     def _take(self, connection: socket.socket, peer: Any) -> None:
+        if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local one names its link
+            host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+            peer = (host, *peer[1:])
         protocol = self.factory.buildProtocol(self._buildAddr(peer))
         if protocol is None:
             connection.close()

@@ -60,8 +60,10 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(reader, EagerConnection):
             super().addReader(reader)
             return
-        fd = _open_descriptor(reader)
+        fd = reader.fileno()
         if fd not in self._reads:
+            if fd < 0:
+                raise ValueError(f"{reader!r} is closed")
             self._reads.add(fd)
             self._selectables[fd] = reader
             self._changed.add(fd)
@@ -71,8 +73,10 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(writer, EagerConnection):
             super().addWriter(writer)
             return
-        fd = _open_descriptor(writer)
+        fd = writer.fileno()
         if fd not in self._writes:
+            if fd < 0:
+                raise ValueError(f"{writer!r} is closed")
             self._writes.add(fd)
             self._selectables[fd] = writer
             if writer.blocked or not writer.connected:
@@ -85,7 +89,9 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(reader, EagerConnection):
             super().removeReader(reader)
             return
-        fd = self._descriptor(reader)
+        fd = reader.fileno()
+        if fd < 0:
+            fd = self._former_descriptor(reader)
         if fd in self._reads:
             self._reads.remove(fd)
             self._want_less(fd, self._writes)
@@ -95,7 +101,9 @@ class EagerReactor(EagerMethods, EPollReactor):
         if not isinstance(writer, EagerConnection):
             super().removeWriter(writer)
             return
-        fd = self._descriptor(writer)
+        fd = writer.fileno()
+        if fd < 0:
+            fd = self._former_descriptor(writer)
         if fd in self._writes:
             self._writes.remove(fd)
             self._untried.pop(fd, None)
@@ -107,7 +115,9 @@ class EagerReactor(EagerMethods, EPollReactor):
         A descriptor that another process holds as well would otherwise stay watched, with nobody
         left to take its events: epoll(7), question 6.
         """
-        fd = self._descriptor(connection)
+        fd = connection.fileno()
+        if fd < 0:
+            fd = self._former_descriptor(connection)
         if self._selectables.get(fd) is connection:
             self._reads.discard(fd)
             self._writes.discard(fd)
@@ -129,11 +139,11 @@ class EagerReactor(EagerMethods, EPollReactor):
             with contextlib.suppress(OSError):  # somebody else has closed it
                 self._poller.unregister(fd)
 
-    def _descriptor(self, connection: EagerConnection) -> int:
-        fd: int = connection.fileno()
-        if fd == -1 and not connection.disconnected:  # somebody else has closed the socket
-            return next((fd for fd, each in self._selectables.items() if each is connection), -1)
-        return fd
+    def _former_descriptor(self, connection: EagerConnection) -> int:
+        if connection.disconnected:
+            return -1
+        # Somebody else has closed the socket.
+        return next((fd for fd, each in self._selectables.items() if each is connection), -1)
 
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events, at most ``timeout`` seconds (``None``: for ever), and hand them on."""
@@ -241,13 +251,6 @@ class EagerReactor(EagerMethods, EPollReactor):
             log.callWithLogger(
                 connection, self._disconnectSelectable, connection, lost_file(), False
             )
-
-
-def _open_descriptor(connection: EagerConnection) -> int:
-    fd: int = connection.fileno()
-    if fd < 0:
-        raise ValueError(f"{connection!r} is closed")
-    return fd
 
 
 def install() -> None:

@@ -6,8 +6,7 @@ does not take is kept, sent and closed as Twisted does it.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
 ``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``, ``_maybePauseProducer``,
-``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnecting`` and
-``twisted.internet._newtls.startTLS``.
+``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnecting``.
 """
 
 from __future__ import annotations
@@ -66,15 +65,10 @@ class _Connection(EagerConnection):
 
     def write(self, data: bytes) -> None:
         """See ``ITransport.write``."""
-        if self.TLS:
-            tcp.Connection.write(self, data)  # type: ignore[arg-type]
-        else:
-            self._write(data)
-
-    def _write(self, data: bytes) -> None:
         producer = self.producer
         if (
-            self._tempDataLen
+            self.TLS
+            or self._tempDataLen
             or self.dataBuffer
             or not self.connected
             or self.disconnecting  # what waits for a producer to end goes on after the next write
@@ -85,7 +79,7 @@ class _Connection(EagerConnection):
             or not data
             or self._was_full is None
         ):
-            FileDescriptor.write(self, data)
+            tcp.Connection.write(self, data)  # type: ignore[arg-type]
             return
         try:
             sent = self.socket.send(data)
@@ -117,19 +111,13 @@ class _Connection(EagerConnection):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """See ``ITransport.writeSequence``."""
-        if self.TLS:
+        if self.TLS or self._tempDataLen or self.dataBuffer:
             tcp.Connection.writeSequence(self, iovec)  # type: ignore[arg-type]
-        else:
-            self._write_sequence(iovec)
-
-    def _write_sequence(self, iovec: Iterable[bytes]) -> None:
-        if self._tempDataLen or self.dataBuffer:
-            FileDescriptor.writeSequence(self, iovec)
             return
         for each in iovec:
             if not isinstance(each, bytes):
                 raise TypeError("Data must be bytes")
-        self._write(b"".join(iovec))
+        self.write(b"".join(iovec))
 
     def _note(self, error: OSError) -> None:
         # After EPIPE a read still tells the same as before: the peer's end of file came first.
@@ -152,39 +140,20 @@ class _Connection(EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
+        self.blocked = False
         self._was_full = self._was_full or False
         self._sent_before, self._sent = self._sent, 0
         kept = self._tempDataLen or self.dataBuffer
         if self._sent_before and self.disconnecting and not kept and self.producer is None:
             self.stopWriting()
             return main.CONNECTION_DONE
-        return super().doWrite()
+        return FileDescriptor.doWrite(self)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
-        if self.TLS:
-            tcp.Connection.registerProducer(self, producer, streaming)  # type: ignore[arg-type]
-        else:
-            self._register(producer, streaming)
-
-    def _register(self, producer: Any, streaming: bool) -> None:
-        FileDescriptor.registerProducer(self, producer, streaming)
-        if self._sent and not streaming and self.connected:
+        tcp.Connection.registerProducer(self, producer, streaming)  # type: ignore[arg-type]
+        if self._sent and not streaming and self.connected and not self.TLS:
             self.startWriting()  # when that is done, it is the producer's turn again
-
-    def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """See ``ITLSTransport.startTLS``."""
-        from twisted.internet._newtls import startTLS
-
-        startTLS(self, ctx, normal, _BeneathTLS)
-
-
-class _BeneathTLS(FileDescriptor):
-    """What TLS, started late, calls of a connection: its methods as they were without."""
-
-    write = _Connection._write
-    writeSequence = _Connection._write_sequence
-    registerProducer = _Connection._register
 
 
 class Server(_Connection, tcp.Server):
@@ -265,12 +234,6 @@ class Port(AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server
-
-    def _take(self, connection: socket.socket, peer: Any) -> None:
-        if len(peer) == 4 and peer[3]:  # a link-local address names its link
-            host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-            peer = (host, *peer[1:])
-        super()._take(connection, peer)
 
 
 class Connector(tcp.Connector):

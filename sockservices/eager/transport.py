@@ -31,11 +31,6 @@ class EagerConnection(FileDescriptor):
         around = context.defaultContextDict[log.ILogContext]
         return {**around, "system": self.logPrefix()}
 
-    def doWrite(self) -> Any:
-        """See ``IWriteDescriptor.doWrite``."""
-        self.blocked = False
-        return super().doWrite()
-
     def _closeSocket(self, orderly: bool) -> None:
         self.reactor.forget(self)
         super()._closeSocket(orderly)  # type: ignore[misc]

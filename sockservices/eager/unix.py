@@ -37,6 +37,11 @@ class _Connection(EagerConnection):
             self.startWriting()
         return why
 
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        self.blocked = False
+        return super().doWrite()
+
     def startWriting(self) -> None:
         """See ``FileDescriptor.startWriting``."""
         if self._is_read:
