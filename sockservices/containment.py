@@ -6,6 +6,7 @@ the peer, and leaves the connection open. Nothing here is called once a connecti
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
@@ -45,25 +46,20 @@ class ContainedFactory:
             _failed(self._factory, addr)
             return None
         if protocol is not None:
-            _contain_start(protocol, addr)
+            try:
+                protocol.makeConnection = partial(_make_connection, protocol, addr)
+            except AttributeError:  # one with __slots__ does without
+                return protocol
         return protocol
 
 
-def _contain_start(protocol: Any, addr: Any) -> None:
-    make_connection = protocol.makeConnection
-
-    def contained(transport: Any) -> None:
-        del protocol.makeConnection
-        try:
-            make_connection(transport)
-        except BaseException:
-            _failed(protocol, addr)
-            transport.abortConnection()
-
+def _make_connection(protocol: Any, addr: Any, transport: Any) -> None:
+    del protocol.makeConnection  # from here on, its class's
     try:
-        protocol.makeConnection = contained
-    except AttributeError:  # one with __slots__ does without
-        return
+        protocol.makeConnection(transport)
+    except BaseException:
+        _failed(protocol, addr)
+        transport.abortConnection()
 
 
 def _failed(what: Any, addr: Any) -> None:

@@ -94,7 +94,10 @@ class EagerReactor(EagerMethods, EPollReactor):
             fd = self._former_descriptor(reader)
         if fd in self._reads:
             self._reads.remove(fd)
-            self._want_less(fd, self._writes)
+            if fd in self._writes:
+                self._changed.add(fd)
+            else:
+                self._want_nothing(fd)
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.removeWriter``."""
@@ -107,7 +110,10 @@ class EagerReactor(EagerMethods, EPollReactor):
         if fd in self._writes:
             self._writes.remove(fd)
             self._untried.pop(fd, None)
-            self._want_less(fd, self._reads)
+            if fd in self._reads:
+                self._changed.add(fd)
+            else:
+                self._want_nothing(fd)
 
     def forget(self, connection: EagerConnection) -> None:
         """Let go of a connection that is about to be closed.
@@ -122,12 +128,6 @@ class EagerReactor(EagerMethods, EPollReactor):
             self._reads.discard(fd)
             self._writes.discard(fd)
             self._untried.pop(fd, None)
-            self._want_nothing(fd)
-
-    def _want_less(self, fd: int, other: set[int]) -> None:
-        if fd in other:
-            self._changed.add(fd)
-        else:
             self._want_nothing(fd)
 
     def _want_nothing(self, fd: int) -> None:
