@@ -99,19 +99,19 @@ class Output:
         if self._queue or self._failed:
             self._hold(source)
 
-    def write_many(self, records: Iterable[bytes], source: Source | None = None) -> None:
-        """Write records whole, several with one call of the system where that is possible."""
+    def write_texts(self, records: Iterable[str], source: Source | None = None) -> None:
+        """Write ASCII texts whole, several with one call of the system where that is possible."""
         limit = select.PIPE_BUF if self._may_stall() else _WRITE_AT_ONCE
-        together: list[bytes] = []
+        together: list[str] = []
         size = 0
         for record in records:
             if together and size + len(record) > limit:
-                self.write(b"".join(together), source)
+                self.write("".join(together).encode("ascii"), source)
                 together, size = [], 0
             together.append(record)
             size += len(record)
         if together:
-            self.write(b"".join(together), source)
+            self.write("".join(together).encode("ascii"), source)
 
     def end(self, then: Callable[[], None]) -> None:
         """Call ``then`` when all that was given is written; what was paused stays paused."""

@@ -88,19 +88,19 @@ def test_records_are_appended_whole_and_in_order(records: list[bytes]) -> None:
         assert path.read_bytes() == b"before" + b"".join(records)
 
 
-@given(st.lists(st.binary(max_size=5000)))
-def test_many_records_are_appended_whole_and_in_order(records: list[bytes]) -> None:
+@given(st.lists(st.text(st.characters(codec="ascii"), max_size=5000)))
+def test_texts_are_appended_whole_and_in_order(texts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")
         with output_to(path) as output:
-            output.write_many(records)
-        assert path.read_bytes() == b"".join(records)
+            output.write_texts(texts)
+        assert path.read_bytes() == "".join(texts).encode()
 
 
-def test_many_records_go_into_a_pipe_whole_several_at_a_time(
+def test_texts_go_into_a_pipe_whole_several_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [bytes([number]) * 1500 for number in range(5)] + [b"x"]
+    texts = [str(number) * 1500 for number in range(5)] + ["x"]
     written: list[bytes] = []
     write = os.write
 
@@ -111,9 +111,10 @@ def test_many_records_go_into_a_pipe_whole_several_at_a_time(
 
     with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
         monkeypatch.setattr(os, "write", spy)
-        output.write_many(records)
+        output.write_texts(texts)
         monkeypatch.undo()
-    assert written == [records[0] + records[1], records[2] + records[3], records[4] + records[5]]
+    together = [texts[0] + texts[1], texts[2] + texts[3], texts[4] + texts[5]]
+    assert [data.decode() for data in written] == together
 
 
 def test_a_file_is_made_when_it_is_missing(tmp_path: Path) -> None:

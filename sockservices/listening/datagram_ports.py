@@ -117,7 +117,7 @@ class _DatagramPort:
     def doRead(self) -> None:
         """Deliver what is waiting, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
-        together = self._takes_batches
+        together, peer_of = self._takes_batches, self._peer
         batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
         for _ in range(DATAGRAMS_A_TURN):
@@ -137,11 +137,11 @@ class _DatagramPort:
             data = buffer[:size].tobytes()
             total += len(data)
             if together and size <= limit:
-                batch.append((data, self._peer(raw_peer)))
+                batch.append((data, peer_of(raw_peer)))
             else:
                 self._deliver_batch(batch)
                 batch = []
-                self._deliver(data, size, self._peer(raw_peer))
+                self._deliver(data, size, peer_of(raw_peer))
                 # The protocol may have paused or stopped this port: then no more may be read.
                 if not self._reading:
                     return

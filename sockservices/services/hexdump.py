@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 from twisted.internet.interfaces import IAddress
@@ -22,33 +22,25 @@ from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_strea
 _ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
 
 
-class Record(NamedTuple):
-    """One datagram, or one read of a stream. A plain tuple of the same will do, and is cheaper."""
-
-    data: bytes
-    size: int  # the datagram's own length in bytes; more than len(data) when it was cut
-    truncated: bool
-    peer: Any  # an IAddress, or what datagramReceived gives
+# Shows one datagram, or one read of a stream, as text: its bytes, its own length (more than these
+# if it was cut), whether it was cut, and its sender: an ``IAddress``, or what ``datagramReceived``
+# gives.
+Format: TypeAlias = Callable[[bytes, int, bool, Any], str]
 
 
-Fields: TypeAlias = tuple[bytes, int, bool, Any]
-
-
-def plain(record: Fields) -> str:
+def plain(data: bytes, size: int, truncated: bool, _peer: Any) -> str:
     """Write each byte as two lower-case digits and a space, and the record as one line."""
-    data, size, truncated, _ = record
     digits = data.hex(" ")
     ending = f"{_cut(data, size)}\n" if truncated else "\n"
     return f"{digits} {ending}" if digits else ending
 
 
-def canonical(record: Fields) -> str:
+def canonical(data: bytes, size: int, truncated: bool, _peer: Any) -> str:
     """Write what ``hexdump -C`` (hexdump(1)) prints: offsets, two groups of eight, ASCII.
 
     Of repeated lines all but the first become one ``*``. An empty datagram, of which hexdump
     prints nothing, is shown by its end offset.
     """
-    data, size, truncated, _ = record
     lines = [*_canonical_lines(data), f"{len(data):08x}"]
     if truncated:
         lines.append(_cut(data, size))
@@ -69,12 +61,11 @@ def _canonical_lines(data: bytes) -> Iterator[str]:
         yield f"{offset:08x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  |{text}|"
 
 
-def json_line(record: Fields) -> str:
+def json_line(data: bytes, size: int, truncated: bool, peer: Any) -> str:
     """Write one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
-    data, size, truncated, peer = record
     fields = {
         "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-        "peer": _peer(peer),
+        "peer": _name(peer),
         "size": size,
         "hex": data.hex(),
         "truncated": truncated,
@@ -82,7 +73,7 @@ def json_line(record: Fields) -> str:
     return json.dumps(fields) + "\n"
 
 
-def _peer(peer: Any) -> str:
+def _name(peer: Any) -> str:
     return peer_of_stream(peer) if IAddress.providedBy(peer) else peer_of_datagram(peer)
 
 
@@ -90,7 +81,7 @@ def _cut(data: bytes, size: int) -> str:
     return f"[cut: {len(data)} of {size} bytes]"
 
 
-_FORMATS: dict[str, Callable[[Fields], str]] = {
+_FORMATS: dict[str, Format] = {
     "plain": plain,
     "canonical": canonical,
     "json": json_line,
@@ -102,13 +93,13 @@ class StreamHexdump(Protocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[Sequence[Fields], Source], None]) -> None:
-        self._dump = dump
+    def __init__(self, options: HexdumpFactory) -> None:
+        self._options = options
 
     def dataReceived(self, data: bytes) -> None:
         """Dump one read."""
-        record = Record(data, len(data), False, self.transport.getPeer())
-        self._dump([record], self.transport)
+        text = self._options.show(data, len(data), False, self.transport.getPeer())
+        self._options.dump([text], self.transport)
 
 
 @implementer(IBatchReceiver, ITruncationReceiver)
@@ -119,9 +110,9 @@ class DatagramHexdump(DatagramProtocol):
 
     transport: Any
 
-    def __init__(self, dump: Callable[[Sequence[Fields], Source], None], max_size: int) -> None:
-        self._dump = dump
-        self.max_datagram_size = max_size
+    def __init__(self, options: HexdumpFactory) -> None:
+        self._options = options
+        self.max_datagram_size = options.max_size
 
     def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
         """Dump one datagram."""
@@ -129,11 +120,13 @@ class DatagramHexdump(DatagramProtocol):
 
     def datagrams_received(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
         """See ``IBatchReceiver``."""
-        self._dump([(data, len(data), False, peer) for data, peer in datagrams], self.transport)
+        show = self._options.show
+        texts = [show(data, len(data), False, peer) for data, peer in datagrams]
+        self._options.dump(texts, self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
         """Dump what was read of one that is longer than ``max_size``, marked as cut."""
-        self._dump([Record(data, size, True, peer)], self.transport)
+        self._options.dump([self._options.show(data, size, True, peer)], self.transport)
 
 
 @implementer(IDatagramFactory)
@@ -165,24 +158,23 @@ class HexdumpFactory(ServerFactory):
 
     def __attrs_post_init__(self) -> None:
         self._output = Output(self.output)
-        self._format = _FORMATS[self.format]
+        self.show = _FORMATS[self.format]
 
     def buildProtocol(self, addr: object) -> StreamHexdump:
         """See ``IProtocolFactory.buildProtocol``."""
-        return StreamHexdump(self.dump)
+        return StreamHexdump(self)
 
     def build_datagram_protocol(self) -> DatagramHexdump:
         """See ``IDatagramFactory``."""
-        return DatagramHexdump(self.dump, self.max_size)
+        return DatagramHexdump(self)
 
-    def dump(self, records: Sequence[Fields], source: Source) -> None:
-        """Print records; after the last of ``count``, stop the process."""
+    def dump(self, texts: list[str], source: Source) -> None:
+        """Print what ``show`` gave, one after the other; after the last of ``count``, stop."""
         if self.count is not None:
-            records = records[: self.count - self._dumped]  # what comes after the last is not shown
-        if records:
-            form = self._format
-            self._output.write_many([form(record).encode("ascii") for record in records], source)
-            self._dumped += len(records)
+            texts = texts[: self.count - self._dumped]  # what comes after the last is not shown
+        if texts:
+            self._output.write_texts(texts, source)
+            self._dumped += len(texts)
             if self._dumped == self.count:
                 self._output.end(then=stop_process)
         if self._dumped == self.count:

@@ -17,7 +17,6 @@ from sockservices.printable import peer_of_datagram
 from sockservices.services import hexdump
 from sockservices.services.hexdump import (
     HexdumpFactory,
-    Record,
     canonical,
     json_line,
     plain,
@@ -29,8 +28,12 @@ ROWS = st.lists(st.sampled_from([b"\0" * 16, b"A" * 16, bytes(range(16))]), max_
 DATA = st.binary() | st.builds(lambda rows, rest: b"".join(rows) + rest, ROWS, st.binary())
 
 
-def _whole(data: bytes) -> Record:
-    return Record(data, len(data), False, "somebody")
+def _whole(data: bytes) -> tuple[bytes, int, bool, str]:
+    return data, len(data), False, "somebody"
+
+
+def _plain(data: bytes) -> str:
+    return plain(*_whole(data))
 
 
 def _from_canonical(dump: str) -> bytes:
@@ -52,7 +55,7 @@ def _from_canonical(dump: str) -> bytes:
 
 @given(DATA)
 def test_a_plain_dump_decodes_to_what_came(data: bytes) -> None:
-    dump = plain(_whole(data))
+    dump = plain(*_whole(data))
     assert dump.endswith("\n")
     assert "\n" not in dump[:-1]
     assert bytes.fromhex(dump) == data
@@ -64,14 +67,14 @@ def test_a_plain_dump_decodes_to_what_came(data: bytes) -> None:
 @example(b"A" * 48)
 @example(b"A" * 40)
 def test_a_canonical_dump_decodes_to_what_came(data: bytes) -> None:
-    dump = canonical(_whole(data))
+    dump = canonical(*_whole(data))
     assert _from_canonical(dump) == data
     assert dump.splitlines()[-1] == f"{len(data):08x}"
     assert dump.isascii()
 
 
 def test_a_canonical_dump_has_offsets_two_groups_and_ascii() -> None:
-    assert canonical(_whole(b"Hello, world!\n\x7f~ok")) == (
+    assert canonical(*_whole(b"Hello, world!\n\x7f~ok")) == (
         "00000000  48 65 6c 6c 6f 2c 20 77  6f 72 6c 64 21 0a 7f 7e  |Hello, world!..~|\n"
         "00000010  6f 6b                                             |ok|\n"
         "00000012\n"
@@ -79,7 +82,7 @@ def test_a_canonical_dump_has_offsets_two_groups_and_ascii() -> None:
 
 
 def test_only_whole_rows_like_the_one_before_are_squeezed() -> None:
-    dump = canonical(_whole(b"A" * 16 * 4 + b"B" * 16 + b"A" * 24)).splitlines()
+    dump = canonical(*_whole(b"A" * 16 * 4 + b"B" * 16 + b"A" * 24)).splitlines()
     assert [line[:8] for line in dump] == [
         *("00000000", "*", "00000040", "00000050", "00000060", "00000068")
     ]
@@ -88,7 +91,7 @@ def test_only_whole_rows_like_the_one_before_are_squeezed() -> None:
 @given(DATA, st.text(), st.booleans())
 def test_a_json_line_decodes_to_what_came(data: bytes, peer: str, truncated: bool) -> None:
     size = len(data) + 10 * truncated
-    line = json_line(Record(data, size, truncated, peer))
+    line = json_line(data, size, truncated, peer)
     assert line.endswith("\n")
     assert line[:-1].isascii()
     assert line[:-1].isprintable()
@@ -101,20 +104,20 @@ def test_a_json_line_decodes_to_what_came(data: bytes, peer: str, truncated: boo
 
 def test_the_time_of_a_json_line_is_now_and_says_its_zone() -> None:
     before = datetime.now(timezone.utc)
-    found = datetime.fromisoformat(json.loads(json_line(_whole(b"")))["time"])
+    found = datetime.fromisoformat(json.loads(json_line(*_whole(b"")))["time"])
     assert found.utcoffset() == timedelta(0)
     assert before.replace(microsecond=0) <= found <= datetime.now(timezone.utc)
 
 
 def test_what_was_cut_is_marked() -> None:
-    cut = Record(b"AB", 9, True, "somebody")
-    assert plain(cut) == "41 42 [cut: 2 of 9 bytes]\n"
-    assert canonical(cut).splitlines()[-2:] == ["00000002", "[cut: 2 of 9 bytes]"]
-    assert json.loads(json_line(cut))["truncated"] is True
+    cut = b"AB", 9, True, "somebody"
+    assert plain(*cut) == "41 42 [cut: 2 of 9 bytes]\n"
+    assert canonical(*cut).splitlines()[-2:] == ["00000002", "[cut: 2 of 9 bytes]"]
+    assert json.loads(json_line(*cut))["truncated"] is True
 
 
 def test_what_was_cut_to_nothing_is_marked() -> None:
-    assert plain(Record(b"", 9, True, "somebody")) == "[cut: 0 of 9 bytes]\n"
+    assert plain(b"", 9, True, "somebody") == "[cut: 0 of 9 bytes]\n"
 
 
 @contextmanager
@@ -170,12 +173,12 @@ def test_count_is_exact_pauses_the_source_and_stops_once(
     source = Source()
     with _dumping(tmp_path / "dump", count=count) as factory:
         for number in range(count - 1):
-            factory.dump([_whole(bytes([number]))], source)
+            factory.dump([_plain(bytes([number]))], source)
         assert (source.told, stopped) == ([], [])
-        factory.dump([_whole(bytes([count - 1]))], source)
+        factory.dump([_plain(bytes([count - 1]))], source)
         assert (source.told, stopped) == (["pause"], ["stop"])
         late = Source()
-        factory.dump([_whole(b"late")], late)
+        factory.dump([_plain(b"late")], late)
         assert late.told == ["pause"]
     assert (tmp_path / "dump").read_text() == "".join(f"{number:02x} \n" for number in range(count))
     assert stopped == ["stop"]
@@ -184,8 +187,8 @@ def test_count_is_exact_pauses_the_source_and_stops_once(
 def test_count_is_exact_in_a_batch(tmp_path: Path, stopped: list[str]) -> None:
     source = Source()
     with _dumping(tmp_path / "dump", count=3) as factory:
-        factory.dump([_whole(b"1")], source)
-        factory.dump([_whole(b"2"), _whole(b"3"), _whole(b"4")], source)
+        factory.dump([_plain(b"1")], source)
+        factory.dump([_plain(b"2"), _plain(b"3"), _plain(b"4")], source)
     assert (tmp_path / "dump").read_text() == "31 \n32 \n33 \n"
     assert (source.told, stopped) == (["pause"], ["stop"])
 
@@ -209,7 +212,7 @@ def test_without_a_count_it_goes_on(tmp_path: Path, stopped: list[str]) -> None:
     source = Source()
     with _dumping(tmp_path / "dump") as factory:
         for _ in range(100):
-            factory.dump([_whole(b"!")], source)
+            factory.dump([_plain(b"!")], source)
     assert (tmp_path / "dump").read_text() == "21 \n" * 100
     assert (source.told, stopped) == ([], [])
 
