@@ -32,8 +32,9 @@ _TWISTD = (BIN / "twistd", "--pidfile=pid", "--logfile=log")
 
 
 @pytest.mark.usefixtures("started")
-def test_when_the_command_returns_it_listens(tmp_path: Path) -> None:
-    done = run(*_TWISTD, "sock-counter", "--socket=s", cwd=tmp_path)
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+def test_when_the_command_returns_it_listens(tmp_path: Path, reactor: str) -> None:
+    done = run(*_TWISTD, f"--reactor={reactor}", "sock-counter", "--socket=s", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "s"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
 
 _COMMAND = BIN / "sockservices"
@@ -243,20 +244,9 @@ def test_connect_whose_reader_has_gone(tmp_path: Path) -> None:
             assert connect.err.whole().endswith(": standard output cannot be written to any more\n")
 
 
-def _certificate(tmp_path: Path) -> None:
-    (tmp_path / "trusted").mkdir()
-    made = run(
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-        *("-keyout", "key.pem", "-out", "trusted/cert.pem"),
-        cwd=tmp_path,
-    )
-    assert made.returncode == 0, made.stderr
-
-
 @needs("openssl")
 def test_connect_over_tls(tmp_path: Path) -> None:
-    _certificate(tmp_path)
+    make_certificate(tmp_path)
     sent = os.urandom(400_000)
     with (
         Service(
@@ -286,7 +276,7 @@ def test_connect_over_tls(tmp_path: Path) -> None:
 
 @needs("openssl")
 def test_connect_over_tls_with_no_input_at_all(tmp_path: Path) -> None:
-    _certificate(tmp_path)
+    make_certificate(tmp_path)
     with Service(
         *("sock-hello", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"),
         cwd=tmp_path,
