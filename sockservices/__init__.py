@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from sockservices.host import SocketService as SocketService
     from sockservices.interfaces import IBatchReceiver as IBatchReceiver
     from sockservices.interfaces import IDatagramFactory as IDatagramFactory
+    from sockservices.interfaces import IDrainable as IDrainable
     from sockservices.interfaces import ITruncationReceiver as ITruncationReceiver
+    from sockservices.ledger import Closed as Closed
+    from sockservices.ledger import Connection as Connection
+    from sockservices.ledger import Ledger as Ledger
+    from sockservices.ledger import Opened as Opened
+    from sockservices.ledger import Refused as Refused
     from sockservices.listening import DescriptionError as DescriptionError
     from sockservices.listening import IDatagramServerEndpoint as IDatagramServerEndpoint
     from sockservices.listening import (
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AckFactory": "services.ack",
+    "Closed": "ledger",
+    "Connection": "ledger",
     "CounterFactory": "services.counter",
     "DescriptionError": "listening",
     "EchoFactory": "services.echo",
@@ -46,9 +54,13 @@ _HOME = {
     "IDatagramFactory": "interfaces",
     "IDatagramServerEndpoint": "listening",
     "IDatagramServerEndpointStringParser": "listening",
+    "IDrainable": "interfaces",
     "ITruncationReceiver": "interfaces",
+    "Ledger": "ledger",
     "ListenError": "listening",
+    "Opened": "ledger",
     "Output": "output",
+    "Refused": "ledger",
     "SocketService": "host",
     "SocketServiceMaker": "plugin",
     "fail_process": "ending",

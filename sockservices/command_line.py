@@ -13,9 +13,9 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import usage
 
 from sockservices.background import ForegroundReport
-from sockservices.converters import octal_mode
+from sockservices.converters import octal_mode, seconds
 from sockservices.ending import fail_process, say_on_stderr
-from sockservices.host import SocketService
+from sockservices.host import DEFAULT_FLUSH, SocketService
 from sockservices.interfaces import IDatagramFactory
 from sockservices.listening import (
     DEFAULT_BACKLOG,
@@ -28,6 +28,7 @@ from sockservices.listening import (
     port_number,
 )
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
+from sockservices.signals import stop_in_order
 
 Kind = Literal["stream", "datagram"]
 
@@ -179,6 +180,20 @@ class HostOptions(OneLineErrors):
             "Connections that may wait to be accepted.",
             _coerced(backlog_length, "backlog"),
         ],
+        [
+            "graceful-timeout",
+            None,
+            0.0,
+            "Seconds in which connections may finish their work at a stop.",
+            _coerced(seconds, "graceful-timeout"),
+        ],
+        [
+            "flush",
+            None,
+            DEFAULT_FLUSH,
+            "Seconds in which what is written is delivered at a stop.",
+            _coerced(seconds, "flush"),
+        ],
     ]
 
     optFlags: ClassVar[list[list[Any]]] = [
@@ -231,11 +246,16 @@ class HostOptions(OneLineErrors):
                 backlog=int(self["backlog"]),
                 mode=octal_mode(self["mode"]),
                 stock_transports=bool(self["stock-transports"]),
+                graceful_timeout=float(self["graceful-timeout"]),
+                flush=float(self["flush"]),
                 on_failure=report.failed if report is not None else fail_process,
             )
         except (OptionError, DescriptionError) as error:
             say_on_stderr(f"{self._command()}: {error}")
             sys.exit(1)
+        from twisted.internet import reactor
+
+        stop_in_order(reactor, host.hurry)
         if report is not None:
             host.when_listening().addCallbacks(
                 lambda _addresses: report.listening(), lambda _failure: None

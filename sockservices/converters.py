@@ -6,6 +6,7 @@ where an operator types digits.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -36,6 +37,17 @@ def whole_number(least: int | None = None, most: int | None = None) -> Callable[
         return number
 
     return convert
+
+
+def seconds(value: str | float) -> float:
+    """Convert a number of seconds, 0 or more; raise ``ValueError`` for others."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number of seconds, as 2 or 0.5") from None
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{value!r} is not a number of seconds, 0 or more")
+    return number
 
 
 def octal_mode(value: str | int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NoReturn
 
 from twisted.application.service import Service
@@ -21,9 +22,10 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservices.containment import ContainedFactory
+from sockservices.admission import Door
 from sockservices.ending import fail_process
 from sockservices.interfaces import IDatagramFactory
+from sockservices.ledger import Ledger
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -36,6 +38,9 @@ from sockservices.listening import (
     why_not_listening,
 )
 from sockservices.printable import listening_at
+from sockservices.stopping import Stop
+
+DEFAULT_FLUSH = 2.0  # seconds
 
 
 class SocketService(Service):
@@ -56,6 +61,9 @@ class SocketService(Service):
         mode: of the files of Unix sockets, for listeners that do not say.
         stock_transports: give connections Twisted's own transports, not eager ones, which send
             what is written at once.
+        graceful_timeout: seconds in which connections may finish their work at a stop; a
+            protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
+        flush: seconds in which, at a stop, what a service has written is delivered.
         name: what the service is called in the log and in errors.
         reactor: the reactor; ``None`` is the installed one.
         on_failure: called with one line when a listener cannot be had. The default ends the
@@ -74,6 +82,8 @@ class SocketService(Service):
         backlog: int = DEFAULT_BACKLOG,
         mode: int = DEFAULT_MODE,
         stock_transports: bool = False,
+        graceful_timeout: float = 0,
+        flush: float = DEFAULT_FLUSH,
         name: str | None = None,
         reactor: Any = None,
         on_failure: Callable[[str], None] = fail_process,
@@ -81,21 +91,29 @@ class SocketService(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor: Any = reactor
-        self._factory = ContainedFactory(service) if IProtocolFactory.providedBy(service) else None
+        self._factory = service if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = _datagram_builder(service, datagram)
         named = name or _name(service if service is not None else datagram)
         if self._factory is None and self._build_datagram_protocol is None:
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
+        self.ledger = Ledger(named)
+        self._doors = [Door(each, self.ledger) for each in listen]
         self._listeners = [
-            listener(reactor, each, backlog, mode, stock_transports=stock_transports)
-            for each in listen
+            listener(
+                *(reactor, door.listener, backlog, mode),
+                stock_transports=stock_transports,
+                wrap=door.admitting,
+            )
+            for door in self._doors
         ]
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
         self._check_kinds(datagram if datagram is not None else service)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
+        self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
+        self._stop: Stop | None = None
         self._ports: list[IListeningPort] = []
         # Which start the ports are of: what arrives late, of an earlier one, is closed again.
         self._start: object | None = None
@@ -157,13 +175,25 @@ class SocketService(Service):
         self._started_privileged = False
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening; return a ``Deferred`` that fires when every listener is closed."""
+        """Stop listening at once, and end the connections.
+
+        Returns a ``Deferred`` that fires when every listener is closed and no connection is left:
+        after ``graceful_timeout`` and ``flush`` at the latest.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
         self._start = None
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
-        return self._close()
+        closed = self._close()
+        self._stop = self._new_stop()
+        ended = self._stop.begin()
+        return closed.addCallback(lambda _none: ended)
+
+    def hurry(self) -> None:
+        """End the connections at once that a stop has left to finish."""
+        if self._stop is not None:
+            self._stop.hurry()
 
     def _listen(self) -> None:
         if self._start is not None:
@@ -172,17 +202,20 @@ class SocketService(Service):
         self._failure = None
         # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
         # its port must come to be known here, to be closed.
-        attempts = [self._listen_at(each, start) for each in self._listeners]
+        attempts = [
+            self._listen_at(each, door, start)
+            for each, door in zip(self._listeners, self._doors, strict=True)
+        ]
         gatherResults(attempts, consumeErrors=True).addCallbacks(
             self._all_listen, self._not_all_listen, callbackArgs=(start,), errbackArgs=(start,)
         )
 
     def _listen_at(
-        self, each: StreamListener | DatagramListener, start: object
+        self, each: StreamListener | DatagramListener, door: Door, start: object
     ) -> Deferred[IListeningPort]:
         def listen() -> Any:
             if isinstance(each, StreamListener):
-                return each.endpoint.listen(self._factory)
+                return each.endpoint.listen(door.admitting(self._factory))
             assert self._build_datagram_protocol is not None
             return each.endpoint.listen(self._build_datagram_protocol())
 

@@ -50,3 +50,14 @@ class ITruncationReceiver(Interface):
                 elsewhere ``len(data)``.
             peer: as for ``datagramReceived``.
         """
+
+
+class IDrainable(Interface):
+    """A protocol that wants to know that its service stops.
+
+    It may end its connection when its work is done, say good-bye, or take no more requests. What
+    is not ended when ``--graceful-timeout`` is over ends then.
+    """
+
+    def drain() -> None:
+        """Finish: the service stops. Called once, and only if there is time to finish."""

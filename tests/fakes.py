@@ -147,8 +147,7 @@ def read_pipe(fd: int) -> bytes:
 
 def factory_of(service: SocketService) -> Any:
     """Return the stream factory that a service was given."""
-    contained: Any = service._factory
-    return contained._factory
+    return service._factory
 
 
 def connected(protocol: T, transport: object) -> T:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sockservices.eager.streams import EagerMethods, EagerStreams, with_streams
+from sockservices.eager.counted import Counted
+from sockservices.eager.stock import UNIXPort as StockUnixPort
+from sockservices.eager.streams import (
+    EagerMethods,
+    EagerStreams,
+    WrappingStreams,
+    with_streams,
+)
 from sockservices.eager.unix import Port as UnixPort
 
 if TYPE_CHECKING:
     from sockservices.eager.reactor import EagerReactor, install
 
 __all__ = [
+    "Counted",
     "EagerMethods",
     "EagerReactor",
     "EagerStreams",
+    "StockUnixPort",
     "UnixPort",
+    "WrappingStreams",
     "install",
     "with_streams",
 ]

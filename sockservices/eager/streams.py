@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error
 from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
-from sockservices.eager import tcp, unix
+from sockservices.eager import stock, tcp, unix
 from sockservices.eager.transport import EagerConnection
 from sockservices.eager.untried import Untried
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-class EagerMethods:
-    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
+class _Listening:
+    """The methods that listen, with ports of ours."""
 
-    def listenTCP(
-        self, port: Any, factory: Any, backlog: int = 50, interface: str = ""
-    ) -> tcp.Port:
+    tcp_port: Any
+    unix_port: Any
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP.listenTCP``."""
-        listening = tcp.Port(port, factory, backlog, interface, self)
+        listening = self.tcp_port(port, factory, backlog, interface, self)
         listening.startListening()
         return listening
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        """See ``IReactorUNIX.listenUNIX``."""
+        listening = self.unix_port(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        _check_family(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            port = self.unix_port._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            port = self.tcp_port._fromListeningDescriptor(
+                self, fileDescriptor, addressFamily, factory
+            )
+        port.startListening()
+        return port
+
+
+class EagerMethods(_Listening):
+    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
+
+    tcp_port = tcp.Port
+    unix_port = unix.Port
 
     def connectTCP(
         self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -35,14 +64,6 @@ class EagerMethods:
         connector.connect()
         return connector
 
-    def listenUNIX(
-        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
-    ) -> unix.Port:
-        """See ``IReactorUNIX.listenUNIX``."""
-        listening = unix.Port(address, factory, backlog, mode, self, wantPID)
-        listening.startListening()
-        return listening
-
     def connectUNIX(
         self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
     ) -> unix.Connector:
@@ -50,16 +71,6 @@ class EagerMethods:
         connector = unix.Connector(address, factory, timeout, self, checkPID)
         connector.connect()
         return connector
-
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
-        """See ``IReactorSocket.adoptStreamPort``."""
-        _check_family(addressFamily)
-        if addressFamily == socket.AF_UNIX:
-            port: Any = unix.Port._fromListeningDescriptor(self, fileDescriptor, factory)
-        else:
-            port = tcp.Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
-        port.startListening()
-        return port
 
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamConnection``."""
@@ -81,7 +92,7 @@ class _Facade:
         reactor: any POSIX reactor of Twisted (``epoll``, ``poll``, ``select``, ``asyncio``…).
     """
 
-    def __init__(self, reactor: PosixReactorBase) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         directlyProvides(self, providedBy(reactor))
 
@@ -124,15 +135,40 @@ class EagerStreams(EagerMethods, _Facade):
         self.removeWriter(connection)
 
 
-class StockStreams(_Facade):
-    """An ``EagerReactor`` whose streams are Twisted's own."""
+class StockStreams(_Listening, _Facade):
+    """A reactor whose connections are Twisted's own, but counted."""
 
-    listenTCP = PosixReactorBase.listenTCP
+    tcp_port = stock.TCPPort
+    unix_port = stock.UNIXPort
+
     connectTCP = PosixReactorBase.connectTCP
-    listenUNIX = PosixReactorBase.listenUNIX
     connectUNIX = PosixReactorBase.connectUNIX
-    adoptStreamPort = PosixReactorBase.adoptStreamPort
     adoptStreamConnection = PosixReactorBase.adoptStreamConnection
+
+
+class WrappingStreams(_Facade):
+    """A reactor that does something to the factory of whatever is to listen.
+
+    Parameters:
+        reactor: what listens.
+        wrap: takes a factory and returns the one that is to build the protocols.
+    """
+
+    def __init__(self, reactor: Any, wrap: Callable[[Any], Any]) -> None:
+        super().__init__(reactor)
+        self._wrap = wrap
+
+    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorTCP.listenTCP``."""
+        return self.reactor.listenTCP(port, self._wrap(factory), *rest, **named)
+
+    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorUNIX.listenUNIX``."""
+        return self.reactor.listenUNIX(address, self._wrap(factory), *rest, **named)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        return self.reactor.adoptStreamPort(fileDescriptor, addressFamily, self._wrap(factory))
 
 
 def with_streams(reactor: Any, *, eager: bool) -> Any:
@@ -140,6 +176,8 @@ def with_streams(reactor: Any, *, eager: bool) -> Any:
 
     A reactor that has no streams of the POSIX kind is returned as it is.
     """
-    if not isinstance(reactor, PosixReactorBase) or isinstance(reactor, EagerMethods) is eager:
+    if not isinstance(reactor, PosixReactorBase):
         return reactor
-    return EagerStreams(reactor) if eager else StockStreams(reactor)
+    if not eager:
+        return StockStreams(reactor)
+    return reactor if isinstance(reactor, EagerMethods) else EagerStreams(reactor)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -22,6 +23,7 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
+from sockservices.eager.counted import Counted
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.transport import EagerConnection
 
@@ -30,7 +32,7 @@ from sockservices.eager.transport import EagerConnection
 _LARGER = 8
 
 
-class _Connection(EagerConnection):
+class _Connection(Counted, EagerConnection):
     # Whether the last read filled Twisted's buffer: there is probably more than that. None while a
     # connection that was accepted is new: what it is greeted with leaves with the other greetings
     # of that turn, so that a peer of many is woken once for all.
@@ -58,8 +60,11 @@ class _Connection(EagerConnection):
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_LOST if self._broken else main.CONNECTION_DONE
-        self._was_full = len(data) >= size
+        count = len(data)
+        self._was_full = count >= size
         self._sent = 0
+        self.bytes_in += count
+        self.last_read = monotonic()
         self.protocol.dataReceived(data)
         return None
 
@@ -95,6 +100,7 @@ class _Connection(EagerConnection):
             self._note(error)
             sent = 0
         self._sent += sent
+        self.bytes_out += sent
         if sent < len(data):
             self.blocked = True
             self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
@@ -129,7 +135,7 @@ class _Connection(EagerConnection):
         if not data and self._sent_before:
             return 0  # all was sent at once; to send nothing would find out what became of it
         try:
-            return self.socket.send(memoryview(data)[: self.SEND_LIMIT])
+            sent = self.socket.send(memoryview(data)[: self.SEND_LIMIT])
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -137,6 +143,8 @@ class _Connection(EagerConnection):
                 return 0
             self._note(error)
             return main.CONNECTION_LOST
+        self.bytes_out += sent
+        return sent
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
@@ -192,6 +200,7 @@ class Server(_Connection, tcp.Server):
         self._was_full = None
         self.disconnecting = 0
         self._writeDisconnecting = self._aborting = self.TLS = False
+        self.bytes_in = self.bytes_out = 0
         if len(client) != 2:
             self._addressType = IPv6Address
         self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"
@@ -223,7 +232,10 @@ class Server(_Connection, tcp.Server):
         tcp.Server._closeSocket(self, not aborted)
         protocol = self.protocol
         del self.protocol, self.socket, self.fileno
-        protocol.connectionLost(reason)
+        try:
+            protocol.connectionLost(reason)
+        finally:
+            self._tell_end(reason)
 
 
 class Client(_Connection, tcp.Client):

@@ -13,11 +13,12 @@ from typing import Any
 
 from twisted.internet import unix
 
+from sockservices.eager.counted import Counting
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.transport import EagerConnection
 
 
-class _Connection(EagerConnection):
+class _Connection(Counting, EagerConnection):
     # Whether it is being read, and whether meanwhile there has been something to write.
     _is_read = False
     _is_answered = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -38,6 +39,7 @@ def listener(
     mode: int = DEFAULT_MODE,
     *,
     stock_transports: bool = False,
+    wrap: Callable[[Any], Any] = lambda factory: factory,
 ) -> StreamListener | DatagramListener:
     """Read an endpoint description.
 
@@ -47,6 +49,8 @@ def listener(
         backlog: connections that may wait to be accepted, where the description says nothing.
         mode: of the file of a Unix socket, where the description says nothing.
         stock_transports: give connections Twisted's own transports, not eager ones.
+        wrap: what is to be done to a factory that a foreign endpoint has made of the one that it
+            is given, so that what is done to connections comes before all that it does to them.
 
     Raises ``DescriptionError``, one line that names the faulty part.
     """
@@ -55,4 +59,4 @@ def listener(
     if endpoint is not None:
         return DatagramListener(description, endpoint)
     streams = with_streams(reactor, eager=not stock_transports)
-    return StreamListener(description, stream_endpoint(streams, parsed, backlog, mode))
+    return StreamListener(description, stream_endpoint(streams, parsed, backlog, mode, wrap))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -20,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from zope.interface import implementer
 
-from sockservices.eager import EagerMethods
+from sockservices.eager import EagerMethods, WrappingStreams
 from sockservices.listening.descriptions import (
     TCP6_PARTS,
     TCP_PARTS,
@@ -59,12 +60,20 @@ class UnixServerEndpoint:
         return execute(start)
 
 
-def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: int) -> Any:
+def stream_endpoint(
+    reactor: Any,
+    description: Description,
+    backlog: int,
+    mode: int,
+    wrap: Callable[[Any], Any] = lambda factory: factory,
+) -> Any:
     """Return the stream endpoint for a description.
 
     Parameters:
         backlog: for descriptions that name none.
         mode: of the file of a Unix socket whose description names none.
+        wrap: what is to be done to a factory that a foreign endpoint has made of the one that it
+            is given.
 
     Raises ``DescriptionError`` that names the faulty part.
     """
@@ -81,7 +90,8 @@ def stream_endpoint(reactor: Any, description: Description, backlog: int, mode: 
             return UnixServerEndpoint(reactor, **{"backlog": backlog, "mode": mode, **values})
         case "ssl":
             _check_port(description)
-    return _foreign_endpoint(reactor, description, _with_backlog(description, backlog))
+    foreign = WrappingStreams(reactor, wrap)
+    return _foreign_endpoint(foreign, description, _with_backlog(description, backlog))
 
 
 def _check_port(description: Description) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet import tcp, unix
+from twisted.internet import tcp
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,8 +16,8 @@ from sockservices.printable import escaped
 
 
 @implementer(IListeningPort)
-class UnixPort(unix.Port):
-    """Twisted's port, but for the file of the socket.
+class UnixPort(eager.StockUnixPort):
+    """A port of Twisted's transports, but for the file of the socket.
 
     Parameters:
         path: where the socket file will be.
@@ -55,5 +55,7 @@ class UnixPort(unix.Port):
             self.lockFile.unlock()
 
 
-class EagerUnixPort(UnixPort, eager.UnixPort):
-    """The same, of the eager kind."""
+class EagerUnixPort(UnixPort):
+    """The same, of the eager transports."""
+
+    transport = eager.UnixPort.transport

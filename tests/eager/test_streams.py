@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from zope.interface import providedBy
 
 from sockservices.eager import EagerMethods, EagerReactor, EagerStreams, tcp, unix, with_streams
+from sockservices.eager.streams import StockStreams
 from tests.eager.reactors import started, turn_until
 
 
@@ -102,7 +103,7 @@ def test_another_family_is_refused(reactor: Any) -> None:
 def test_with_streams(reactor: Any) -> None:
     eager = with_streams(reactor, eager=True)
     assert isinstance(eager, EagerMethods)
-    assert with_streams(reactor, eager=False) is reactor
+    assert isinstance(with_streams(reactor, eager=False), StockStreams)
     clock = Clock()
     assert with_streams(clock, eager=True) is clock
 
@@ -115,9 +116,12 @@ def test_an_eager_reactor_can_have_twisteds_own(tmp_path: Path) -> None:
         port = streams.listenTCP(0, factory, interface="127.0.0.1")
         with socket.create_connection(("127.0.0.1", port.getHost().port)) as peer:
             turn_until(reactor, lambda: factory.built)
-            assert type(factory.transport) is stock_tcp.Server
+            assert isinstance(factory.transport, stock_tcp.Server)
+            assert not isinstance(factory.transport, tcp.Server)
             factory.transport.write(b"x")
             factory.transport.loseConnection()
             turn_until(reactor, lambda: factory.transport.disconnected)
             assert peer.recv(10) == b"x"
-        assert type(streams.listenUNIX(str(tmp_path / "s"), factory)) is stock_unix.Port
+        unix_port = streams.listenUNIX(str(tmp_path / "s"), factory)
+        assert issubclass(unix_port.transport, stock_unix.Server)
+        assert not issubclass(unix_port.transport, unix.Server)

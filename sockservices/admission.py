@@ -1,0 +1,161 @@
+"""Letting a connection in: the guards are asked, the ledger is told, a failure is contained.
+
+All of it is done while a connection is made; nothing here is called for what it sends.
+
+A protocol that fails while its connection is made costs that connection, and nobody else's.
+Twisted sees to it for ``dataReceived``; an exception in ``connectionMade`` it only logs, without
+the peer, and leaves the connection open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.eager import Counted
+from sockservices.ledger import Ledger
+from sockservices.printable import peer_of_stream
+
+_log = Logger(namespace="sockservices")
+
+
+_NOT_ASKED = object()
+
+
+class Door:
+    """Where the connections of one listener come in.
+
+    Parameters:
+        listener: its endpoint description.
+        ledger: is told of each connection.
+    """
+
+    def __init__(self, listener: str, ledger: Ledger) -> None:
+        self.listener = listener
+        self.ledger = ledger
+        # While a connection is let in: what the service has built for it.
+        self.is_admitting = False
+        self.built: Any = None
+
+    def admitting(self, factory: Any) -> AdmittingFactory:
+        """Return a factory that lets in by this door what another one builds."""
+        if isinstance(factory, AdmittingFactory):
+            return factory
+        return AdmittingFactory(factory, self)
+
+
+@implementer(IProtocolFactory, ILoggingContext)
+class AdmittingFactory:
+    """A service's factory, as a listener sees it.
+
+    An endpoint may put another around it, for TLS perhaps, and the door one like this around that:
+    then the outer one asks and tells, and the inner one only says what the service has built.
+    """
+
+    def __init__(self, factory: Any, door: Door) -> None:
+        self._factory = factory
+        self._door = door
+
+    def doStart(self) -> None:
+        """See ``IProtocolFactory.doStart``."""
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        """See ``IProtocolFactory.doStop``."""
+        self._factory.doStop()
+
+    def logPrefix(self) -> str:
+        """See ``ILoggingContext.logPrefix``."""
+        context = ILoggingContext(self._factory, None)
+        return type(self._factory).__name__ if context is None else str(context.logPrefix())
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Build the protocol; refuse the connection if that fails."""
+        door = self._door
+        if door.is_admitting:
+            door.built = self._build(addr)
+            return door.built
+        door.is_admitting, door.built = True, _NOT_ASKED
+        try:
+            protocol = self._build(addr)
+        finally:
+            door.is_admitting = False
+        built, door.built = door.built, None
+        if built is _NOT_ASKED:
+            built = protocol
+        if protocol is None or built is None:
+            door.ledger.refuse(door.listener, addr, "service")
+            return None
+        connect = partial(self._connect, protocol, protocol.makeConnection, built, addr)
+        try:
+            protocol.makeConnection = connect
+        except AttributeError:  # one with __slots__
+            return _Starter(connect)
+        return protocol
+
+    def _build(self, addr: Any) -> Any:
+        try:
+            return self._factory.buildProtocol(addr)
+        except BaseException:
+            _failed(self._factory, addr)
+            return None
+
+    def _connect(
+        self,
+        protocol: Any,
+        make_connection: Callable[[Any], None],
+        built: Any,
+        addr: Any,
+        transport: Any,
+    ) -> None:
+        try:
+            del protocol.makeConnection
+        except AttributeError:  # one with __slots__
+            transport.protocol = protocol
+        door = self._door
+        if isinstance(transport, Counted):
+            transport.on_end = door.ledger.close
+        else:
+            _watch_end(protocol, transport, door.ledger)
+        door.ledger.open(door.listener, transport, built)
+        try:
+            make_connection(transport)
+        except BaseException:
+            _failed(protocol, addr)
+            transport.abortConnection()
+
+
+class _Starter:
+    """Stands for a protocol on which nothing can be set, until it is connected."""
+
+    def __init__(self, connect: Callable[[Any], None]) -> None:
+        self.makeConnection = connect
+
+
+def _watch_end(protocol: Any, transport: Any, ledger: Ledger) -> None:
+    """Have the ledger told of the end by the protocol, where the transport does not do it."""
+    lost = protocol.connectionLost
+
+    def connection_lost(reason: Failure) -> None:
+        try:
+            lost(reason)
+        finally:
+            ledger.close(transport, reason)
+
+    with contextlib.suppress(AttributeError):
+        protocol.connectionLost = connection_lost
+
+
+def _failed(what: Any, addr: Any) -> None:
+    _log.failure(
+        "{what} failed on a new connection from {peer}",
+        what=type(what).__name__,
+        peer=peer_of_stream(addr),
+    )

@@ -1,0 +1,193 @@
+"""The ledger: which connections there are, and what became of those that were.
+
+The one place that counts. Limits, the stop, logs and metrics read it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from time import monotonic, time
+from typing import Any, TypeAlias
+
+import attrs
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger(namespace="sockservices")
+
+_ENDS: dict[type[BaseException], str] = {
+    ConnectionDone: "closed",
+    ConnectionLost: "lost",
+    ConnectionAborted: "aborted",
+}
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One connection, live or ended."""
+
+    id: int
+    service: str
+    listener: str
+    """The endpoint description where it came in."""
+    opened: float
+    """When it was accepted, in seconds of ``time.monotonic``."""
+    transport: Any
+    """What it came in on; its bytes are counted there."""
+    protocol: Any
+    """The service's protocol; ``None`` when it has ended."""
+    cut: str | None = None
+    """Why we end it, where we do."""
+
+    @property
+    def peer(self) -> IAddress:
+        """The peer's address."""
+        address: IAddress = self.transport.getPeer()
+        return address
+
+    @property
+    def local(self) -> IAddress | None:
+        """Our address, as long as it is live; to ask the kernel for it when it ends costs time."""
+        return self.transport.getHost() if self.protocol is not None else None
+
+    @property
+    def since(self) -> float:
+        """When it was accepted, in seconds since 1970."""
+        return time() - (monotonic() - self.opened)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes read so far; of TLS the encrypted ones, 0 where the transport does not count."""
+        return int(getattr(self.transport, "bytes_in", 0))
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent so far, as ``bytes_in``."""
+        return int(getattr(self.transport, "bytes_out", 0))
+
+    @property
+    def last_heard(self) -> float:
+        """When the peer's last bytes were read (or it was accepted), as ``opened``."""
+        last: float | None = getattr(self.transport, "last_read", None)
+        return self.opened if last is None else last
+
+
+@attrs.frozen
+class Opened:
+    """A connection was admitted."""
+
+    connection: Connection
+
+
+@attrs.frozen
+class Refused:
+    """A connection was closed before the service knew of it."""
+
+    service: str
+    listener: str
+    peer: IAddress
+    reason: str
+
+
+@attrs.frozen
+class Closed:
+    """A connection has ended."""
+
+    connection: Connection
+    reason: str
+    """``closed`` in order, ``lost``, ``aborted``, or why we cut it."""
+    seconds: float
+    """How long it lived."""
+
+
+Event: TypeAlias = Opened | Refused | Closed
+
+
+@attrs.define
+class Totals:
+    """What there has been since the start. Bytes are those of connections that have ended."""
+
+    opened: int = 0
+    closed: Counter[str] = attrs.Factory(Counter)
+    refused: Counter[str] = attrs.Factory(Counter)
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Ledger:
+    """The connections of one service.
+
+    Parameters:
+        service: its name.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._ended = Totals()
+        self._live: dict[Any, Connection] = {}  # by transport
+        self._ids = itertools.count(1)
+        self._subscribers: list[Callable[[Event], object]] = []
+
+    @property
+    def live(self) -> int:
+        """How many connections there are."""
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Go through the live connections, the oldest first, as they are now."""
+        return iter(list(self._live.values()))
+
+    @property
+    def totals(self) -> Totals:
+        """What there has been since the start, with the bytes of live connections."""
+        ended = self._ended
+        return Totals(
+            opened=ended.opened,
+            closed=Counter(ended.closed),
+            refused=Counter(ended.refused),
+            bytes_in=ended.bytes_in + sum(each.bytes_in for each in self._live.values()),
+            bytes_out=ended.bytes_out + sum(each.bytes_out for each in self._live.values()),
+        )
+
+    def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
+        """Call with each event from now on, until the function is called that is returned."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def open(self, listener: str, transport: Any, protocol: Any) -> Connection:
+        """Enter a connection."""
+        connection = Connection(
+            next(self._ids), self._service, listener, monotonic(), transport, protocol
+        )
+        self._live[transport] = connection
+        self._ended.opened += 1
+        self._tell(Opened(connection))
+        return connection
+
+    def refuse(self, listener: str, peer: IAddress, reason: str) -> None:
+        """Enter one that was not let in."""
+        self._ended.refused[reason] += 1
+        self._tell(Refused(self._service, listener, peer, reason))
+
+    def close(self, transport: Any, why: Failure) -> None:
+        """Enter the end of a connection."""
+        connection = self._live.pop(transport)
+        kind: Any = type(why.value)
+        reason = connection.cut or _ENDS.get(kind, kind.__name__)
+        connection.protocol = None
+        ended = self._ended
+        ended.closed[reason] += 1
+        ended.bytes_in += connection.bytes_in
+        ended.bytes_out += connection.bytes_out
+        self._tell(Closed(connection, reason, monotonic() - connection.opened))
+
+    def _tell(self, event: Event) -> None:
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:
+                _log.failure("a subscriber of the ledger failed")

@@ -1,0 +1,144 @@
+"""A stop: what is written is delivered, work may be finished, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import PATIENCE, Service, read_all
+
+TRANSFER = os.urandom(1 << 20)
+LISTEN = "--listen=tcp:0:interface=127.0.0.1"
+
+
+def _transfer(port: int, half_way: threading.Barrier, results: list[bytes]) -> None:
+    """Send half, wait for all others, send the rest; collect what comes back."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        half = len(TRANSFER) // 2
+        received = bytearray()
+        reader = threading.Thread(target=lambda: received.extend(read_all(client)))
+        reader.start()
+        client.sendall(TRANSFER[:half])
+        half_way.wait(PATIENCE)
+        half_way.wait(PATIENCE)  # meanwhile the service has been told to stop
+        client.sendall(TRANSFER[half:])
+        client.shutdown(socket.SHUT_WR)
+        reader.join(PATIENCE)
+        results.append(bytes(received))
+
+
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+def test_200_transfers_are_finished(tmp_path: Path, reactor: str) -> None:
+    count = 200
+    half_way = threading.Barrier(count + 1)
+    results: list[bytes] = []
+    with Service(
+        *(f"--reactor={reactor}", "sock-echo", LISTEN, "--graceful-timeout=10"), cwd=tmp_path
+    ) as echo:
+        clients = [
+            threading.Thread(target=_transfer, args=(echo.port, half_way, results))
+            for _ in range(count)
+        ]
+        for client in clients:
+            client.start()
+        half_way.wait(PATIENCE)
+        echo.process.send_signal(signal.SIGTERM)
+        echo.err.wait_for(r"stopping: 200 connections remain, 10 s left")
+        with pytest.raises(ConnectionRefusedError):
+            echo.connect()
+        half_way.wait(PATIENCE)
+        for client in clients:
+            client.join()
+        assert echo.wait() == 0
+        echo.err.wait_for("stopped: 200 connections finished, 0 were cut")
+    assert len(results) == count
+    assert set(results) == {TRANSFER}
+
+
+SERVICES = """
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
+from sockservices import IDrainable
+
+class Filling(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"x" * (50 << 20))
+
+@implementer(IDrainable)
+class Parting(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"hello\\n")
+    def drain(self):
+        self.transport.write(b"good-bye\\n")
+        self.transport.loseConnection()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "others.py").write_text(SERVICES)
+    return tmp_path
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_who_does_not_read_is_cut_and_counted(folder: Path, options: list[str]) -> None:
+    with Service(
+        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=0.5", *options), cwd=folder
+    ) as filling:
+        with filling.connect() as slow, filling.connect() as reading:
+            reading.settimeout(PATIENCE)
+            assert slow.recv(1) == reading.recv(1) == b"x"
+            filling.process.send_signal(signal.SIGTERM)
+            # This one reads, and gets all that was written before the stop.
+            assert len(read_all(reading)) == (50 << 20) - 1
+            assert filling.wait() == 0
+            filling.err.wait_for("stopped: 1 connections finished, 1 were cut")
+
+
+def test_a_protocol_that_can_is_told_to_finish(folder: Path) -> None:
+    with Service(
+        *("sock-serve", "--factory=others.Parting", LISTEN, "--graceful-timeout=60"), cwd=folder
+    ) as parting:
+        with parting.connect() as client:
+            client.settimeout(PATIENCE)
+            assert client.recv(100) == b"hello\n"
+            parting.process.send_signal(signal.SIGTERM)
+            assert read_all(client) == b"good-bye\n"
+        assert parting.wait() == 0
+        parting.err.wait_for("stopped: 1 connections finished, 0 were cut")
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(
+    tmp_path: Path, first: signal.Signals, second: signal.Signals
+) -> None:
+    with Service("sock-echo", LISTEN, "--graceful-timeout=3600", cwd=tmp_path) as echo:
+        with echo.connect() as client:
+            client.settimeout(PATIENCE)
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            echo.process.send_signal(first)
+            echo.err.wait_for("stopping: 1 connections remain, 3600 s left")
+            echo.process.send_signal(second)
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            assert echo.wait() == 0
+        echo.err.wait_for("stopped: 0 connections finished, 1 were cut")
+        assert "Traceback" not in echo.err.text
+
+
+def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    with Service("sock-echo", LISTEN, "--flush=3600", cwd=tmp_path) as echo:
+        with echo.connect() as client:
+            client.settimeout(PATIENCE)
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            assert echo.stop() == 0
+            assert client.recv(1) == b""
+        echo.err.wait_for("stopped: 1 connections finished, 0 were cut")

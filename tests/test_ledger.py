@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from sockservices.ledger import Closed, Event, Ledger, Opened, Refused
+from tests.fakes import logged
+
+_PEER = IPv4Address("TCP", "192.0.2.1", 40000)
+
+
+class Transport(StringTransport):
+    """One that counts."""
+
+    bytes_in = 0
+    bytes_out = 0
+    last_read: float | None = None
+
+    def __init__(self) -> None:
+        super().__init__(peerAddress=_PEER)  # type: ignore[no-untyped-call]
+
+
+def test_a_connection_is_in_it_from_its_beginning_to_its_end() -> None:
+    ledger, transport, protocol = Ledger("echo"), Transport(), object()
+    connection = ledger.open("tcp:7", transport, protocol)
+    assert (ledger.live, list(ledger)) == (1, [connection])
+    assert (connection.id, connection.service, connection.listener) == (1, "echo", "tcp:7")
+    assert (connection.peer, connection.protocol) == (_PEER, protocol)
+    assert connection.local == IPv4Address("TCP", "10.0.0.1", 12345)
+    assert connection.last_heard == connection.opened
+    transport.bytes_in, transport.bytes_out = 5, 7
+    transport.last_read = connection.opened + 1
+    assert (connection.bytes_in, connection.bytes_out) == (5, 7)
+    assert connection.last_heard == connection.opened + 1
+    ledger.close(transport, Failure(ConnectionDone()))
+    assert (ledger.live, list(ledger)) == (0, [])
+    assert (connection.bytes_in, connection.bytes_out, connection.peer) == (5, 7, _PEER)
+    assert (connection.protocol, connection.local) == (None, None)
+
+
+def test_the_totals_are_of_all_there_have_been() -> None:
+    ledger, transports = Ledger("echo"), [Transport() for _ in range(3)]
+    for number, transport in enumerate(transports):
+        ledger.open("tcp:7", transport, object())
+        transport.bytes_in, transport.bytes_out = 10**number, 2 * 10**number
+    ledger.close(transports[0], Failure(ConnectionDone()))
+    ledger.refuse("tcp:7", _PEER, "too many")
+    totals = ledger.totals
+    assert (totals.opened, totals.closed, totals.refused) == (3, {"closed": 1}, {"too many": 1})
+    assert (totals.bytes_in, totals.bytes_out) == (111, 222)
+    totals.closed["closed"] = 99  # a copy
+    assert ledger.totals.closed == {"closed": 1}
+
+
+@pytest.mark.parametrize(
+    ("why", "cut", "reason"),
+    [
+        (ConnectionDone(), None, "closed"),
+        (ConnectionLost(), None, "lost"),
+        (ConnectionAborted(), None, "aborted"),
+        (ConnectionAborted(), "idle", "idle"),
+        (RuntimeError("broken"), None, "RuntimeError"),
+    ],
+)
+def test_an_end_has_its_reason(why: Exception, cut: str | None, reason: str) -> None:
+    ledger, transport = Ledger("echo"), Transport()
+    ledger.open("tcp:7", transport, object()).cut = cut
+    ledger.close(transport, Failure(why))
+    assert ledger.totals.closed == {reason: 1}
+
+
+def test_a_subscriber_hears_of_each_event_once_and_of_none_after() -> None:
+    ledger, transport = Ledger("echo"), Transport()
+    events: list[Event] = []
+    unsubscribe = ledger.subscribe(events.append)
+    connection = ledger.open("tcp:7", transport, object())
+    ledger.refuse("tcp:7", _PEER, "too many")
+    ledger.close(transport, Failure(ConnectionDone()))
+    opened, refused, closed = events
+    assert opened == Opened(connection)
+    assert refused == Refused("echo", "tcp:7", _PEER, "too many")
+    assert isinstance(closed, Closed)
+    assert (closed.connection, closed.reason) == (connection, "closed")
+    assert closed.seconds >= 0
+    unsubscribe()
+    ledger.open("tcp:7", Transport(), object())
+    assert len(events) == 3
+
+
+def test_a_subscriber_that_fails_costs_nobody_else_the_event() -> None:
+    ledger = Ledger("echo")
+    events: list[Event] = []
+
+    def fail(_event: Event) -> None:
+        raise RuntimeError("broken")
+
+    ledger.subscribe(fail)
+    ledger.subscribe(events.append)
+    with logged() as log:
+        ledger.open("tcp:7", Transport(), object())
+    assert len(events) == 1
+    assert [event["log_failure"].type for event in log] == [RuntimeError]
+
+
+def test_what_does_not_count_has_no_bytes() -> None:
+    ledger = Ledger("echo")
+    transport: Any = StringTransport()
+    connection = ledger.open("tcp:7", transport, object())
+    assert (connection.bytes_in, connection.bytes_out) == (0, 0)
+    assert connection.last_heard == connection.opened

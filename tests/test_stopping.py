@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.interfaces import IDrainable
+from sockservices.ledger import Ledger
+from sockservices.stopping import Stop
+from tests.fakes import logged
+
+
+class Peer(StringTransport):
+    """A transport whose peer takes what is written, and the end, when a test says so."""
+
+    def __init__(self, ledger: Ledger, *, reads: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ledger = ledger
+        self.reads = reads
+        self.how: list[str] = []
+
+    def loseConnection(self) -> None:
+        self.how.append("lose")
+        if self.reads:
+            self.ledger.close(self, Failure(ConnectionDone()))
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        self.how.append("abort")
+        self.ledger.close(self, Failure(ConnectionAborted()))
+
+
+@implementer(IDrainable)
+class Draining(Protocol):
+    drained = 0
+
+    def drain(self) -> None:
+        self.drained += 1
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = Ledger("echo")
+        self.done: list[None] = []
+
+    def connection(self, protocol: Any = None, *, reads: bool = True) -> Peer:
+        peer = Peer(self.ledger, reads=reads)
+        protocol = protocol or Protocol()
+        protocol.makeConnection(peer)
+        self.ledger.open("tcp:7", peer, protocol)
+        return peer
+
+    def stop(self, graceful_timeout: float = 0, flush: float = 2) -> Stop:
+        stop = Stop(self.ledger, self.clock, Logger("echo"), graceful_timeout, flush)
+        stop.begin().addCallback(self.done.append)
+        return stop
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    with logged() as events:
+        yield events
+
+
+def _texts(log: list[Any]) -> list[str]:
+    return [event["log_format"].format(**event) for event in log]
+
+
+def test_without_connections_it_is_done_at_once(setup: Setup, log: list[Any]) -> None:
+    setup.stop(graceful_timeout=10)
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log) == ["stopped: 0 connections finished, 0 were cut"]
+
+
+def test_those_that_read_are_closed_in_order_the_others_are_cut(
+    setup: Setup, log: list[Any]
+) -> None:
+    reading, stuck = setup.connection(), setup.connection(reads=False)
+    setup.stop(flush=2)
+    assert (reading.how, stuck.how) == (["lose"], ["lose"])
+    setup.clock.advance(1.9)
+    assert setup.done == []
+    setup.clock.advance(0.1)
+    assert stuck.how == ["lose", "abort"]
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log) == ["stopped: 1 connections finished, 1 were cut"]
+    assert setup.ledger.totals.closed == {"closed": 1, "stop": 1}
+
+
+def test_work_may_be_finished_first(setup: Setup, log: list[Any]) -> None:
+    protocol = Draining()
+    ending, lasting = setup.connection(protocol), setup.connection()
+    setup.stop(graceful_timeout=3)
+    assert protocol.drained == 1
+    assert (ending.how, lasting.how) == ([], [])
+    setup.clock.advance(1)
+    setup.ledger.close(ending, Failure(ConnectionDone()))
+    setup.clock.advance(1)
+    assert lasting.how == []
+    setup.clock.advance(1)
+    assert lasting.how == ["lose"]
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log) == [
+        "stopping: 2 connections remain, 3 s left",
+        "stopping: 2 connections remain, 2 s left",
+        "stopping: 1 connections remain, 1 s left",
+        "stopped: 2 connections finished, 0 were cut",
+    ]
+
+
+def test_it_is_done_when_the_last_has_finished(setup: Setup) -> None:
+    only = setup.connection()
+    setup.stop(graceful_timeout=100)
+    setup.ledger.close(only, Failure(ConnectionDone()))
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+
+
+def test_in_a_hurry_all_are_cut(setup: Setup, log: list[Any]) -> None:
+    peers = [setup.connection(), setup.connection(reads=False)]
+    stop = setup.stop(graceful_timeout=100)
+    stop.hurry()
+    assert [peer.how for peer in peers] == [["abort"], ["abort"]]
+    assert setup.done == [None]
+    assert _texts(log)[-1] == "stopped: 0 connections finished, 2 were cut"
+    stop.hurry()
+    assert setup.done == [None]
+
+
+def test_a_protocol_that_fails_costs_no_other_its_end(setup: Setup, log: list[Any]) -> None:
+    @implementer(IDrainable)
+    class Broken(Protocol):
+        def drain(self) -> None:
+            raise RuntimeError("broken")
+
+    protocol = Draining()
+    setup.connection(Broken())
+    setup.connection(protocol)
+    setup.stop(graceful_timeout=1, flush=1)
+    assert protocol.drained == 1
+    setup.clock.advance(1)
+    assert setup.done == [None]
+    assert [event["log_failure"].type for event in log if "log_failure" in event] == [RuntimeError]
+
+
+def test_what_cannot_be_cut_does_not_hold_it_up(setup: Setup) -> None:
+    class Immortal(Peer):
+        def abortConnection(self) -> None: ...  # noqa: N802 - Twisted's name
+
+    peer = Immortal(setup.ledger, reads=False)
+    setup.ledger.open("tcp:7", peer, Protocol())
+    setup.stop(flush=1)
+    setup.clock.advance(1)
+    assert setup.done == []
+    setup.clock.advance(1)
+    assert setup.done == [None]
+
+
+def test_a_producer_is_stopped_and_what_it_has_written_delivered(setup: Setup) -> None:
+    class Producer:
+        told: list[str] = []  # noqa: RUF012
+
+        def stopProducing(self) -> None:
+            self.told.append("stop")
+
+    peer = setup.connection()
+    producer: Any = Producer()
+    peer.registerProducer(producer, True)  # type: ignore[no-untyped-call]
+    setup.stop()
+    assert producer.told == ["stop"]
+    assert peer.how == ["lose"]
