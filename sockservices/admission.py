@@ -40,6 +40,7 @@ class Door:
     def __init__(self, listener: str, ledger: Ledger) -> None:
         self.listener = listener
         self.ledger = ledger
+        self.on_end = ledger.close  # one for all connections
         # While a connection is let in: what the service has built for it.
         self.is_admitting = False
         self.built: Any = None
@@ -121,7 +122,7 @@ class AdmittingFactory:
             transport.protocol = protocol
         door = self._door
         if isinstance(transport, Counted):
-            transport.on_end = door.ledger.close
+            transport.on_end = door.on_end
         else:
             _watch_end(protocol, transport, door.ledger)
         door.ledger.open(door.listener, transport, built)

@@ -26,7 +26,7 @@ _ENDS: dict[type[BaseException], str] = {
 }
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Connection:
     """One connection, live or ended."""
 

@@ -38,6 +38,9 @@ class AcceptingPort(tcp.Port):
                 self.numberAccepts = max(1, accepted)
                 return
             except OSError as error:
+                if not self.connected:  # a protocol has closed the port
+                    log.err()
+                    return
                 super().doRead()  # which knows what to do, and logs it
                 if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
                     self._pause_accepting()

@@ -12,7 +12,7 @@ from zope.interface import directlyProvides, providedBy
 
 from sockservices.eager import stock, tcp, unix
 from sockservices.eager.transport import EagerConnection
-from sockservices.eager.untried import Untried
+from sockservices.eager.untried import untried_of
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -115,7 +115,7 @@ class EagerStreams(EagerMethods, _Facade):
         super().__init__(reactor)
         self.addReader = reactor.addReader
         self.removeReader = reactor.removeReader
-        self._untried = Untried(reactor)
+        self._untried = untried_of(reactor)
 
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.addWriter``."""

@@ -18,7 +18,6 @@ from time import monotonic
 from typing import Any
 
 from twisted.internet import main, tcp
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
@@ -148,14 +147,13 @@ class _Connection(Counted, EagerConnection):
 
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
-        self.blocked = False
         self._was_full = self._was_full or False
         self._sent_before, self._sent = self._sent, 0
         kept = self._tempDataLen or self.dataBuffer
         if self._sent_before and self.disconnecting and not kept and self.producer is None:
             self.stopWriting()
             return main.CONNECTION_DONE
-        return FileDescriptor.doWrite(self)
+        return super().doWrite()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""

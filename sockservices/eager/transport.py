@@ -1,6 +1,7 @@
 """What all eager connections have in common: they tell their reactor what it can rely on.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket`` and
+``_tempDataLen``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ class EagerConnection(FileDescriptor):
             raise KeyError(key)
         around = context.defaultContextDict[log.ILogContext]
         return {**around, "system": self.logPrefix()}
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        try:
+            return FileDescriptor.doWrite(self)
+        finally:
+            self.blocked = bool(self.dataBuffer or self._tempDataLen)
 
     def _closeSocket(self, orderly: bool) -> None:
         self.reactor.forget(self)

@@ -1,6 +1,7 @@
 """Writers that are tried before they are watched: most likely the kernel takes what they have.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``. Beside
+these, ``doIteration`` of a reactor is replaced by one that counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import weakref
 from typing import Any
 
 from twisted.internet import error, main
+from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.python import log
 from twisted.python.failure import Failure
@@ -41,6 +43,14 @@ def lost_file() -> Exception:
     return error.ConnectionFdescWentAway("File descriptor lost")
 
 
+def untried_of(reactor: Any) -> Untried:
+    """Return the one of a reactor."""
+    found: Untried | None = vars(reactor).get("_sockservices_untried")
+    if found is None:
+        found = reactor._sockservices_untried = Untried(reactor)
+    return found
+
+
 @implementer(IWriteDescriptor)
 class Untried:
     """The untried writers of a reactor that does not try them by itself.
@@ -56,15 +66,24 @@ class Untried:
         self._reactor = reactor
         self._added: dict[EagerConnection, int] = {}  # and in which turn
         self._turn = 0
-        self._descriptors: tuple[int, ...] = ()
+        # At once: to close a connection must not need a descriptor.
+        self._descriptors = os.pipe()
+        weakref.finalize(self, _close, self._descriptors)
+        # AsyncioSelectorReactor has its turns elsewhere.
+        self._knows_turns = type(reactor).doIteration is not ReactorBase.doIteration
+        if self._knows_turns:
+            wait = reactor.doIteration
+
+            def wait_for_the_next_turn(delay: float | None) -> None:
+                self._turn += 1
+                wait(delay)
+
+            reactor.doIteration = wait_for_the_next_turn
 
     def add(self, writer: EagerConnection) -> None:
-        """Try a writer in the next turn."""
-        if writer not in self._added:
-            self._added[writer] = self._turn
-            if not self._descriptors:
-                self._open()
-            self._reactor.addWriter(self)
+        """Try a writer when the reactor looks for writers the next time."""
+        self._added.setdefault(writer, self._turn)
+        self._reactor.addWriter(self)  # again: somebody may have removed all
 
     def discard(self, writer: EagerConnection) -> None:
         """Do not try a writer, if that was the plan."""
@@ -72,18 +91,32 @@ class Untried:
 
     def doWrite(self) -> None:
         """See ``IWriteDescriptor.doWrite``."""
-        self._turn += 1
+        if not self._knows_turns:
+            self._turn += 1
+        now = self._turn
         for writer, turn in list(self._added.items()):
-            if self._added.get(writer) == turn:
+            # Of those that were added in this turn the kernel has not been asked yet, and nobody
+            # is tried twice.
+            if turn < now and self._added.get(writer) == turn:
                 log.callWithLogger(writer, attempt, writer)
                 if self._added.get(writer) == turn:
-                    del self._added[writer]
-                    self._reactor.addWriter(writer)
+                    self._watch(writer)
         if not self._added:
             self._reactor.removeWriter(self)
 
+    def _watch(self, writer: EagerConnection) -> None:
+        del self._added[writer]
+        try:
+            self._reactor.addWriter(writer)
+        except (OSError, ValueError):  # somebody else has closed its descriptor
+            log.callWithLogger(writer, writer.connectionLost, Failure(lost_file()))
+
     def connectionLost(self, reason: Failure) -> None:
         """End those that wait, as the reactor ends all others when it stops."""
+        if isinstance(reason.value, KeyboardInterrupt):  # on its way out of the reactor
+            if self._added:
+                self._reactor.addWriter(self)
+            raise reason.value
         lost, self._added = self._added, {}
         for writer in lost:
             log.callWithLogger(writer, writer.connectionLost, reason)
@@ -94,13 +127,9 @@ class Untried:
 
     def fileno(self) -> int:
         """Return a descriptor that is always writable."""
-        return self._descriptors[-1] if self._descriptors else -1
-
-    def _open(self) -> None:
-        self._descriptors = os.pipe()
-        weakref.finalize(self, _close, self._descriptors)
+        return self._descriptors[1]
 
 
-def _close(descriptors: tuple[int, ...]) -> None:
+def _close(descriptors: tuple[int, int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 
 from sockservices.eager import EagerReactor, EagerStreams
@@ -105,3 +107,32 @@ def asyncio_stock() -> Iterator[tuple[Any, Any]]:
 def asyncio_eager() -> Iterator[tuple[Any, Any]]:
     with asyncio_reactor() as reactor:
         yield reactor, EagerStreams(reactor)
+
+
+def beside_a_busy_writer(kind: Any) -> Any:
+    """The same, with a connection that has something to write in every turn."""
+
+    @contextmanager
+    def busy() -> Iterator[tuple[Any, Any]]:
+        here, peer = socket.socketpair(socket.AF_UNIX)
+        with kind() as (reactor, streams), peer:
+            for each in (here, peer):
+                each.setblocking(False)
+            protocol: Any = Protocol()
+            with here:
+                streams.adoptStreamConnection(
+                    here.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: protocol)
+                )
+
+            class Endless:
+                def resumeProducing(self) -> None:
+                    with suppress(BlockingIOError):
+                        peer.recv(1 << 16)
+                    protocol.transport.write(b"busy")
+
+                def stopProducing(self) -> None: ...
+
+            protocol.transport.registerProducer(Endless(), False)
+            yield reactor, streams
+
+    return busy

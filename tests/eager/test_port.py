@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from sockservices.eager import EagerReactor, EagerStreams, port
 from sockservices.listening import listener
+from tests.eager.descriptors import no_descriptor_left
 from tests.eager.lockstep import is_readable
 from tests.eager.reactors import started, turn_until
 
@@ -82,23 +79,6 @@ def listening(request: Any, reactor: Any, tmp_path: Path) -> Any:
 def no_reserve(monkeypatch: Any) -> None:
     monkeypatch.setattr(tcp, "_reservedFD", tcp._NullFileDescriptorReservation())
     monkeypatch.setattr(port, "_PAUSE", 3600)
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare: list[int] = []
-    try:
-        highest = max(map(int, os.listdir("/proc/self/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-        with pytest.raises(OSError, match="Too many"):
-            while True:
-                spare.append(os.dup(0))
-        yield
-    finally:
-        for descriptor in spare:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.usefixtures("no_reserve")

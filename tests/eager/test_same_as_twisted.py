@@ -91,6 +91,22 @@ def test_a_script_has_the_same_effects(stock: Kind, eager: Kind, family: int) ->
     has_the_same_effects()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("stock", "eager"), PAIRS)
+def test_beside_a_busy_writer_it_has_the_same_effects(
+    stock: Kind, eager: Kind, family: int
+) -> None:
+    """What is tried and what is watched is then found in one turn."""
+    kinds = reactors.beside_a_busy_writer(stock), reactors.beside_a_busy_writer(eager)
+
+    @settings(max_examples=30, derandomize=True)
+    @given(script=scripts())
+    def has_the_same_effects(script: Script) -> None:
+        compare(script, *kinds, family)
+
+    has_the_same_effects()
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")
 @settings(max_examples=15, derandomize=True)
 @given(script=scripts())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionFdescWentAway, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.python import log
 from twisted.python.failure import Failure
 
 from sockservices.eager import EagerStreams
+from tests.eager.descriptors import no_descriptor_left
 from tests.eager.lockstep import is_readable
 from tests.eager.reactors import started, turn_until
 
@@ -164,7 +166,79 @@ def test_after_somebody_has_emptied_the_reactor_it_is_a_writer_again(connected: 
     """As test runners do with what a test leaves behind."""
     first, second, _third = connected.transports
     first.write(b"1")
-    connected.reactor.removeAll()
     second.write(b"2")
-    assert connected.received(connected.peers[1]) == b"2"
+    connected.reactor.removeAll()
+    second.write(b"3")
+    assert connected.received(connected.peers[1]) == b"23"
     assert connected.received(connected.peers[0]) == b"1"
+
+
+class Closing(Telling):
+    """Closes when something comes, and has a call made in the next turn."""
+
+    reactor: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.loseConnection()
+        self.reactor.callLater(0, self._ends.append, "call")
+
+
+def test_what_ends_in_a_turn_ends_after_the_calls_of_that_turn(reactor: Any) -> None:
+    """Also when another waits already: then the reactor finds both ready in one turn."""
+    for order in (1, -1):
+        connected = Connected(reactor, 2)
+        busy, transport = connected.transports[::order]
+        transport.protocol = Closing(connected.ends)
+        transport.protocol.transport = transport
+        transport.protocol.reactor = reactor
+        connected.peers[::order][1].send(b"x")
+        busy.write(b"busy")
+        turn_until(reactor, lambda connected=connected: len(connected.ends) == 2)  # type: ignore[misc]
+        assert connected.ends == ["call", ConnectionDone]
+        connected.close()
+
+
+def test_without_descriptors_a_connection_can_still_be_closed(connected: Connected) -> None:
+    with no_descriptor_left():
+        connected.transports[0].loseConnection()
+        turn_until(connected.reactor, lambda: connected.ends)
+    assert connected.ends == [ConnectionDone]
+
+
+def test_one_whose_descriptor_is_gone_costs_no_other_its_turn() -> None:
+    with started(EPollReactor) as reactor:
+        connected = Connected(reactor, 3)
+        gone = connected.transports[0]
+        for transport in connected.transports:
+            transport.write(b"x" * (1 << 20))
+        gone.pauseProducing()
+        os.close(gone.fileno())
+        for peer in connected.peers[1:]:
+            got = 0
+            while got < 1 << 20:
+                turn_until(reactor, lambda peer=peer: is_readable(peer))  # type: ignore[misc]
+                got += len(peer.recv(1 << 20))
+        assert connected.ends == [ConnectionFdescWentAway]
+        connected.close()
+
+
+def test_an_interrupt_leaves_the_reactor_and_the_others_live(connected: Connected) -> None:
+    class Interrupted(Protocol):
+        def connectionLost(self, reason: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    first, second, _third = connected.transports
+    first.protocol = Interrupted()
+    first.loseConnection()
+    second.write(b"2")
+    second.loseConnection()
+    errors: list[Any] = []
+    log.addObserver(errors.append)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            connected.reactor.iterate(0)
+    finally:
+        log.removeObserver(errors.append)
+    assert connected.received(connected.peers[1]) == b"2"
+    turn_until(connected.reactor, lambda: connected.ends)
+    assert connected.ends == [ConnectionDone]
