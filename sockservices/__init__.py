@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sockservices.converters import yes_or_no as yes_or_no
     from sockservices.ending import fail_process as fail_process
     from sockservices.ending import stop_process as stop_process
+    from sockservices.guards import Limits as Limits
+    from sockservices.guards import Rate as Rate
     from sockservices.host import SocketService as SocketService
     from sockservices.interfaces import IBatchReceiver as IBatchReceiver
     from sockservices.interfaces import IDatagramFactory as IDatagramFactory
@@ -57,9 +59,11 @@ _HOME = {
     "IDrainable": "interfaces",
     "ITruncationReceiver": "interfaces",
     "Ledger": "ledger",
+    "Limits": "guards",
     "ListenError": "listening",
     "Opened": "ledger",
     "Output": "output",
+    "Rate": "guards",
     "Refused": "ledger",
     "SocketService": "host",
     "SocketServiceMaker": "plugin",

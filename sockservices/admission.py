@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.eager import Counted
+from sockservices.guards import Guards
 from sockservices.ledger import Ledger
 from sockservices.printable import peer_of_stream
 
@@ -35,15 +36,47 @@ class Door:
     Parameters:
         listener: its endpoint description.
         ledger: is told of each connection.
+        guards: are asked first, if there are any.
+        max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
     """
 
-    def __init__(self, listener: str, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        listener: str,
+        ledger: Ledger,
+        guards: Guards | None = None,
+        max_write_buffer: int | None = None,
+    ) -> None:
         self.listener = listener
         self.ledger = ledger
         self.on_end = ledger.close  # one for all connections
+        self._guards = guards
+        self._max_write_buffer = max_write_buffer
         # While a connection is let in: what the service has built for it.
         self.is_admitting = False
         self.built: Any = None
+
+    def refuses(self, peer: Any) -> bool:
+        """Ask the guards about a newcomer; one that they refuse is entered in the ledger."""
+        reason = self._guards.refusal(peer) if self._guards is not None else None
+        if reason is not None:
+            self.ledger.refuse(self.listener, peer, reason)
+        return reason is not None
+
+    def open(self, transport: Any, protocol: Any) -> None:
+        """Enter a connection in the ledger, and have its end entered."""
+        if isinstance(transport, Counted):
+            transport.on_end = self.on_end
+            if self._max_write_buffer is not None:
+                transport.max_unsent = self._max_write_buffer
+                transport.on_overflow = self._overflown
+        else:
+            _watch_end(protocol, transport, self.ledger)
+        self.ledger.open(self.listener, transport, protocol)
+
+    def _overflown(self, transport: Any) -> None:
+        self.ledger.of(transport).cut = "max-write-buffer"
+        transport.abortConnection()
 
     def admitting(self, factory: Any) -> AdmittingFactory:
         """Return a factory that lets in by this door what another one builds."""
@@ -83,6 +116,8 @@ class AdmittingFactory:
         if door.is_admitting:
             door.built = self._build(addr)
             return door.built
+        if door.refuses(addr):
+            return None
         door.is_admitting, door.built = True, _NOT_ASKED
         try:
             protocol = self._build(addr)
@@ -120,12 +155,7 @@ class AdmittingFactory:
             del protocol.makeConnection
         except AttributeError:  # one with __slots__
             transport.protocol = protocol
-        door = self._door
-        if isinstance(transport, Counted):
-            transport.on_end = door.on_end
-        else:
-            _watch_end(protocol, transport, door.ledger)
-        door.ledger.open(door.listener, transport, built)
+        self._door.open(transport, built)
         try:
             make_connection(transport)
         except BaseException:

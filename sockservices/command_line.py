@@ -17,6 +17,7 @@ from sockservices.converters import octal_mode, seconds
 from sockservices.ending import fail_process, say_on_stderr
 from sockservices.host import DEFAULT_FLUSH, SocketService
 from sockservices.interfaces import IDatagramFactory
+from sockservices.limit_options import LimitOptions, coerced
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -28,7 +29,7 @@ from sockservices.listening import (
     port_number,
 )
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
-from sockservices.signals import stop_in_order
+from sockservices.signals import handle_signals
 
 Kind = Literal["stream", "datagram"]
 
@@ -140,59 +141,47 @@ class _Given(str):
     __slots__ = ()
 
 
-def _coerced(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
-    """Make Twisted's parser say what our converters say."""
-
-    def coerce(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise usage.UsageError(f"--{name}: {error}") from None
-
-    return coerce
-
-
-class HostOptions(OneLineErrors):
+class HostOptions(OneLineErrors, LimitOptions):
     """The options that every service has."""
 
     served: Served
     optParameters: ClassVar[list[list[Any]]] = [
-        ["port", None, None, "TCP port; 0 lets the kernel choose.", _coerced(port_number, "port")],
+        ["port", None, None, "TCP port; 0 lets the kernel choose.", coerced(port_number, "port")],
         [
             "interface",
             None,
             None,
             "Numeric IPv4 or IPv6 address for --port. [default: all IPv4]",
-            _coerced(ip_address, "interface"),
+            coerced(ip_address, "interface"),
         ],
-        ["socket", None, None, "Path of a Unix socket.", _coerced(not_empty, "socket")],
+        ["socket", None, None, "Path of a Unix socket.", coerced(not_empty, "socket")],
         [
             "mode",
             None,
             f"{DEFAULT_MODE:o}",
             "File mode of Unix sockets, in octal.",
-            _coerced(octal_mode, "mode"),
+            coerced(octal_mode, "mode"),
         ],
         [
             "backlog",
             None,
             DEFAULT_BACKLOG,
             "Connections that may wait to be accepted.",
-            _coerced(backlog_length, "backlog"),
+            coerced(backlog_length, "backlog"),
         ],
         [
             "graceful-timeout",
             None,
             0.0,
             "Seconds in which connections may finish their work at a stop.",
-            _coerced(seconds, "graceful-timeout"),
+            coerced(seconds, "graceful-timeout"),
         ],
         [
             "flush",
             None,
             DEFAULT_FLUSH,
             "Seconds in which what is written is delivered at a stop.",
-            _coerced(seconds, "flush"),
+            coerced(seconds, "flush"),
         ],
     ]
 
@@ -201,7 +190,7 @@ class HostOptions(OneLineErrors):
     ]
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._descriptions: list[str] = []
 
     def opt_listen(self, description: str) -> None:
@@ -246,6 +235,10 @@ class HostOptions(OneLineErrors):
                 backlog=int(self["backlog"]),
                 mode=octal_mode(self["mode"]),
                 stock_transports=bool(self["stock-transports"]),
+                limits=self.limits(),
+                idle_timeout=self["idle-timeout"],
+                max_time=self["max-time"],
+                max_write_buffer=self["max-write-buffer"],
                 graceful_timeout=float(self["graceful-timeout"]),
                 flush=float(self["flush"]),
                 on_failure=report.failed if report is not None else fail_process,
@@ -255,7 +248,12 @@ class HostOptions(OneLineErrors):
             sys.exit(1)
         from twisted.internet import reactor
 
-        stop_in_order(reactor, host.hurry)
+        handle_signals(
+            reactor,
+            hurry=host.hurry,
+            reload=host.reload,
+            suspend_or_resume=lambda: host.resume() if host.is_suspended else host.suspend(),
+        )
         if report is not None:
             host.when_listening().addCallbacks(
                 lambda _addresses: report.listening(), lambda _failure: None
@@ -269,11 +267,18 @@ class HostOptions(OneLineErrors):
         return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
 
 
+_METHODS = ("listen", "help", "version")
+
+
 def options_for(served: Served) -> HostOptions:
     """Return options for one service: those of every service, and its own."""
     own = served.declared()
-    of_every_service = [*HostOptions.optParameters, *HostOptions.optFlags]
-    clash = {row[0] for row in of_every_service} | {"listen", "help", "version"}
+    of_every_service = [
+        *HostOptions.optParameters,
+        *HostOptions.optFlags,
+        *LimitOptions.optParameters,
+    ]
+    clash = {row[0] for row in of_every_service} | {*LimitOptions.lists, *_METHODS}
     for each in own:
         if each.name in clash:
             say_on_stderr(f"{served.name} declares --{each.name}, which every service has")

@@ -22,10 +22,12 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservices.accepting import Gate
 from sockservices.admission import Door
 from sockservices.ending import fail_process
+from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
-from sockservices.ledger import Ledger
+from sockservices.ledger import Closed, Event, Ledger, Opened
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -39,6 +41,7 @@ from sockservices.listening import (
 )
 from sockservices.printable import listening_at
 from sockservices.stopping import Stop
+from sockservices.timeouts import Timeouts
 
 DEFAULT_FLUSH = 2.0  # seconds
 
@@ -61,6 +64,10 @@ class SocketService(Service):
         mode: of the files of Unix sockets, for listeners that do not say.
         stock_transports: give connections Twisted's own transports, not eager ones, which send
             what is written at once.
+        limits: whom to admit, how many at a time, and how fast.
+        idle_timeout: seconds without a byte from its peer after which a connection is cut.
+        max_time: seconds after which a connection is cut.
+        max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
         graceful_timeout: seconds in which connections may finish their work at a stop; a
             protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
         flush: seconds in which, at a stop, what a service has written is delivered.
@@ -70,7 +77,7 @@ class SocketService(Service):
             process with that line on standard error and status 1.
 
     Raises ``DescriptionError`` for a description that is wrong or of a kind that this service
-    does not serve.
+    does not serve, and ``ValueError`` for a file of networks that cannot be used.
     """
 
     def __init__(
@@ -82,6 +89,10 @@ class SocketService(Service):
         backlog: int = DEFAULT_BACKLOG,
         mode: int = DEFAULT_MODE,
         stock_transports: bool = False,
+        limits: Limits = NO_LIMITS,
+        idle_timeout: float | None = None,
+        max_time: float | None = None,
+        max_write_buffer: int | None = None,
         graceful_timeout: float = 0,
         flush: float = DEFAULT_FLUSH,
         name: str | None = None,
@@ -98,7 +109,12 @@ class SocketService(Service):
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
         self.ledger = Ledger(named)
-        self._doors = [Door(each, self.ledger) for each in listen]
+        self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
+        self._timeouts = Timeouts(self.ledger, reactor, idle_timeout, max_time)
+        self._gate = Gate()
+        if self._guards is not None and self._guards.lets_wait:
+            self.ledger.subscribe(self._wait_while_full)
+        self._doors = [Door(each, self.ledger, self._guards, max_write_buffer) for each in listen]
         self._listeners = [
             listener(
                 *(reactor, door.listener, backlog, mode),
@@ -185,10 +201,51 @@ class SocketService(Service):
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
-        closed = self._close()
-        self._stop = self._new_stop()
-        ended = self._stop.begin()
-        return closed.addCallback(lambda _none: ended)
+        stop = self._stop = self._new_stop()
+        ended = self._close().addCallback(lambda _none: stop.begin())
+        return ended.addCallback(lambda _none: self._timeouts.stop())
+
+    def suspend(self) -> None:
+        """Accept no more until ``resume``: what lives goes on, what comes waits in the backlog."""
+        if not self._gate.is_closed_for("suspended"):
+            self._gate.close("suspended")
+            self._log.info("suspended: {live} connections live", live=self.ledger.live)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self._gate.is_closed_for("suspended"):
+            self._gate.open("suspended")
+            self._log.info("resumed")
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it was told to ``suspend``."""
+        return self._gate.is_closed_for("suspended")
+
+    def reload(self) -> None:
+        """Read the files of networks again, and cut those who are not to be admitted any more.
+
+        A file that cannot be used is logged, and what was before stays in force.
+        """
+        if self._guards is None:
+            return
+        try:
+            self._guards.reload()
+        except ValueError as error:
+            self._log.error("not reloaded: {error}", error=error)
+            return
+        for connection in self.ledger:
+            if not self._guards.is_allowed(connection.peer):
+                connection.cut = "denied"
+                connection.transport.abortConnection()
+        self._log.info("reloaded")
+
+    def _wait_while_full(self, event: Event) -> None:
+        assert self._guards is not None
+        if isinstance(event, Opened) and self._guards.is_full:
+            self._gate.close("full")
+        elif isinstance(event, Closed) and not self._guards.is_full:
+            self._gate.open("full")
 
     def hurry(self) -> None:
         """End the connections at once that a stop has left to finish."""
@@ -199,6 +256,7 @@ class SocketService(Service):
         if self._start is not None:
             return
         start = self._start = object()
+        self._timeouts.start()
         self._failure = None
         # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
         # its port must come to be known here, to be closed.
@@ -224,6 +282,8 @@ class SocketService(Service):
 
         def listens(port: IListeningPort) -> IListeningPort:
             self._ports.append(port)
+            if isinstance(each, StreamListener):
+                self._gate.add(port)
             if start is not self._start:
                 self._close([port])
             return port
@@ -269,6 +329,8 @@ class SocketService(Service):
         """Close these ports, or all; the ``Deferred`` waits for those of before as well."""
         closing = self._ports if ports is None else ports
         self._ports = [port for port in self._ports if port not in closing]
+        for port in closing:
+            self._gate.discard(port)
         done = DeferredList(
             [maybeDeferred(port.stopListening) for port in closing], consumeErrors=True
         )

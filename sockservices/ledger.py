@@ -168,6 +168,10 @@ class Ledger:
         self._tell(Opened(connection))
         return connection
 
+    def of(self, transport: Any) -> Connection:
+        """Return the live connection of a transport."""
+        return self._live[transport]
+
     def refuse(self, listener: str, peer: IAddress, reason: str) -> None:
         """Enter one that was not let in."""
         self._ended.refused[reason] += 1

@@ -1,6 +1,7 @@
 """Streams that count their bytes and tell their end, for whoever keeps the books.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived``,
+``_maybePauseProducer``, ``_tempDataLen``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,21 @@ class Counted(FileDescriptor):
     last_read: float | None = None
     # Called once, after the protocol's ``connectionLost``, with the connection and the reason.
     on_end: Callable[[Any, Failure], None] | None = None
+    # How many bytes may wait to be sent, and what is called, once, when there are more.
+    max_unsent: int | None = None
+    on_overflow: Callable[[Any], None] | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    def _maybePauseProducer(self) -> None:
+        super()._maybePauseProducer()
+        if self.max_unsent is not None and self.unsent > self.max_unsent:
+            on_overflow, self.on_overflow = self.on_overflow, None
+            if on_overflow is not None:
+                on_overflow(self)
 
     def _tell_end(self, reason: Failure) -> None:
         on_end, self.on_end = self.on_end, None

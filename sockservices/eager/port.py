@@ -24,6 +24,8 @@ class AcceptingPort(tcp.Port):
     reactor: Any
     socket: Any
     transport: Any
+    # Whether it is to accept; looked at for each connection.
+    _accepts = False
     # The call that ends a pause, if there is one.
     _resumption: Any = None
 
@@ -51,6 +53,8 @@ class AcceptingPort(tcp.Port):
             except BaseException:
                 log.err()
                 return
+            if not self._accepts:
+                return
         self.numberAccepts += 20
 
     def _take(self, connection: socket.socket, peer: Any) -> None:
@@ -73,11 +77,13 @@ class AcceptingPort(tcp.Port):
 
     def startReading(self) -> None:
         """Accept again."""
+        self._accepts = True
         self._forget_resumption()
         super().startReading()
 
     def stopReading(self) -> None:
-        """Accept no more until ``startReading``."""
+        """Accept no more until ``startReading``, not even one that waits already."""
+        self._accepts = False
         self._forget_resumption()
         super().stopReading()
 

@@ -1,0 +1,199 @@
+"""Guards: whom to let in, how many at a time, and how fast."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Literal
+
+import attrs
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from sockservices.ledger import Closed, Event, Ledger, Opened
+from sockservices.networks import Address, Network, Networks, address, networks_in
+
+AtLimit = Literal["refuse", "wait"]
+
+_MOST_SOURCES = 65536  # whose rates are remembered; of more, those heard of last
+_IPV6_PREFIX = 64  # bits of an IPv6 address that make a source: RFC 6177
+
+
+@attrs.frozen
+class Rate:
+    """At most so many in any so many seconds."""
+
+    count: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What the guards of a service hold to.
+
+    Parameters:
+        max_connections: at a time; ``None`` is no limit, here as below.
+        max_per_source: at a time, from one source: an IPv4 address, or the /64 of an IPv6 one.
+        at_limit: what to do with a newcomer at ``max_connections``: ``refuse`` closes it at once,
+            ``wait`` lets it wait in the backlog.
+        rate: of new connections.
+        rate_per_source: the same, from one source.
+        allow: networks to admit; with any, nobody else is.
+        deny: networks to refuse; of an address in both, the more specific network decides, and of
+            equals this one.
+        allow_files: files with networks to allow, one on each line.
+        deny_files: the same, to deny.
+        exempt: networks to which the limits per source do not apply.
+    """
+
+    max_connections: int | None = None
+    max_per_source: int | None = None
+    at_limit: AtLimit = "refuse"
+    rate: Rate | None = None
+    rate_per_source: Rate | None = None
+    allow: Sequence[Network] = ()
+    deny: Sequence[Network] = ()
+    allow_files: Sequence[str] = ()
+    deny_files: Sequence[str] = ()
+    exempt: Sequence[Network] = ()
+
+
+NO_LIMITS = Limits()
+
+
+class Guards:
+    """Says of each newcomer whether it is let in.
+
+    Parameters:
+        limits: what to hold to.
+        ledger: knows who is in.
+        clock: the time in seconds; only its differences matter.
+
+    Raises ``ValueError`` for a file of networks that cannot be read or understood.
+    """
+
+    def __init__(
+        self, limits: Limits, ledger: Ledger, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._clock = clock
+        self._exempt = Networks(limits.exempt)
+        self._live: Counter[Any] = Counter()
+        self._all = _Window(limits.rate)
+        self._sources = _Windows(limits.rate_per_source)
+        if limits.max_per_source is not None:
+            ledger.subscribe(self._heard)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the files of networks again.
+
+        Raises ``ValueError`` if one cannot be used; what was before stays in force then.
+        """
+        limits = self._limits
+        allow = [
+            *limits.allow,
+            *(each for path in limits.allow_files for each in networks_in(path)),
+        ]
+        deny = [*limits.deny, *(each for path in limits.deny_files for each in networks_in(path))]
+        self._allow, self._deny = Networks(allow), Networks(deny)
+        self._only_allowed = bool(limits.allow or limits.allow_files)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        most = self._limits.max_connections
+        return most is not None and self._ledger.live >= most
+
+    @property
+    def lets_wait(self) -> bool:
+        """Whether newcomers wait when it is full."""
+        return self._limits.at_limit == "wait"
+
+    def is_allowed(self, peer: Any) -> bool:
+        """Whether the networks that are allowed and denied admit a peer (``IAddress``)."""
+        found = _address(peer)
+        if found is None:
+            return True  # networks are of the Internet
+        denied = self._deny.specificity(found)
+        allowed = self._allow.specificity(found)
+        if allowed < 0 and denied < 0:
+            return not self._only_allowed
+        return allowed > denied
+
+    def refusal(self, peer: Any) -> str | None:
+        """Return why a newcomer is refused; ``None`` lets it in, and counts it."""
+        if not self.is_allowed(peer):
+            return "denied"
+        if self.is_full:
+            return "max-connections"
+        found = _address(peer)
+        source = None if found is None or self._exempt.specificity(found) >= 0 else _source(found)
+        most = self._limits.max_per_source
+        if source is not None and most is not None and self._live[source] >= most:
+            return "max-per-source"
+        now = self._clock()
+        if not self._all.has_room(now):
+            return "rate"
+        if source is not None and not self._sources.enter(source, now):
+            return "rate-per-source"
+        self._all.enter(now)
+        return None
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, Opened | Closed):
+            found = _address(event.connection.peer)
+            if found is not None:
+                source = _source(found)
+                self._live[source] += 1 if isinstance(event, Opened) else -1
+                if not self._live[source]:
+                    del self._live[source]
+
+
+class _Window:
+    """Those of the last seconds."""
+
+    def __init__(self, rate: Rate | None) -> None:
+        self._rate = rate
+        self._entered: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
+
+    def has_room(self, now: float) -> bool:
+        rate, entered = self._rate, self._entered
+        return rate is None or len(entered) < rate.count or now - entered[0] >= rate.seconds
+
+    def enter(self, now: float) -> None:
+        self._entered.append(now)
+
+
+class _Windows:
+    """The windows of many sources, as many as there may be; who was heard of last stays."""
+
+    def __init__(self, rate: Rate | None) -> None:
+        self._rate = rate
+        self._windows: OrderedDict[Any, _Window] = OrderedDict()
+
+    def enter(self, source: Any, now: float) -> bool:
+        """Return whether there was room."""
+        if self._rate is None:
+            return True
+        window = self._windows.get(source)
+        if window is None:
+            window = self._windows[source] = _Window(self._rate)
+            if len(self._windows) > _MOST_SOURCES:
+                self._windows.popitem(last=False)
+        else:
+            self._windows.move_to_end(source)
+        if not window.has_room(now):
+            return False
+        window.enter(now)
+        return True
+
+
+def _address(peer: Any) -> Address | None:
+    return address(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else None
+
+
+def _source(found: Address) -> tuple[int, int]:
+    shift = found.max_prefixlen - _IPV6_PREFIX if found.version == 6 else 0
+    return found.version, int(found) >> shift

@@ -1,0 +1,119 @@
+"""The limits of a service as ``twistd`` options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.python import usage
+
+from sockservices.converters import one_of, seconds, whole_number
+from sockservices.guards import Limits, Rate
+from sockservices.networks import network, networks_in
+
+
+def coerced(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
+    """Make Twisted's parser say what our converters say."""
+
+    def coerce(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name}: {error}") from None
+
+    return coerce
+
+
+def rate(text: str) -> Rate:
+    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
+    parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", text)
+    if parts is None or int(parts[1]) < 1 or float(parts[2]) <= 0:
+        raise ValueError(f"{text!r} is not a rate, as 100/60 for 100 in 60 seconds")
+    return Rate(int(parts[1]), float(parts[2]))
+
+
+def _some_seconds(text: str) -> float:
+    found = seconds(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a number of seconds, more than 0")
+    return found
+
+
+def _option(name: str, help_text: str, convert: Callable[[str], Any]) -> list[Any]:
+    return [name, None, None, help_text, coerced(convert, name)]
+
+
+_COUNT = whole_number(least=1)
+
+
+class LimitOptions(usage.Options):
+    """Whom to admit, how many, how fast, and for how long."""
+
+    optParameters: ClassVar[list[list[Any]]] = [
+        _option("max-connections", "Connections at a time.", _COUNT),
+        _option(
+            "max-per-source",
+            "Connections at a time from one source: an IPv4 address, or the /64 of an IPv6 one.",
+            _COUNT,
+        ),
+        [
+            "at-limit",
+            None,
+            "refuse",
+            "At --max-connections: 'refuse' closes a newcomer, 'wait' leaves it in the backlog.",
+            coerced(one_of("refuse", "wait"), "at-limit"),
+        ],
+        _option("rate", "New connections, as 100/60: at most 100 in any 60 seconds.", rate),
+        _option("rate-per-source", "The same, from one source.", rate),
+        _option("idle-timeout", "Seconds without a byte from a peer; then cut.", _some_seconds),
+        _option("max-time", "Seconds that a connection may last; then cut.", _some_seconds),
+        _option(
+            "max-write-buffer",
+            "Bytes that may wait for a peer that does not read; with more it is cut.",
+            _COUNT,
+        ),
+    ]
+    lists = ("allow", "deny", "allow-file", "deny-file", "exempt")
+    """The options that may be repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._lists: dict[str, list[Any]] = {name: [] for name in self.lists}
+
+    def opt_allow(self, cidr: str) -> None:
+        """Network to admit, as 192.0.2.0/24; with any, nobody else is. May be repeated."""
+        self._lists["allow"].append(coerced(network, "allow")(cidr))
+
+    def opt_deny(self, cidr: str) -> None:
+        """Network to refuse; the more specific one decides. May be repeated."""
+        self._lists["deny"].append(coerced(network, "deny")(cidr))
+
+    def opt_allow_file(self, path: str) -> None:
+        """File with a network to admit on each line; read again at SIGHUP. May be repeated."""
+        coerced(networks_in, "allow-file")(path)
+        self._lists["allow-file"].append(path)
+
+    def opt_deny_file(self, path: str) -> None:
+        """File with networks to refuse, as --allow-file. May be repeated."""
+        coerced(networks_in, "deny-file")(path)
+        self._lists["deny-file"].append(path)
+
+    def opt_exempt(self, cidr: str) -> None:
+        """Network to which the limits per source do not apply. May be repeated."""
+        self._lists["exempt"].append(coerced(network, "exempt")(cidr))
+
+    def limits(self) -> Limits:
+        """Return what was given."""
+        return Limits(
+            max_connections=self["max-connections"],
+            max_per_source=self["max-per-source"],
+            at_limit=self["at-limit"],
+            rate=self["rate"],
+            rate_per_source=self["rate-per-source"],
+            allow=tuple(self._lists["allow"]),
+            deny=tuple(self._lists["deny"]),
+            allow_files=tuple(self._lists["allow-file"]),
+            deny_files=tuple(self._lists["deny-file"]),
+            exempt=tuple(self._lists["exempt"]),
+        )

@@ -1,0 +1,87 @@
+"""Networks in CIDR notation, and which of them is the most specific that an address is in."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from sockservices.printable import escaped, system_reason
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def network(text: str) -> Network:
+    """Convert ``192.0.2.0/24``, ``2001:db8::/32`` or a single address.
+
+    Raises ``ValueError``, naming the text, for anything else; a network with bits set beyond its
+    prefix is one of them.
+    """
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is not a network, as 192.0.2.0/24 or 2001:db8::/32: {error}"
+        ) from None
+
+
+def networks_in(path: str) -> list[Network]:
+    """Read a file with a network on each line; ``#`` begins a comment.
+
+    Raises ``ValueError``, naming the file and the line.
+    """
+    try:
+        lines = Path(path).read_text("utf-8", "surrogateescape").splitlines()
+    except OSError as error:
+        raise ValueError(f"{escaped(path)}: {system_reason(error)}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if text:
+            try:
+                found.append(network(text))
+            except ValueError as error:
+                raise ValueError(f"{escaped(path)}, line {number}: {error}") from None
+    return found
+
+
+def address(host: str) -> Address | None:
+    """Convert a numeric host, without its scope; of an IPv4 address in IPv6 the IPv4 address.
+
+    Returns ``None`` for anything else, such as the path of a Unix socket.
+    """
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+class Networks:
+    """A set of networks.
+
+    Parameters:
+        networks: in any order; they may overlap.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._by_length: dict[tuple[int, int], set[int]] = {}
+        for each in networks:
+            key = (each.version, each.prefixlen)
+            self._by_length.setdefault(key, set()).add(int(each.network_address))
+        self._lengths = sorted(self._by_length, key=lambda key: -key[1])
+
+    def __bool__(self) -> bool:
+        return bool(self._lengths)
+
+    def specificity(self, of: Address) -> int:
+        """Return the length of the longest prefix that an address is in; -1 if it is in none."""
+        number, bits = int(of), of.max_prefixlen
+        for version, length in self._lengths:
+            if version == of.version:
+                shift = bits - length
+                if number >> shift << shift in self._by_length[version, length]:
+                    return length
+        return -1

@@ -1,0 +1,62 @@
+"""Times that a connection may take: without a byte from its peer, and altogether."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from sockservices.ledger import Connection, Ledger
+
+_MOST = 1.0  # seconds between two looks
+_PARTS = 10  # of the shortest time: a connection is cut so much late at the most
+
+
+class Timeouts:
+    """Cuts connections that take too long.
+
+    One look at all of them now and then: nothing is done for what they send.
+
+    Parameters:
+        ledger: knows the connections.
+        reactor: an ``IReactorTime``.
+        idle: seconds since the peer's last byte, or ``None``.
+        most: seconds since it was accepted, or ``None``.
+    """
+
+    def __init__(
+        self, ledger: Ledger, reactor: Any, idle: float | None, most: float | None
+    ) -> None:
+        self._ledger = ledger
+        self._reactor = reactor
+        self._idle = idle
+        self._most = most
+        self._call: Any = None
+        times = [each for each in (idle, most) if each is not None]
+        self._interval = min(_MOST, min(times) / _PARTS) if times else None
+
+    def start(self) -> None:
+        """Begin to look."""
+        if self._interval is not None and self._call is None:
+            self._call = self._reactor.callLater(self._interval, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+
+    def _look(self) -> None:
+        self._call = None
+        now = monotonic()
+        for connection in self._ledger:
+            if self._idle is not None and now - connection.last_heard >= self._idle:
+                _cut(connection, "idle-timeout")
+            elif self._most is not None and now - connection.opened >= self._most:
+                _cut(connection, "max-time")
+        self.start()
+
+
+def _cut(connection: Connection, reason: str) -> None:
+    if connection.cut is None:
+        connection.cut = reason
+        connection.transport.abortConnection()

@@ -1,0 +1,235 @@
+"""Limits of a real service: how many, how fast, whom, and for how long."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make_certificate
+from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
+
+LISTEN = "--listen=tcp:0:interface=127.0.0.1"
+
+SERVICES = """
+from twisted.internet.protocol import Protocol
+
+class Counting(Protocol):
+    # Tells how many there are, and stays until it hears a byte.
+    live = 0
+
+    def connectionMade(self):
+        Counting.live += 1
+        self.transport.write(b"%d\\n" % Counting.live)
+
+    def dataReceived(self, data):
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason):
+        Counting.live -= 1
+
+class Filling(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"x" * (8 << 20))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "others.py").write_text(SERVICES)
+    return tmp_path
+
+
+def _serve(folder: Path, name: str, *options: str) -> Service:
+    return Service("sock-serve", f"--factory=others.{name}", LISTEN, *options, cwd=folder)
+
+
+def _is_cut(client: socket.socket) -> bool:
+    """Wait for the end that is no order."""
+    client.settimeout(PATIENCE)
+    try:
+        while client.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_500_clients_wait_for_100_places(folder: Path, options: list[str]) -> None:
+    seen: list[int] = []
+
+    def visit(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            seen.append(int(client.makefile().readline()))
+            client.sendall(b".")
+            assert read_all(client) == b""
+
+    with _serve(
+        folder, "Counting", "--max-connections=100", "--at-limit=wait", *options
+    ) as service:
+        # Fill it first, so that the others do wait.
+        first = [service.connect() for _ in range(100)]
+        numbers = [int(client.makefile().readline()) for client in first]
+        assert sorted(numbers) == list(range(1, 101))
+        visitors = [threading.Thread(target=visit, args=(service.port,)) for _ in range(400)]
+        for each in visitors:
+            each.start()
+        for client in first:
+            client.sendall(b".")
+            assert read_all(client) == b""
+            client.close()
+        for each in visitors:
+            each.join()
+    assert len(seen) == 400
+    assert max(seen) <= 100
+
+
+def test_at_the_limit_a_newcomer_is_refused(folder: Path) -> None:
+    with _serve(folder, "Counting", "--max-connections=2") as service:
+        clients = [service.connect() for _ in range(2)]
+        for client in clients:
+            assert client.makefile().readline()
+        with service.connect() as newcomer:
+            assert read_all(newcomer) == b""
+        clients[0].sendall(b".")
+        assert read_all(clients[0]) == b""
+        with service.connect() as newcomer:
+            assert newcomer.makefile().readline() == "2\n"
+        for client in clients:
+            client.close()
+
+
+def test_limits_of_a_source_are_exact_under_concurrency(folder: Path) -> None:
+    results: list[bool] = []
+
+    def knock(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            results.append(bool(client.recv(10)))
+            done.wait(PATIENCE)
+
+    done = threading.Event()
+    with _serve(folder, "Counting", "--max-per-source=7", "--rate=1000/3600") as service:
+        knocking = [threading.Thread(target=knock, args=(service.port,)) for _ in range(60)]
+        for each in knocking:
+            each.start()
+        while len(results) < 60:
+            done.wait(0.01)
+        done.set()
+        for each in knocking:
+            each.join()
+    assert results.count(True) == 7
+
+
+def test_a_rate_is_exact(folder: Path) -> None:
+    with _serve(folder, "Counting", "--rate=5/3600") as service:
+        heard = []
+        for _ in range(20):
+            with service.connect() as client:
+                heard.append(bool(_first(client)))
+        assert heard == [True] * 5 + [False] * 15
+
+
+def _first(client: socket.socket) -> bytes:
+    client.settimeout(PATIENCE)
+    return client.recv(10)
+
+
+def test_a_silent_peer_is_cut_and_one_that_dribbles_does_not_outlive_its_time(
+    tmp_path: Path,
+) -> None:
+    with Service("sock-echo", LISTEN, "--idle-timeout=0.3", cwd=tmp_path) as echo:
+        with echo.connect() as silent:
+            assert _is_cut(silent)
+    with Service("sock-echo", LISTEN, "--max-time=1", cwd=tmp_path) as echo:
+        with echo.connect() as dribbling:
+            dribbling.settimeout(PATIENCE)
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                while True:
+                    dribbling.sendall(b".")
+                    assert dribbling.recv(1) == b"."
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_a_peer_that_does_not_read_is_cut_when_too_much_waits(
+    folder: Path, options: list[str]
+) -> None:
+    with _serve(folder, "Filling", "--max-write-buffer=1000000", *options) as service:
+        with service.connect() as client:
+            assert _is_cut(client)
+
+
+def test_networks_are_read_again_at_sighup_and_hold_for_the_living(tmp_path: Path) -> None:
+    denied = tmp_path / "denied"
+    denied.write_text("# nobody yet\n")
+    with Service("sock-echo", LISTEN, f"--deny-file={denied}", cwd=tmp_path) as echo:
+        with echo.connect() as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            denied.write_text("nonsense\n")
+            echo.process.send_signal(signal.SIGHUP)
+            echo.err.wait_for("not reloaded: .*denied, line 1: 'nonsense' is not a network")
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            denied.write_text("127.0.0.0/8\n")
+            echo.process.send_signal(signal.SIGHUP)
+            assert _is_cut(client)
+        with echo.connect() as client:
+            assert read_all(client) == b""
+        assert echo.stop() == 0
+
+
+def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path: Path) -> None:
+    with Service("sock-echo", LISTEN, cwd=tmp_path) as echo:
+        with echo.connect() as living:
+            living.sendall(b"1")
+            assert living.recv(1) == b"1"
+            echo.process.send_signal(signal.SIGUSR2)
+            echo.err.wait_for("suspended: 1 connections live")
+            with echo.connect() as waiting:
+                waiting.sendall(b"3")
+                living.sendall(b"2")
+                assert living.recv(1) == b"2"
+                echo.process.send_signal(signal.SIGUSR2)
+                echo.err.wait_for("resumed")
+                waiting.settimeout(PATIENCE)
+                assert waiting.recv(1) == b"3"
+
+
+@needs("openssl")
+def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    with Service(
+        *("sock-echo", "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"),
+        "--max-connections=1",
+        cwd=tmp_path,
+    ) as echo:
+        with echo.connect() as first, echo.connect() as second:
+            second.settimeout(PATIENCE)
+            assert second.recv(1) == b""
+            assert "Traceback" not in echo.err.text
+            first.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--max-connections=0", "--max-connections: 0 is not a whole number, 1 or more"),
+        ("--rate=10", "--rate: '10' is not a rate, as 100/60 for 100 in 60 seconds"),
+        ("--rate=0/1", "--rate: '0/1' is not a rate"),
+        ("--allow=here", "--allow: 'here' is not a network, as 192.0.2.0/24"),
+        ("--deny-file=none", "--deny-file: none: No such file or directory"),
+        ("--at-limit=cry", "--at-limit: 'cry' is none of refuse, wait"),
+        ("--idle-timeout=0", "--idle-timeout: '0' is not a number of seconds, more than 0"),
+        ("--graceful-timeout=-1", "--graceful-timeout: '-1' is not a number of seconds, 0 or"),
+        ("--flush=nan", "--flush: 'nan' is not a number of seconds, 0 or more"),
+    ],
+)
+def test_a_limit_that_is_none_is_one_line(tmp_path: Path, option: str, said: str) -> None:
+    done = run(BIN / "twistd", "-n", "--pidfile=", "sock-echo", LISTEN, option, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith(f"twistd: sock-echo: {said}")
+    assert done.stderr.count(b"\n") == 1

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from sockservices import guards as module
+from sockservices.guards import Guards, Limits, Rate
+from sockservices.ledger import Ledger
+from sockservices.networks import network
+
+
+def peer(host: str) -> Any:
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, 40000)
+
+
+class Entry:
+    """Guards, a ledger, a clock, and those who have come in."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now = 1000.0
+        self.ledger = Ledger("echo")
+        self.guards = Guards(Limits(**limits), self.ledger, lambda: self.now)
+
+    def knock(self, host: str | None = "192.0.2.1") -> str | StringTransport:
+        """Come in, or hear why not."""
+        address = UNIXAddress(None) if host is None else peer(host)
+        reason = self.guards.refusal(address)
+        if reason is not None:
+            return reason
+        transport = StringTransport(peerAddress=address)
+        self.ledger.open("tcp:7", transport, object())
+        return transport
+
+    def leave(self, transport: Any) -> None:
+        self.ledger.close(transport, Failure(ConnectionDone()))
+
+
+def test_without_limits_all_come_in() -> None:
+    entry = Entry()
+    assert all(isinstance(entry.knock(), StringTransport) for _ in range(1000))
+
+
+def test_so_many_at_a_time() -> None:
+    entry = Entry(max_connections=2)
+    first = entry.knock()
+    entry.knock("192.0.2.2")
+    assert entry.guards.is_full
+    assert entry.knock("192.0.2.3") == "max-connections"
+    entry.leave(first)
+    assert not entry.guards.is_full
+    assert isinstance(entry.knock(), StringTransport)
+
+
+@pytest.mark.parametrize(
+    ("same", "other"),
+    [
+        (("192.0.2.1", "192.0.2.1"), "192.0.2.2"),
+        (("2001:db8::1", "2001:db8::ffff:2"), "2001:db8:0:1::1"),  # a /64 is one
+        (("192.0.2.1", "::ffff:192.0.2.1"), "::ffff:192.0.2.2"),
+    ],
+)
+def test_so_many_from_one_source(same: tuple[str, str], other: str) -> None:
+    entry = Entry(max_per_source=2)
+    transports = [entry.knock(host) for host in same]
+    assert all(isinstance(each, StringTransport) for each in transports)
+    assert entry.knock(same[0]) == "max-per-source"
+    assert isinstance(entry.knock(other), StringTransport)
+    entry.leave(transports[0])
+    assert isinstance(entry.knock(same[0]), StringTransport)
+
+
+def test_who_has_left_is_forgotten() -> None:
+    entry = Entry(max_per_source=2)
+    for number in range(100):
+        entry.leave(entry.knock(f"192.0.2.{number}"))
+    assert entry.guards._live == {}
+
+
+def test_who_is_exempt_has_no_limits_of_a_source() -> None:
+    entry = Entry(max_per_source=1, rate_per_source=Rate(1, 60), exempt=[network("192.0.2.0/24")])
+    assert all(isinstance(entry.knock("192.0.2.1"), StringTransport) for _ in range(10))
+    entry.knock("198.51.100.1")
+    assert entry.knock("198.51.100.1") == "max-per-source"
+
+
+def test_unix_peers_have_no_source() -> None:
+    entry = Entry(max_per_source=1, rate_per_source=Rate(1, 60), allow=[network("192.0.2.1")])
+    assert all(isinstance(entry.knock(None), StringTransport) for _ in range(10))
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.floats(0, 3, allow_nan=False), max_size=60),
+)
+def test_in_no_window_come_in_more_than_the_rate(count: int, gaps: list[float]) -> None:
+    entry = Entry(rate=Rate(count, 5.0))
+    admitted: deque[float] = deque()
+    for gap in gaps:
+        entry.now += gap
+        recent = sum(entry.now - each < 5.0 for each in admitted)
+        if isinstance(entry.knock(), StringTransport):
+            admitted.append(entry.now)
+            assert recent < count
+        else:
+            assert recent >= count
+
+
+def test_a_rate_of_one_source_is_not_anothers() -> None:
+    entry = Entry(rate_per_source=Rate(2, 10))
+    for _ in range(2):
+        for host in ("192.0.2.1", "192.0.2.2"):
+            assert isinstance(entry.knock(host), StringTransport)
+    assert entry.knock("192.0.2.1") == "rate-per-source"
+    entry.now += 10
+    assert isinstance(entry.knock("192.0.2.1"), StringTransport)
+
+
+def test_who_is_refused_uses_nothing_of_the_rate_of_all() -> None:
+    entry = Entry(rate=Rate(2, 10), rate_per_source=Rate(1, 10))
+    entry.knock("192.0.2.1")
+    assert entry.knock("192.0.2.1") == "rate-per-source"
+    assert isinstance(entry.knock("192.0.2.2"), StringTransport)
+    assert entry.knock("192.0.2.3") == "rate"
+
+
+def test_a_flood_of_sources_takes_no_more_memory_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SOURCES", 10)
+    entry = Entry(rate_per_source=Rate(1, 60))
+    entry.knock("192.0.2.200")
+    for number in range(100):
+        entry.knock(f"192.0.2.{number}")
+        assert entry.knock("192.0.2.200") == "rate-per-source"  # heard of all the time
+    assert len(entry.guards._sources._windows) == 10
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "host", "admitted"),
+    [
+        ([], ["192.0.2.0/24"], "192.0.2.1", False),
+        ([], ["192.0.2.0/24"], "198.51.100.1", True),
+        (["192.0.2.0/24"], [], "192.0.2.1", True),
+        (["192.0.2.0/24"], [], "198.51.100.1", False),
+        (["192.0.2.0/24"], ["192.0.2.1"], "192.0.2.1", False),
+        (["192.0.2.1"], ["192.0.2.0/24"], "192.0.2.1", True),
+        (["192.0.2.0/24"], ["192.0.2.0/24"], "192.0.2.1", False),
+        (["192.0.2.0/24"], ["0.0.0.0/0"], "2001:db8::1", False),
+        ([], ["2001:db8::/32"], "2001:db8::1", False),
+        ([], ["192.0.2.0/24"], "::ffff:192.0.2.1", False),
+    ],
+)
+def test_the_more_specific_network_decides(
+    allow: list[str], deny: list[str], host: str, admitted: bool
+) -> None:
+    entry = Entry(allow=[*map(network, allow)], deny=[*map(network, deny)])
+    assert entry.guards.is_allowed(peer(host)) is admitted
+    assert (entry.knock(host) == "denied") is not admitted
+
+
+def test_files_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    allowed, denied = tmp_path / "allow", tmp_path / "deny"
+    allowed.write_text("192.0.2.0/24\n")
+    denied.write_text("")
+    entry = Entry(allow_files=[str(allowed)], deny_files=[str(denied)])
+    assert entry.guards.is_allowed(peer("192.0.2.1"))
+    denied.write_text("192.0.2.1\n")
+    assert entry.guards.is_allowed(peer("192.0.2.1"))
+    entry.guards.reload()
+    assert not entry.guards.is_allowed(peer("192.0.2.1"))
+    allowed.write_text("nowhere\n")
+    denied.write_text("")
+    with pytest.raises(ValueError, match="allow, line 1: 'nowhere' is not a network"):
+        entry.guards.reload()
+    assert not entry.guards.is_allowed(peer("192.0.2.1"))
+    assert entry.guards.is_allowed(peer("192.0.2.2"))
+    allowed.write_text("")  # nobody at all
+    entry.guards.reload()
+    assert not entry.guards.is_allowed(peer("192.0.2.2"))

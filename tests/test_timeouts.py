@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from sockservices import timeouts as module
+from sockservices.ledger import Ledger
+from sockservices.timeouts import Timeouts
+
+
+class Transport(StringTransport):
+    last_read: float | None = None
+    aborted = 0
+
+    def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
+        self.aborted += 1
+
+
+class Setup:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr(module, "monotonic", self.clock.seconds)
+        self.ledger = Ledger("echo")
+
+    def connection(self) -> Transport:
+        transport = Transport()  # type: ignore[no-untyped-call]
+        self.ledger.open("tcp:7", transport, object()).opened = self.clock.seconds()
+        return transport
+
+    def pass_by(self, seconds: float) -> None:
+        self.clock.pump([0.01] * round(seconds * 100))
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(monkeypatch)
+
+
+def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> None:
+    timeouts = Timeouts(setup.ledger, setup.clock, 2.0, None)
+    timeouts.start()
+    silent, speaking = setup.connection(), setup.connection()
+    setup.pass_by(1.5)
+    speaking.last_read = setup.clock.seconds()
+    setup.pass_by(0.4)
+    assert (silent.aborted, speaking.aborted) == (0, 0)
+    setup.pass_by(0.4)
+    assert (silent.aborted, speaking.aborted) == (1, 0)
+    setup.pass_by(1.0)  # once is enough
+    assert silent.aborted == 1
+    assert setup.ledger.of(silent).cut == "idle-timeout"
+    setup.ledger.close(silent, Failure(ConnectionAborted()))
+    assert setup.ledger.totals.closed == {"idle-timeout": 1}
+    timeouts.stop()
+    assert setup.clock.getDelayedCalls() == []
+
+
+def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
+    timeouts = Timeouts(setup.ledger, setup.clock, 100.0, 2.0)
+    timeouts.start()
+    timeouts.start()
+    dribbling = setup.connection()
+    for _ in range(19):
+        setup.pass_by(0.1)
+        dribbling.last_read = setup.clock.seconds()
+    assert dribbling.aborted == 0
+    setup.pass_by(0.4)
+    assert setup.ledger.of(dribbling).cut == "max-time"
+    timeouts.stop()
+
+
+def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
+    timeouts: Any = Timeouts(setup.ledger, setup.clock, None, None)
+    timeouts.start()
+    assert setup.clock.getDelayedCalls() == []
+    timeouts.stop()
