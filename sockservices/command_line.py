@@ -14,6 +14,7 @@ from twisted.python import usage
 
 from sockservices.background import ForegroundReport
 from sockservices.converters import octal_mode, seconds
+from sockservices.descriptors import raise_limit
 from sockservices.ending import fail_process, say_on_stderr
 from sockservices.host import DEFAULT_FLUSH, SocketService
 from sockservices.interfaces import IDatagramFactory
@@ -248,6 +249,7 @@ class HostOptions(OneLineErrors, LimitOptions):
             sys.exit(1)
         from twisted.internet import reactor
 
+        raise_limit(reactor)
         handle_signals(
             reactor,
             hurry=host.hurry,

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from sockservices.accepting import Gate
 from sockservices.admission import Door
+from sockservices.descriptors import Exhaustion
 from sockservices.ending import fail_process
 from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
@@ -128,6 +129,7 @@ class SocketService(Service):
         self._check_kinds(datagram if datagram is not None else service)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
+        self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
         self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
         self._stop: Stop | None = None
         self._ports: list[IListeningPort] = []
@@ -201,6 +203,7 @@ class SocketService(Service):
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
+        self._exhaustion.stop()
         stop = self._stop = self._new_stop()
         ended = self._close().addCallback(lambda _none: stop.begin())
         return ended.addCallback(lambda _none: self._timeouts.stop())
@@ -284,6 +287,7 @@ class SocketService(Service):
             self._ports.append(port)
             if isinstance(each, StreamListener):
                 self._gate.add(port)
+                self._exhaustion.watch(port)
             if start is not self._start:
                 self._close([port])
             return port

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sockservices.eager.counted import Counted
+from sockservices.eager.port import AcceptingPort
 from sockservices.eager.stock import UNIXPort as StockUnixPort
 from sockservices.eager.streams import (
     EagerMethods,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sockservices.eager.reactor import EagerReactor, install
 
 __all__ = [
+    "AcceptingPort",
     "Counted",
     "EagerMethods",
     "EagerReactor",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -26,6 +27,9 @@ class AcceptingPort(tcp.Port):
     transport: Any
     # Whether it is to accept; looked at for each connection.
     _accepts = False
+    # What is told that nothing can be accepted for want of descriptors or memory, and sees to it
+    # that it is not tried again at once. Without it a port does what Twisted's do, and waits.
+    on_exhausted: Callable[[OSError], None] | None = None
     # The call that ends a pause, if there is one.
     _resumption: Any = None
 
@@ -42,6 +46,9 @@ class AcceptingPort(tcp.Port):
             except OSError as error:
                 if not self.connected:  # a protocol has closed the port
                     log.err()
+                    return
+                if error.errno in _OUT_OF_RESOURCES and self.on_exhausted is not None:
+                    self.on_exhausted(error)
                     return
                 super().doRead()  # which knows what to do, and logs it
                 if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import make_certificate
-from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
+from tests.system.processes import BIN, PATIENCE, Running, Service, needs, read_all, run
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 
@@ -233,3 +235,59 @@ def test_a_limit_that_is_none_is_one_line(tmp_path: Path, option: str, said: str
     assert done.returncode == 2
     assert done.stderr.decode().startswith(f"twistd: sock-echo: {said}")
     assert done.stderr.count(b"\n") == 1
+
+
+@needs("strace")
+@pytest.mark.parametrize("reactor", ["epoll", "eager"])
+def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
+    tmp_path: Path, reactor: str
+) -> None:
+    twistd = f"{BIN}/twistd -n --pidfile= --logger=sockservices.to_stderr --reactor={reactor}"
+    with Running(
+        ["sh", "-c", f"ulimit -n 100 && exec {twistd} sock-echo {LISTEN} --backlog 1000"], tmp_path
+    ) as echo:
+        port = int(echo.err.wait_for(r"listening on tcp:127\.0\.0\.1:(\d+)")[1])
+        clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(500)]
+        for client in clients:
+            client.sendall(b"x")
+            client.settimeout(PATIENCE)
+        echo.err.wait_for(r"newcomers wait: Too many open files, with \d+ connections live")
+        served = [client for client in clients if _is_answered(client)]
+        assert 50 < len(served) < 100
+        for _ in range(3):
+            for client in served:
+                client.sendall(b"y")
+                assert client.recv(1) == b"y"
+        calls = _system_calls(echo.process.pid)
+        assert calls < 100  # in a second: one attempt in half of one, and what belongs to it
+        for client in clients:  # as descriptors come free, the others come in
+            if client not in served:
+                assert client.recv(1) == b"x"
+            client.close()
+        assert echo.err.text.count("newcomers wait") == 1
+        assert "Traceback" not in echo.err.text
+        assert echo.stop() == 0
+
+
+def _is_answered(client: socket.socket) -> bool:
+    """Whether it is being served: a byte is back, or comes while others are asked."""
+    try:
+        return bool(select.select([client], [], [], 0.01)[0]) and client.recv(1) == b"x"
+    except ConnectionResetError:
+        return False
+
+
+def _system_calls(pid: int) -> int:
+    """Count the system calls of a second."""
+    done = subprocess.run(
+        ["timeout", "-s", "INT", "1", "strace", "-f", "-c", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return sum(int(line.split()[3]) for line in done.stderr.splitlines() if _is_row(line))
+
+
+def _is_row(line: str) -> bool:
+    fields = line.split()
+    return len(fields) >= 5 and fields[-1] != "total" and fields[3].isdigit()
