@@ -30,7 +30,7 @@ from sockservices.listening import (
     port_number,
 )
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
-from sockservices.signals import handle_signals
+from sockservices.orders import run_under_orders
 
 Kind = Literal["stream", "datagram"]
 
@@ -250,12 +250,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         from twisted.internet import reactor
 
         raise_limit(reactor)
-        handle_signals(
-            reactor,
-            hurry=host.hurry,
-            reload=host.reload,
-            suspend_or_resume=lambda: host.resume() if host.is_suspended else host.suspend(),
-        )
+        run_under_orders(reactor, host)
         if report is not None:
             host.when_listening().addCallbacks(
                 lambda _addresses: report.listening(), lambda _failure: None

@@ -165,6 +165,11 @@ class SocketService(Service):
         """The addresses (``IAddress``) where it listens now, in the order of the listeners."""
         return [port.getHost() for port in self._ports]
 
+    @property
+    def where(self) -> str:
+        """Where it listens now, as endpoint descriptions with a space between."""
+        return " ".join(map(_where, self._ports))
+
     def when_listening(self) -> Deferred[list[Any]]:
         """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
 
@@ -309,7 +314,7 @@ class SocketService(Service):
             self._log.info(
                 "{service} listening on {addresses}",
                 service=self._named,
-                addresses=" ".join(map(_where, self._ports)),
+                addresses=self.where,
             )
 
     def _not_all_listen(self, failure: Failure, start: object) -> None:

@@ -1,0 +1,45 @@
+"""What an operator or a service manager asks of a running service, and what it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sockservices.host import SocketService
+from sockservices.notify import Manager
+from sockservices.signals import handle_signals
+
+
+def run_under_orders(reactor: Any, host: SocketService) -> None:
+    """Let signals reach a service, and a service manager hear of it.
+
+    To be called before it starts.
+    """
+    manager = Manager()
+
+    def ready() -> None:
+        manager.ready(f"listening on {host.where}")
+
+    def reload() -> None:
+        manager.reloading()
+        host.reload()
+        ready()
+
+    def suspend_or_resume() -> None:
+        if host.is_suspended:
+            host.resume()
+            ready()
+        else:
+            host.suspend()
+            manager.status("suspended")
+
+    handle_signals(reactor, hurry=host.hurry, reload=reload, suspend_or_resume=suspend_or_resume)
+    host.when_listening().addCallbacks(
+        # As soon as a signal ends it in order.
+        lambda _addresses: reactor.callWhenRunning(ready),
+        lambda _failure: None,
+    )
+    reactor.addSystemEventTrigger(
+        "before",
+        "shutdown",
+        lambda: manager.stopping(f"stopping: {host.ledger.live} connections remain"),
+    )
