@@ -75,7 +75,11 @@ class Door:
         self.ledger.open(self.listener, transport, protocol)
 
     def _overflown(self, transport: Any) -> None:
-        self.ledger.of(transport).cut = "max-write-buffer"
+        self.cut(transport, "max-write-buffer")
+
+    def cut(self, transport: Any, reason: str) -> None:
+        """End a connection that has come in here."""
+        self.ledger.of(transport).cut = reason
         transport.abortConnection()
 
     def admitting(self, factory: Any) -> AdmittingFactory:

@@ -16,7 +16,7 @@ from sockservices.background import ForegroundReport
 from sockservices.converters import octal_mode, seconds
 from sockservices.descriptors import raise_limit
 from sockservices.ending import fail_process, say_on_stderr
-from sockservices.host import DEFAULT_FLUSH, SocketService
+from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
 from sockservices.interfaces import IDatagramFactory
 from sockservices.limit_options import LimitOptions, coerced
 from sockservices.listening import (
@@ -33,6 +33,10 @@ from sockservices.options import DeclaredOption, OptionError, build, declared_op
 from sockservices.orders import run_under_orders
 
 Kind = Literal["stream", "datagram"]
+
+
+class CertificateError(ValueError):
+    """A certificate that cannot be used; one line."""
 
 
 @attrs.frozen
@@ -142,6 +146,10 @@ class _Given(str):
     __slots__ = ()
 
 
+def _file(name: str, help_text: str) -> list[Any]:
+    return [name, None, None, help_text, coerced(not_empty, name)]
+
+
 class HostOptions(OneLineErrors, LimitOptions):
     """The options that every service has."""
 
@@ -169,6 +177,16 @@ class HostOptions(OneLineErrors, LimitOptions):
             DEFAULT_BACKLOG,
             "Connections that may wait to be accepted.",
             coerced(backlog_length, "backlog"),
+        ],
+        _file("tls-cert", "Certificate in PEM, with its issuers'; TLS on every stream listener."),
+        _file("tls-key", "Its key. [default: in the file of --tls-cert]"),
+        _file("tls-client-ca", "Issuers of clients' certificates; with it a client needs one."),
+        [
+            "handshake-timeout",
+            None,
+            DEFAULT_HANDSHAKE_TIMEOUT,
+            "Seconds for a TLS handshake; then cut.",
+            coerced(seconds, "handshake-timeout"),
         ],
         [
             "graceful-timeout",
@@ -223,6 +241,9 @@ class HostOptions(OneLineErrors, LimitOptions):
         """Refuse what makes no sense together."""
         if self["interface"] is not None and self["port"] is None:
             raise usage.UsageError("--interface goes with --port")
+        for name in ("tls-key", "tls-client-ca"):
+            if self[name] is not None and self["tls-cert"] is None:
+                raise usage.UsageError(f"--{name} goes with --tls-cert")
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
 
@@ -240,11 +261,13 @@ class HostOptions(OneLineErrors, LimitOptions):
                 idle_timeout=self["idle-timeout"],
                 max_time=self["max-time"],
                 max_write_buffer=self["max-write-buffer"],
+                tls=self._certificate(),
+                handshake_timeout=float(self["handshake-timeout"]),
                 graceful_timeout=float(self["graceful-timeout"]),
                 flush=float(self["flush"]),
                 on_failure=report.failed if report is not None else fail_process,
             )
-        except (OptionError, DescriptionError) as error:
+        except (OptionError, DescriptionError, CertificateError) as error:
             say_on_stderr(f"{self._command()}: {error}")
             sys.exit(1)
         from twisted.internet import reactor
@@ -256,6 +279,18 @@ class HostOptions(OneLineErrors, LimitOptions):
                 lambda _addresses: report.listening(), lambda _failure: None
             )
         return host
+
+    def _certificate(self) -> Any:
+        if self["tls-cert"] is None:
+            return None
+        try:
+            from sockservices.tls import Certificate
+        except ImportError:
+            raise CertificateError("--tls-cert needs: pip install 'sockservices[tls]'") from None
+        try:
+            return Certificate(self["tls-cert"], self["tls-key"], self["tls-client-ca"])
+        except ValueError as error:
+            raise CertificateError(f"--tls-cert: {error}") from None
 
     def _goes_to_background(self) -> bool:
         top: usage.Options = self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import (
@@ -44,7 +44,11 @@ from sockservices.printable import listening_at
 from sockservices.stopping import Stop
 from sockservices.timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from sockservices.tls import Certificate
+
 DEFAULT_FLUSH = 2.0  # seconds
+DEFAULT_HANDSHAKE_TIMEOUT = 5.0  # seconds
 
 
 class SocketService(Service):
@@ -69,6 +73,8 @@ class SocketService(Service):
         idle_timeout: seconds without a byte from its peer after which a connection is cut.
         max_time: seconds after which a connection is cut.
         max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
+        tls: the certificate to show on connections of every listener; ``None`` is no TLS.
+        handshake_timeout: seconds for a TLS handshake; after that a connection is cut.
         graceful_timeout: seconds in which connections may finish their work at a stop; a
             protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
         flush: seconds in which, at a stop, what a service has written is delivered.
@@ -94,6 +100,8 @@ class SocketService(Service):
         idle_timeout: float | None = None,
         max_time: float | None = None,
         max_write_buffer: int | None = None,
+        tls: Certificate | None = None,
+        handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT,
         graceful_timeout: float = 0,
         flush: float = DEFAULT_FLUSH,
         name: str | None = None,
@@ -113,6 +121,8 @@ class SocketService(Service):
         self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
         self._timeouts = Timeouts(self.ledger, reactor, idle_timeout, max_time)
         self._gate = Gate()
+        self._tls = tls
+        self._handshake_timeout = handshake_timeout
         if self._guards is not None and self._guards.lets_wait:
             self.ledger.subscribe(self._wait_while_full)
         self._doors = [Door(each, self.ledger, self._guards, max_write_buffer) for each in listen]
@@ -126,6 +136,9 @@ class SocketService(Service):
         ]
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
+        for each in self._listeners:
+            if tls is not None and each.description.partition(":")[0].lower() in ("ssl", "tls"):
+                raise DescriptionError(f"{each.description!r} has TLS of its own: one is enough")
         self._check_kinds(datagram if datagram is not None else service)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
@@ -231,22 +244,23 @@ class SocketService(Service):
         return self._gate.is_closed_for("suspended")
 
     def reload(self) -> None:
-        """Read the files of networks again, and cut those who are not to be admitted any more.
+        """Read the certificate and the files of networks again; cut who is not admitted any more.
 
-        A file that cannot be used is logged, and what was before stays in force.
+        A file that cannot be used is logged, and what was before stays in force. Connections that
+        live keep the certificate that they were shown.
         """
-        if self._guards is None:
-            return
-        try:
-            self._guards.reload()
-        except ValueError as error:
-            self._log.error("not reloaded: {error}", error=error)
-            return
+        for each in (self._tls, self._guards):
+            if each is not None:
+                try:
+                    each.reload()
+                except ValueError as error:
+                    self._log.error("not reloaded: {error}", error=error)
+                else:
+                    self._log.info("reloaded: {what}", what=type(each).__name__.lower())
         for connection in self.ledger:
-            if not self._guards.is_allowed(connection.peer):
+            if self._guards is not None and not self._guards.is_allowed(connection.peer):
                 connection.cut = "denied"
                 connection.transport.abortConnection()
-        self._log.info("reloaded")
 
     def _wait_while_full(self, event: Event) -> None:
         assert self._guards is not None
@@ -281,7 +295,7 @@ class SocketService(Service):
     ) -> Deferred[IListeningPort]:
         def listen() -> Any:
             if isinstance(each, StreamListener):
-                return each.endpoint.listen(door.admitting(self._factory))
+                return each.endpoint.listen(self._factory_behind(door))
             assert self._build_datagram_protocol is not None
             return each.endpoint.listen(self._build_datagram_protocol())
 
@@ -298,6 +312,19 @@ class SocketService(Service):
             return port
 
         return maybeDeferred(listen).addCallbacks(listens, failed)
+
+    def _factory_behind(self, door: Door) -> Any:
+        inner = door.admitting(self._factory)
+        if self._tls is None:
+            return inner
+        from sockservices.tls import TLSFactory  # of an extra
+
+        def too_late(transport: Any) -> None:
+            door.cut(transport, "handshake-timeout")
+
+        return door.admitting(
+            TLSFactory(self._tls, inner, self._reactor, self._handshake_timeout, too_late)
+        )
 
     def _all_listen(self, ports: list[IListeningPort], start: object) -> None:
         if start is not self._start:

@@ -1,0 +1,170 @@
+"""TLS by options, on listeners of every kind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make_certificate
+from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
+
+pytestmark = needs("openssl")
+
+LISTEN = "--listen=tcp:0:interface=127.0.0.1"
+TLS = ("--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
+BLOCK = b"x" * (1 << 20)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two certificates: it takes a while to make one."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("own", "other"):
+        (folder / name).mkdir()
+        make_certificate(folder / name)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made / "own", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(made / "other", tmp_path / "other")
+    return tmp_path
+
+
+def _trusting(folder: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(folder / "trusted/cert.pem"))
+
+
+def _wrap(context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
+    connection.settimeout(PATIENCE)
+    return context.wrap_socket(connection, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_streams_of_every_kind_have_it(folder: Path, options: list[str]) -> None:
+    with Service(*("sock-echo", LISTEN, "--listen=unix:s", *TLS, *options), cwd=folder) as echo:
+        unix = socket.socket(socket.AF_UNIX)
+        unix.connect(str(folder / "s"))
+        for connection in (echo.connect(), unix):
+            with _wrap(_trusting(folder), connection) as client:
+                assert client.version() in ("TLSv1.2", "TLSv1.3")
+                sender = threading.Thread(target=client.sendall, args=(BLOCK,))
+                sender.start()
+                got = b""
+                while len(got) < len(BLOCK):
+                    got += client.recv(1 << 16)
+                sender.join()
+                assert got == BLOCK
+        assert echo.stop() == 0
+        assert "Traceback" not in echo.err.text
+
+
+def test_what_was_written_is_delivered_at_a_stop(folder: Path) -> None:
+    (folder / "others.py").write_text(
+        "from twisted.internet.protocol import Protocol\n"
+        "class Filling(Protocol):\n"
+        "    def connectionMade(self):\n"
+        "        self.transport.write(b'x' * (20 << 20))\n"
+    )
+    with Service("sock-serve", "--factory=others.Filling", LISTEN, *TLS, cwd=folder) as filling:
+        with _wrap(_trusting(folder), filling.connect()) as client:
+            assert client.recv(1) == b"x"
+            filling.process.send_signal(signal.SIGTERM)
+            assert len(read_all(client)) == (20 << 20) - 1
+        assert filling.wait() == 0
+        filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
+
+
+def test_a_handshake_has_its_time(folder: Path) -> None:
+    with Service("sock-echo", LISTEN, *TLS, "--handshake-timeout=0.3", cwd=folder) as echo:
+        with echo.connect() as silent, _wrap(_trusting(folder), echo.connect()) as client:
+            silent.settimeout(PATIENCE)
+            with pytest.raises(ConnectionResetError):
+                silent.recv(1)
+            # The other one is long past its handshake, and lives.
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+
+
+def test_old_versions_of_tls_are_refused(folder: Path) -> None:
+    with Service("sock-echo", LISTEN, *TLS, cwd=folder) as echo:
+        done = run(
+            *("openssl", "s_client", "-connect", f"127.0.0.1:{echo.port}", "-tls1_1"),
+            *("-cipher", "ALL:@SECLEVEL=0"),
+            cwd=folder,
+            input=b"",
+        )
+        assert b"Cipher is (NONE)" in done.stdout
+
+
+def test_clients_must_show_a_certificate_where_they_are_asked_to(folder: Path) -> None:
+    with Service(
+        *("sock-echo", LISTEN, *TLS, "--tls-client-ca=trusted/cert.pem"), cwd=folder
+    ) as echo:
+        context = _trusting(folder)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            with _wrap(context, echo.connect()) as client:
+                client.sendall(b"x")
+                client.recv(1)
+        context.load_cert_chain(folder / "trusted/cert.pem", folder / "key.pem")
+        with _wrap(context, echo.connect()) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+
+
+def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(folder: Path) -> None:
+    old = _trusting(folder)
+    with Service("sock-echo", LISTEN, *TLS, cwd=folder) as echo:
+        with _wrap(old, echo.connect()) as living:
+            (folder / "trusted/cert.pem").write_text("no certificate")
+            echo.process.send_signal(signal.SIGHUP)
+            echo.err.wait_for(r"not reloaded: trusted/cert\.pem has no certificate in PEM")
+            with _wrap(old, echo.connect()):
+                pass
+            shutil.copytree(folder / "other", folder, dirs_exist_ok=True)
+            echo.process.send_signal(signal.SIGHUP)
+            echo.err.wait_for("reloaded: certificate")
+            with pytest.raises(ssl.SSLCertVerificationError):
+                _wrap(old, echo.connect())
+            with _wrap(_trusting(folder), echo.connect()):
+                pass
+            living.sendall(b"x")
+            assert living.recv(1) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--tls-cert=none.pem"], 1, "--tls-cert: none.pem: No such file or directory"),
+        (["--tls-cert=key.pem"], 1, "--tls-cert: key.pem has no certificate in PEM"),
+        (
+            ["--tls-cert=trusted/cert.pem"],
+            1,
+            "--tls-cert: trusted/cert.pem has no key in PEM",
+        ),
+        (
+            ["--tls-cert=trusted/cert.pem", "--tls-key=other/key.pem"],
+            1,
+            "--tls-cert: other/key.pem is not the key of trusted/cert.pem",
+        ),
+        (["--tls-key=key.pem"], 2, "--tls-key goes with --tls-cert"),
+        (
+            [*TLS, "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"],
+            1,
+            "'ssl:0:privateKey=key.pem:certKey=trusted/cert.pem' has TLS of its own: one is enough",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    folder: Path, options: list[str], status: int, said: str
+) -> None:
+    done = run(BIN / "twistd", "-n", "--pidfile=", "sock-echo", LISTEN, *options, cwd=folder)
+    assert done.stderr.decode() == f"twistd: sock-echo: {said}\n"
+    assert done.returncode == status
