@@ -18,9 +18,11 @@ class Gate:
 
     def add(self, port: Any) -> None:
         """Look after a port that has begun to listen."""
-        self._ports.append(port)
-        if self._reasons:
-            port.stopReading()
+        # One of a foreign kind may not know how; what it lets in at a limit is refused.
+        if hasattr(port, "stopReading") and hasattr(port, "startReading"):
+            self._ports.append(port)
+            if self._reasons:
+                port.stopReading()
 
     def discard(self, port: Any) -> None:
         """Look after a port no longer."""
@@ -33,10 +35,11 @@ class Gate:
 
     def close(self, reason: str) -> None:
         """Accept no more; connections that come wait in the backlog."""
-        if not self._reasons:
+        was_open = not self._reasons
+        self._reasons.add(reason)
+        if was_open:
             for port in self._ports:
                 port.stopReading()
-        self._reasons.add(reason)
 
     def open(self, reason: str) -> None:
         """Drop a reason; accept again if it was the last."""

@@ -14,10 +14,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
+from twisted.internet.interfaces import (
+    ILoggingContext,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from sockservices.eager import Counted
 from sockservices.guards import Guards
@@ -79,8 +83,7 @@ class Door:
 
     def cut(self, transport: Any, reason: str) -> None:
         """End a connection that has come in here."""
-        self.ledger.of(transport).cut = reason
-        transport.abortConnection()
+        self.ledger.of(transport).end(reason)
 
     def admitting(self, factory: Any) -> AdmittingFactory:
         """Return a factory that lets in by this door what another one builds."""
@@ -100,6 +103,13 @@ class AdmittingFactory:
     def __init__(self, factory: Any, door: Door) -> None:
         self._factory = factory
         self._door = door
+        if IProtocolNegotiationFactory.providedBy(factory):  # TLS asks for it
+            alsoProvides(self, IProtocolNegotiationFactory)
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
+        """See ``IProtocolNegotiationFactory``, where the service's factory provides it."""
+        acceptable: list[bytes] = self._factory.acceptableProtocols()
+        return acceptable
 
     def doStart(self) -> None:
         """See ``IProtocolFactory.doStart``."""

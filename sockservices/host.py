@@ -144,7 +144,10 @@ class SocketService(Service):
         self._log = Logger(namespace=named)
         self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
         self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
-        self._stop: Stop | None = None
+        self._stops: list[Stop] = []
+        self._is_hurried = False
+        # For listeners of a foreign kind, which may never say that they are closed.
+        self._stop_at_most = graceful_timeout + flush + 1
         self._ports: list[IListeningPort] = []
         # Which start the ports are of: what arrives late, of an earlier one, is closed again.
         self._start: object | None = None
@@ -222,9 +225,20 @@ class SocketService(Service):
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         self._exhaustion.stop()
-        stop = self._stop = self._new_stop()
-        ended = self._close().addCallback(lambda _none: stop.begin())
-        return ended.addCallback(lambda _none: self._timeouts.stop())
+        closed = self._close().addTimeout(self._stop_at_most, self._reactor)
+        taken = {each for stop in self._stops for each in stop.remaining}
+        stop = self._new_stop(each for each in self.ledger if each not in taken)
+        self._stops.append(stop)
+        stop.begin()
+        if self._is_hurried:
+            stop.hurry()
+        done = [closed, *(each.when_done() for each in self._stops)]
+        return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+
+    def _stopped(self, _results: object) -> None:
+        self._stops = [stop for stop in self._stops if stop.remaining]
+        if self._start is None:
+            self._timeouts.stop()
 
     def suspend(self) -> None:
         """Accept no more until ``resume``: what lives goes on, what comes waits in the backlog."""
@@ -259,8 +273,7 @@ class SocketService(Service):
                     self._log.info("reloaded: {what}", what=type(each).__name__.lower())
         for connection in self.ledger:
             if self._guards is not None and not self._guards.is_allowed(connection.peer):
-                connection.cut = "denied"
-                connection.transport.abortConnection()
+                connection.end("denied")
 
     def _wait_while_full(self, event: Event) -> None:
         assert self._guards is not None
@@ -270,14 +283,16 @@ class SocketService(Service):
             self._gate.open("full")
 
     def hurry(self) -> None:
-        """End the connections at once that a stop has left to finish."""
-        if self._stop is not None:
-            self._stop.hurry()
+        """End the connections at once that a stop has left to finish, or the next one would."""
+        self._is_hurried = True
+        for stop in self._stops:
+            stop.hurry()
 
     def _listen(self) -> None:
         if self._start is not None:
             return
         start = self._start = object()
+        self._is_hurried = False
         self._timeouts.start()
         self._failure = None
         # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
@@ -351,6 +366,7 @@ class SocketService(Service):
         while isinstance(error, FirstError):
             error = error.subFailure.value
         self._start = None
+        self._timeouts.stop()
         self._failure = error
         self._close()
         self._tell_waiting(lambda waiting: waiting.errback(error))
@@ -368,7 +384,8 @@ class SocketService(Service):
         for port in closing:
             self._gate.discard(port)
         done = DeferredList(
-            [maybeDeferred(port.stopListening) for port in closing], consumeErrors=True
+            [maybeDeferred(_stop_listening, port) for port in closing],
+            consumeErrors=True,
         )
         before, self._closing = self._closing, done.addCallback(self._closed)
         self._closing.addCallback(lambda _none: before)
@@ -382,6 +399,10 @@ class SocketService(Service):
                 self._log.warn(
                     "a listener did not close cleanly: {reason}", reason=failure.getErrorMessage()
                 )
+
+
+def _stop_listening(port: Any) -> Any:
+    return port.stopListening()
 
 
 def _where(port: IListeningPort) -> str:

@@ -52,7 +52,15 @@ class Connection:
     @property
     def local(self) -> IAddress | None:
         """Our address, as long as it is live; to ask the kernel for it when it ends costs time."""
-        return self.transport.getHost() if self.protocol is not None else None
+        is_there = self.protocol is not None and getattr(self.transport, "connected", True)
+        return self.transport.getHost() if is_there else None
+
+    def end(self, reason: str) -> None:
+        """Cut it, and say why; what we have cut already stays as it is."""
+        if self.cut is None:
+            self.cut = reason
+            # A foreign transport may know only the slower way.
+            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     @property
     def since(self) -> float:
@@ -156,7 +164,12 @@ class Ledger:
     def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call with each event from now on, until the function is called that is returned."""
         self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
 
     def open(self, listener: str, transport: Any, protocol: Any) -> Connection:
         """Enter a connection."""

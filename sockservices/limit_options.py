@@ -25,10 +25,13 @@ def coerced(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
     return coerce
 
 
+_MOST = 1_000_000  # of a rate: so many times are remembered
+
+
 def rate(text: str) -> Rate:
     """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
     parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", text)
-    if parts is None or int(parts[1]) < 1 or float(parts[2]) <= 0:
+    if parts is None or not 1 <= int(parts[1]) <= _MOST or float(parts[2]) <= 0:
         raise ValueError(f"{text!r} is not a rate, as 100/60 for 100 in 60 seconds")
     return Rate(int(parts[1]), float(parts[2]))
 

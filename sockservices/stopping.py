@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from sockservices.interfaces import IDrainable
@@ -13,61 +13,82 @@ from sockservices.ledger import Closed, Connection, Event, Ledger
 
 _COUNT_DOWN = 1.0  # seconds between two lines in the log
 _LAST = 1.0  # seconds that a connection has to end after it was cut
-CUT = "stop"
 
 
 class Stop:
-    """Ends the connections of a service whose listeners are closed already.
+    """Ends connections of a service whose listeners accept no more.
 
     Parameters:
-        ledger: knows the connections.
+        ledger: tells of the end of each.
         reactor: an ``IReactorTime``.
         log: is told how many remain, and at the end how many finished and were cut.
         graceful_timeout: seconds in which connections may finish their work.
         flush: seconds in which what a service has written is delivered after that.
+        connections: those that are to end.
     """
 
     def __init__(
-        self, ledger: Ledger, reactor: Any, log: Logger, graceful_timeout: float, flush: float
+        self,
+        ledger: Ledger,
+        reactor: Any,
+        log: Logger,
+        graceful_timeout: float,
+        flush: float,
+        connections: Iterable[Connection],
     ) -> None:
-        self._ledger = ledger
+        self.remaining = dict.fromkeys(connections)
         self._reactor = reactor
         self._log = log
         self._graceful_timeout = graceful_timeout
         self._flush = flush
-        self._live = ledger.live
+        self._number = len(self.remaining)
         self._cut = 0
+        self._is_hurried = False
+        self._is_done = False
         self._timers: list[Any] = []
-        self._done: Deferred[None] = Deferred()
+        self._waiting: list[Deferred[None]] = []
         self._unsubscribe = ledger.subscribe(self._heard)
 
-    def begin(self) -> Deferred[None]:
-        """Return a ``Deferred`` that fires when no connection is left."""
-        if not self._live:
+    def begin(self) -> None:
+        """Begin, when what is due in this turn is done: the listeners are closed by then."""
+        if self.remaining:
+            self._later(0, self._begin)
+        else:
             self._finish()
+
+    def _begin(self) -> None:
+        if self._is_hurried:
+            self._cut_all()
         elif self._graceful_timeout > 0:
             self._wait_for_work()
         else:
             self._deliver()
-        return self._done
+
+    def when_done(self) -> Deferred[None]:
+        """Return a ``Deferred`` that fires when none of the connections is left."""
+        if self._is_done:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
 
     def hurry(self) -> None:
         """End all that is left at once."""
-        if not self._done.called:
+        if not (self._is_hurried or self._is_done):
+            self._is_hurried = True
             self._cut_all()
 
     def _wait_for_work(self) -> None:
         self._ends = self._reactor.seconds() + self._graceful_timeout
         self._later(self._graceful_timeout, self._deliver)
         self._tell_how_many()
-        for connection in self._ledger:
+        for connection in list(self.remaining):
             self._each(connection, _drain)
 
     def _tell_how_many(self) -> None:
         left = max(0.0, self._ends - self._reactor.seconds())
         self._log.info(
             "stopping: {remaining} connections remain, {seconds:.0f} s left",
-            remaining=self._ledger.live,
+            remaining=len(self.remaining),
             seconds=left,
         )
         self._later(_COUNT_DOWN, self._tell_how_many)
@@ -75,15 +96,13 @@ class Stop:
     def _deliver(self) -> None:
         self._cancel_timers()
         self._later(self._flush, self._cut_all)
-        for connection in self._ledger:
+        for connection in list(self.remaining):
             self._each(connection, _end_in_order)
 
     def _cut_all(self) -> None:
         self._cancel_timers()
         self._later(_LAST, self._finish)  # a foreign transport may not be able to
-        for connection in self._ledger:
-            connection.cut = CUT
-            self._cut += 1
+        for connection in list(self.remaining):
             self._each(connection, _abort)
 
     def _each(self, connection: Connection, do: Callable[[Connection], object]) -> None:
@@ -93,18 +112,25 @@ class Stop:
             self._log.failure("connection {id} could not be ended", id=connection.id)
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, Closed) and not self._ledger.live:
-            self._finish()
+        if isinstance(event, Closed) and event.connection in self.remaining:
+            del self.remaining[event.connection]
+            self._cut += event.connection.cut is not None
+            if not self.remaining:
+                self._finish()
 
     def _finish(self) -> None:
+        self._is_done = True
         self._cancel_timers()
         self._unsubscribe()
+        cut = self._cut + len(self.remaining)  # of which nothing is to be heard any more
         self._log.info(
             "stopped: {finished} connections finished, {cut} were cut",
-            finished=self._live - self._cut,
-            cut=self._cut,
+            finished=self._number - cut,
+            cut=cut,
         )
-        self._done.callback(None)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._timers.append(self._reactor.callLater(seconds, call))
@@ -123,7 +149,7 @@ def _drain(connection: Connection) -> None:
 
 
 def _abort(connection: Connection) -> None:
-    connection.transport.abortConnection()
+    connection.end("stop")
 
 
 def _end_in_order(connection: Connection) -> None:
@@ -134,6 +160,8 @@ def _end_in_order(connection: Connection) -> None:
         # A transport waits for its producer before it closes. What that has written is
         # delivered; what it has not written yet is not asked for any more.
         transport.unregisterProducer()
-        if producer is not transport:
+    try:
+        if producer is not None and producer is not transport:
             producer.stopProducing()
-    transport.loseConnection()
+    finally:
+        transport.loseConnection()

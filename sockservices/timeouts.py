@@ -5,9 +5,13 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
-from sockservices.ledger import Connection, Ledger
+from twisted.logger import Logger
 
+from sockservices.ledger import Ledger
+
+_log = Logger(namespace="sockservices")
 _MOST = 1.0  # seconds between two looks
+_LEAST = 0.01
 _PARTS = 10  # of the shortest time: a connection is cut so much late at the most
 
 
@@ -32,7 +36,7 @@ class Timeouts:
         self._most = most
         self._call: Any = None
         times = [each for each in (idle, most) if each is not None]
-        self._interval = min(_MOST, min(times) / _PARTS) if times else None
+        self._interval = max(_LEAST, min(_MOST, min(times) / _PARTS)) if times else None
 
     def start(self) -> None:
         """Begin to look."""
@@ -49,14 +53,11 @@ class Timeouts:
         self._call = None
         now = monotonic()
         for connection in self._ledger:
-            if self._idle is not None and now - connection.last_heard >= self._idle:
-                _cut(connection, "idle-timeout")
-            elif self._most is not None and now - connection.opened >= self._most:
-                _cut(connection, "max-time")
+            try:
+                if self._idle is not None and now - connection.last_heard >= self._idle:
+                    connection.end("idle-timeout")
+                elif self._most is not None and now - connection.opened >= self._most:
+                    connection.end("max-time")
+            except Exception:  # of a foreign transport: the others have their times all the same
+                _log.failure("connection {id} could not be cut", id=connection.id)
         self.start()
-
-
-def _cut(connection: Connection, reason: str) -> None:
-    if connection.cut is None:
-        connection.cut = reason
-        connection.transport.abortConnection()

@@ -38,3 +38,12 @@ def test_a_port_that_comes_late_waits_too_and_one_that_went_is_left_alone() -> N
     gate.discard(early)
     gate.open("full")
     assert (early.told, late.told) == (["stop"], ["stop", "start"])
+
+
+def test_a_port_that_does_not_know_how_keeps_no_other_from_it() -> None:
+    gate, port = Gate(), Port()
+    gate.add(object())
+    gate.add(port)
+    gate.close("full")
+    gate.open("full")
+    assert port.told == ["stop", "start"]

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from sockservices.admission import Door
@@ -228,3 +229,15 @@ def test_with_a_layer_between_what_the_service_refuses_is_refused() -> None:
     outer = door.admitting(LayerFactory(door.admitting(Watched(None))))
     assert outer.buildProtocol(_PEER) is None
     assert ledger.totals.refused == {"service": 1}
+
+
+def test_tls_may_ask_which_protocols_the_service_speaks() -> None:
+    @implementer(IProtocolNegotiationFactory)
+    class Negotiating(Factory):
+        def acceptableProtocols(self) -> list[bytes]:  # noqa: N802 - Twisted's name
+            return [b"h2"]
+
+    admitting = _admitting(Negotiating())
+    assert IProtocolNegotiationFactory.providedBy(admitting)
+    assert admitting.acceptableProtocols() == [b"h2"]
+    assert not IProtocolNegotiationFactory.providedBy(_admitting(Factory()))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_none_is_none() -> None:
         ("192.0.2.0/24", "192.0.2.0/24"),
         (" 192.0.2.1 ", "192.0.2.1/32"),
         ("2001:db8::/32", "2001:db8::/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
     ],
 )
 def test_a_network_is_read(text: str, shown: str) -> None:
@@ -79,3 +82,9 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path) -> None:
     path.write_text("192.0.2.0/24\nthere\n")
     with pytest.raises(ValueError, match="networks, line 2: 'there' is not a network"):
         networks_in(str(path))
+
+
+def test_a_pipe_is_no_file_of_networks(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is no regular file"):
+        networks_in(str(tmp_path / "pipe"))

@@ -59,8 +59,12 @@ class Setup:
         return peer
 
     def stop(self, graceful_timeout: float = 0, flush: float = 2) -> Stop:
-        stop = Stop(self.ledger, self.clock, Logger("echo"), graceful_timeout, flush)
-        stop.begin().addCallback(self.done.append)
+        stop = Stop(
+            *(self.ledger, self.clock, Logger("echo"), graceful_timeout, flush), self.ledger
+        )
+        stop.begin()
+        stop.when_done().addCallback(self.done.append)
+        self.clock.advance(0)
         return stop
 
 
@@ -185,3 +189,56 @@ def test_a_producer_is_stopped_and_what_it_has_written_delivered(setup: Setup) -
     setup.stop()
     assert producer.told == ["stop"]
     assert peer.how == ["lose"]
+
+
+def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[Any]) -> None:
+    early, late = setup.connection(), setup.connection()
+    stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
+    setup.ledger.close(early, Failure(ConnectionDone()))
+    stop.begin()
+    setup.ledger.close(late, Failure(ConnectionDone()))
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log) == ["stopped: 2 connections finished, 0 were cut"]
+
+
+def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
+    peer = setup.connection()
+    stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
+    stop.begin()
+    stop.hurry()
+    stop.hurry()
+    setup.clock.advance(0)
+    assert peer.how == ["abort"]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log) == ["stopped: 0 connections finished, 1 were cut"]
+
+
+def test_connections_of_another_start_are_none_of_its_business(setup: Setup) -> None:
+    own = setup.connection()
+    setup.stop(graceful_timeout=1)
+    other = setup.connection()
+    setup.clock.advance(1)
+    assert (own.how, other.how) == (["lose"], [])
+    assert setup.done == [None]
+
+
+def test_what_was_cut_for_another_reason_keeps_it(setup: Setup, log: list[Any]) -> None:
+    stuck = setup.connection(reads=False)
+    setup.stop(graceful_timeout=5)
+    setup.ledger.of(stuck).end("idle-timeout")
+    assert setup.ledger.totals.closed == {"idle-timeout": 1}
+    assert _texts(log)[-1] == "stopped: 0 connections finished, 1 were cut"
+
+
+def test_a_producer_that_fails_does_not_keep_its_connection_open(setup: Setup) -> None:
+    class Broken:
+        def stopProducing(self) -> None:
+            raise RuntimeError("broken")
+
+    peer = setup.connection()
+    producer: Any = Broken()
+    peer.registerProducer(producer, True)  # type: ignore[no-untyped-call]
+    with logged():
+        setup.stop()
+    assert peer.how == ["lose"]
+    assert setup.done == [None]

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from sockservices import timeouts as module
 from sockservices.ledger import Ledger
 from sockservices.timeouts import Timeouts
+from tests.fakes import logged
 
 
 class Transport(StringTransport):
@@ -79,3 +80,31 @@ def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
     timeouts.start()
     assert setup.clock.getDelayedCalls() == []
     timeouts.stop()
+
+
+def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
+    class Immortal(Transport):
+        def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
+            raise RuntimeError("no")
+
+    timeouts = Timeouts(setup.ledger, setup.clock, None, 1.0)
+    timeouts.start()
+    setup.ledger.open("tcp:7", Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
+    other = setup.connection()
+    with logged() as log:
+        setup.pass_by(1.2)
+    assert other.aborted == 1
+    assert [event["log_failure"].type for event in log] == [RuntimeError]
+    timeouts.stop()
+
+
+def test_a_transport_that_knows_only_the_slower_way_goes_it(setup: Setup) -> None:
+    class Slow:
+        lost = 0
+
+        def loseConnection(self) -> None:
+            self.lost += 1
+
+    slow = Slow()
+    setup.ledger.open("stdio:", slow, object()).end("max-time")
+    assert slow.lost == 1

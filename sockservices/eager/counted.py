@@ -6,6 +6,7 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived`
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -27,6 +28,8 @@ class Counted(FileDescriptor):
     on_end: Callable[[Any, Failure], None] | None = None
     # How many bytes may wait to be sent, and what is called, once, when there are more.
     max_unsent: int | None = None
+    # Whether the kernel would not take all, the last time: before that nothing waits for the peer.
+    _is_refused = False
     on_overflow: Callable[[Any], None] | None = None
 
     @property
@@ -36,6 +39,20 @@ class Counted(FileDescriptor):
 
     def _maybePauseProducer(self) -> None:
         super()._maybePauseProducer()
+        if self._is_refused:
+            self._judge()
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        why = super().doWrite()
+        if self.max_unsent is not None and self.connected:
+            # Twisted leaves some for another turn also when the kernel would take it.
+            self._is_refused = self.unsent > self.max_unsent and not _is_writable(self.fileno())
+            if self._is_refused:
+                self._judge()
+        return why
+
+    def _judge(self) -> None:
         if self.max_unsent is not None and self.unsent > self.max_unsent:
             on_overflow, self.on_overflow = self.on_overflow, None
             if on_overflow is not None:
@@ -70,3 +87,9 @@ class Counting(Counted):
             super().connectionLost(reason)
         finally:
             self._tell_end(reason)
+
+
+def _is_writable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    return bool(poller.poll(0))

@@ -101,6 +101,7 @@ class _Connection(Counted, EagerConnection):
         self._sent += sent
         self.bytes_out += sent
         if sent < len(data):
+            self._is_refused = True
             self.blocked = True
             self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
             self._tempDataLen += len(data) - sent
@@ -222,15 +223,15 @@ class Server(_Connection, tcp.Server):
             return  # it was lost before: aborted, and then its protocol raised
         self.disconnected = 1
         self.connected = 0
-        if self.producer is not None:
-            self.producer.stopProducing()
-            self.producer = None
-        self.reactor.forget(self)
-        aborted = isinstance(reason.value, ConnectionAborted)
-        tcp.Server._closeSocket(self, not aborted)
-        protocol = self.protocol
-        del self.protocol, self.socket, self.fileno
         try:
+            if self.producer is not None:
+                self.producer.stopProducing()
+                self.producer = None
+            self.reactor.forget(self)
+            aborted = isinstance(reason.value, ConnectionAborted)
+            tcp.Server._closeSocket(self, not aborted)
+            protocol = self.protocol
+            del self.protocol, self.socket, self.fileno
             protocol.connectionLost(reason)
         finally:
             self._tell_end(reason)

@@ -148,7 +148,8 @@ def test_nothing_is_left_but_the_totals(tmp_path: Path, kind: str) -> None:
         seen = counting.seen
         assert (after["opened"], sum(after["closed"].values())) == (seen["visits"], seen["visits"])
         assert (after["in"], after["out"]) == (seen["sent"], seen["received"])
-        assert after["closed"].get("lost", 0) == seen["reset"]
+        # Of a reset that comes at the same time as data the kernel may tell the end only.
+        assert 0 < after["closed"]["lost"] <= seen["reset"]
         assert after["events"] == {"Opened": seen["visits"], "Closed": seen["visits"]}
         # And the unruly, twice: what the first ones leave the second may use.
         for seed in (2, 3):
