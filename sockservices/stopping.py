@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,6 +11,7 @@ from twisted.logger import Logger
 
 from sockservices.interfaces import IDrainable
 from sockservices.ledger import Closed, Connection, Event, Ledger
+from sockservices.lingering import close_after_delivery
 
 _COUNT_DOWN = 1.0  # seconds between two lines in the log
 _LAST = 1.0  # seconds that a connection has to end after it was cut
@@ -97,7 +99,7 @@ class Stop:
         self._cancel_timers()
         self._later(self._flush, self._cut_all)
         for connection in list(self.remaining):
-            self._each(connection, _end_in_order)
+            self._each(connection, partial(_end_in_order, reactor=self._reactor))
 
     def _cut_all(self) -> None:
         self._cancel_timers()
@@ -152,7 +154,7 @@ def _abort(connection: Connection) -> None:
     connection.end("stop")
 
 
-def _end_in_order(connection: Connection) -> None:
+def _end_in_order(connection: Connection, reactor: Any) -> None:
     # Its own transport: TLS has something to say before the end.
     transport = getattr(connection.protocol, "transport", None) or connection.transport
     producer = getattr(transport, "producer", None)
@@ -164,4 +166,4 @@ def _end_in_order(connection: Connection) -> None:
         if producer is not None and producer is not transport:
             producer.stopProducing()
     finally:
-        transport.loseConnection()
+        close_after_delivery(transport, reactor)

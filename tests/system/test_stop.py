@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,10 +21,11 @@ def _transfer(port: int, half_way: threading.Barrier, results: list[bytes]) -> N
     """Send half, wait for all others, send the rest; collect what comes back."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
         half = len(TRANSFER) // 2
-        received = bytearray()
+        client.sendall(TRANSFER[:1000])
+        received = bytearray(client.recv(1))  # it is served
         reader = threading.Thread(target=lambda: received.extend(read_all(client)))
         reader.start()
-        client.sendall(TRANSFER[:half])
+        client.sendall(TRANSFER[1000:half])
         half_way.wait(PATIENCE)
         half_way.wait(PATIENCE)  # meanwhile the service has been told to stop
         client.sendall(TRANSFER[half:])
@@ -68,6 +70,11 @@ from sockservices import IDrainable
 class Filling(Protocol):
     def connectionMade(self):
         self.transport.write(b"x" * (50 << 20))
+
+class Pouring(Protocol):
+    # Pours out what it has, whatever comes in.
+    def connectionMade(self):
+        self.transport.write(b"x" * (8 << 20))
 
 @implementer(IDrainable)
 class Parting(Protocol):
@@ -142,3 +149,37 @@ def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
             assert echo.stop() == 0
             assert client.recv(1) == b""
         echo.err.wait_for("stopped: 1 connections finished, 0 were cut")
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+def test_a_peer_that_sends_all_the_time_gets_all_that_was_written(
+    folder: Path, reactor: str, options: list[str]
+) -> None:
+    with Service(
+        *(f"--reactor={reactor}", "sock-serve", "--factory=others.Pouring", LISTEN),
+        *("--flush=20", *options),
+        cwd=folder,
+    ) as pouring:
+        with pouring.connect() as client:
+            client.settimeout(PATIENCE)
+            stopped = threading.Event()
+
+            def send() -> None:
+                with contextlib.suppress(OSError):
+                    while not stopped.is_set():
+                        client.sendall(b"more " * 1000)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            got = len(client.recv(1))
+            pouring.process.send_signal(signal.SIGTERM)
+            pouring.err.wait_for(r"Received SIGTERM|\(TCP Port \d+ Closed\)")
+            with contextlib.suppress(ConnectionResetError):  # all has come before that
+                while part := client.recv(1 << 16):
+                    got += len(part)
+            stopped.set()
+            sender.join()
+            assert got == 8 << 20
+        assert pouring.wait() == 0
+        pouring.err.wait_for("stopped: 1 connections finished, 0 were cut")
