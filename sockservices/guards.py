@@ -99,6 +99,9 @@ class Guards:
         deny = [*limits.deny, *(each for path in limits.deny_files for each in networks_in(path))]
         self._allow, self._deny = Networks(allow), Networks(deny)
         self._only_allowed = bool(limits.allow or limits.allow_files)
+        of_sources = limits.max_per_source is not None or limits.rate_per_source is not None
+        # To read an address takes longer than all else that is asked of a newcomer.
+        self._asks_who = bool(self._only_allowed or self._deny or of_sources)
 
     @property
     def is_full(self) -> bool:
@@ -113,7 +116,9 @@ class Guards:
 
     def is_allowed(self, peer: Any) -> bool:
         """Whether the networks that are allowed and denied admit a peer (``IAddress``)."""
-        found = _address(peer)
+        return self._admits(_address(peer))
+
+    def _admits(self, found: Address | None) -> bool:
         if found is None:
             return True  # networks are of the Internet
         denied = self._deny.specificity(found)
@@ -124,11 +129,11 @@ class Guards:
 
     def refusal(self, peer: Any) -> str | None:
         """Return why a newcomer is refused; ``None`` lets it in, and counts it."""
-        if not self.is_allowed(peer):
+        found = _address(peer) if self._asks_who else None
+        if not self._admits(found):
             return "denied"
         if self.is_full:
             return "max-connections"
-        found = _address(peer)
         source = None if found is None or self._exempt.specificity(found) >= 0 else _source(found)
         most = self._limits.max_per_source
         if source is not None and most is not None and self._live[source] >= most:
