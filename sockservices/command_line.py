@@ -18,7 +18,7 @@ from sockservices.descriptors import raise_limit
 from sockservices.ending import fail_process, say_on_stderr
 from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
 from sockservices.interfaces import IDatagramFactory
-from sockservices.limit_options import LimitOptions, coerced
+from sockservices.limit_options import LimitOptions
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -31,6 +31,7 @@ from sockservices.listening import (
 )
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.orders import run_under_orders
+from sockservices.parameters import parameter
 
 Kind = Literal["stream", "datagram"]
 
@@ -146,62 +147,51 @@ class _Given(str):
     __slots__ = ()
 
 
-def _file(name: str, help_text: str) -> list[Any]:
-    return [name, None, None, help_text, coerced(not_empty, name)]
-
-
 class HostOptions(OneLineErrors, LimitOptions):
     """The options that every service has."""
 
     served: Served
     optParameters: ClassVar[list[list[Any]]] = [
-        ["port", None, None, "TCP port; 0 lets the kernel choose.", coerced(port_number, "port")],
-        [
+        parameter("port", "TCP port; 0 lets the kernel choose.", port_number),
+        parameter(
             "interface",
-            None,
-            None,
             "Numeric IPv4 or IPv6 address for --port. [default: all IPv4]",
-            coerced(ip_address, "interface"),
-        ],
-        ["socket", None, None, "Path of a Unix socket.", coerced(not_empty, "socket")],
-        [
-            "mode",
-            None,
-            f"{DEFAULT_MODE:o}",
-            "File mode of Unix sockets, in octal.",
-            coerced(octal_mode, "mode"),
-        ],
-        [
-            "backlog",
-            None,
-            DEFAULT_BACKLOG,
-            "Connections that may wait to be accepted.",
-            coerced(backlog_length, "backlog"),
-        ],
-        _file("tls-cert", "Certificate in PEM, with its issuers'; TLS on every stream listener."),
-        _file("tls-key", "Its key. [default: in the file of --tls-cert]"),
-        _file("tls-client-ca", "Issuers of clients' certificates; with it a client needs one."),
-        [
+            ip_address,
+        ),
+        parameter("socket", "Path of a Unix socket.", not_empty),
+        parameter("mode", "File mode of Unix sockets, in octal.", octal_mode, f"{DEFAULT_MODE:o}"),
+        parameter(
+            "backlog", "Connections that may wait to be accepted.", backlog_length, DEFAULT_BACKLOG
+        ),
+        parameter(
+            "tls-cert",
+            "Certificate in PEM, with its issuers'; TLS on every stream listener.",
+            not_empty,
+        ),
+        parameter("tls-key", "Its key. [default: in the file of --tls-cert]", not_empty),
+        parameter(
+            "tls-client-ca",
+            "Issuers of clients' certificates; with it a client needs one.",
+            not_empty,
+        ),
+        parameter(
             "handshake-timeout",
-            None,
-            DEFAULT_HANDSHAKE_TIMEOUT,
             "Seconds for a TLS handshake; then cut.",
-            coerced(seconds, "handshake-timeout"),
-        ],
-        [
+            seconds,
+            DEFAULT_HANDSHAKE_TIMEOUT,
+        ),
+        parameter(
             "graceful-timeout",
-            None,
-            0.0,
             "Seconds in which connections may finish their work at a stop.",
-            coerced(seconds, "graceful-timeout"),
-        ],
-        [
+            seconds,
+            0.0,
+        ),
+        parameter(
             "flush",
-            None,
-            DEFAULT_FLUSH,
             "Seconds in which what is written is delivered at a stop.",
-            coerced(seconds, "flush"),
-        ],
+            seconds,
+            DEFAULT_FLUSH,
+        ),
     ]
 
     optFlags: ClassVar[list[list[Any]]] = [

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from sockservices.accepting import Gate
+from sockservices.calls import cancel
 from sockservices.eager import AcceptingPort
 from sockservices.ledger import Closed, Event, Ledger
 from sockservices.printable import system_reason
@@ -66,8 +67,7 @@ class Exhaustion:
 
     def _try_again(self) -> None:
         retry, self._retry = self._retry, None
-        if retry is not None and retry.active():
-            retry.cancel()
+        cancel(retry)
         self._gate.open(_REASON)
 
     def _heard(self, event: Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.python import usage
@@ -11,19 +10,7 @@ from twisted.python import usage
 from sockservices.converters import one_of, seconds, whole_number
 from sockservices.guards import Limits, Rate
 from sockservices.networks import network, networks_in
-
-
-def coerced(convert: Callable[[str], Any], name: str) -> Callable[[str], Any]:
-    """Make Twisted's parser say what our converters say."""
-
-    def coerce(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise usage.UsageError(f"--{name}: {error}") from None
-
-    return coerce
-
+from sockservices.parameters import coerced, parameter
 
 _MOST = 1_000_000  # of a rate: so many times are remembered
 
@@ -43,10 +30,6 @@ def _some_seconds(text: str) -> float:
     return found
 
 
-def _option(name: str, help_text: str, convert: Callable[[str], Any]) -> list[Any]:
-    return [name, None, None, help_text, coerced(convert, name)]
-
-
 _COUNT = whole_number(least=1)
 
 
@@ -54,24 +37,23 @@ class LimitOptions(usage.Options):
     """Whom to admit, how many, how fast, and for how long."""
 
     optParameters: ClassVar[list[list[Any]]] = [
-        _option("max-connections", "Connections at a time.", _COUNT),
-        _option(
+        parameter("max-connections", "Connections at a time.", _COUNT),
+        parameter(
             "max-per-source",
             "Connections at a time from one source: an IPv4 address, or the /64 of an IPv6 one.",
             _COUNT,
         ),
-        [
+        parameter(
             "at-limit",
-            None,
-            "refuse",
             "At --max-connections: 'refuse' closes a newcomer, 'wait' leaves it in the backlog.",
-            coerced(one_of("refuse", "wait"), "at-limit"),
-        ],
-        _option("rate", "New connections, as 100/60: at most 100 in any 60 seconds.", rate),
-        _option("rate-per-source", "The same, from one source.", rate),
-        _option("idle-timeout", "Seconds without a byte from a peer; then cut.", _some_seconds),
-        _option("max-time", "Seconds that a connection may last; then cut.", _some_seconds),
-        _option(
+            one_of("refuse", "wait"),
+            "refuse",
+        ),
+        parameter("rate", "New connections, as 100/60: at most 100 in any 60 seconds.", rate),
+        parameter("rate-per-source", "The same, from one source.", rate),
+        parameter("idle-timeout", "Seconds without a byte from a peer; then cut.", _some_seconds),
+        parameter("max-time", "Seconds that a connection may last; then cut.", _some_seconds),
+        parameter(
             "max-write-buffer",
             "Bytes that may wait for a peer that does not read; with more it is cut.",
             _COUNT,

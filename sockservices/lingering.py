@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.calls import cancel
 from sockservices.eager import Counted
 
 _INTERVAL = 0.02  # seconds between two looks
@@ -86,6 +87,5 @@ class _Dropping:
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell the protocol."""
-        if self._look_again is not None and self._look_again.active():
-            self._look_again.cancel()
+        cancel(self._look_again)
         self._protocol.connectionLost(reason)

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from sockservices.calls import cancel
 from sockservices.interfaces import IDrainable
 from sockservices.ledger import Closed, Connection, Event, Ledger
 from sockservices.lingering import close_after_delivery
@@ -59,9 +60,7 @@ class Stop:
             self._finish()
 
     def _begin(self) -> None:
-        if self._is_hurried:
-            self._cut_all()
-        elif self._graceful_timeout > 0:
+        if self._graceful_timeout > 0:
             self._wait_for_work()
         else:
             self._deliver()
@@ -140,8 +139,7 @@ class Stop:
     def _cancel_timers(self) -> None:
         timers, self._timers = self._timers, []
         for timer in timers:
-            if timer.active():
-                timer.cancel()
+            cancel(timer)
 
 
 def _drain(connection: Connection) -> None:

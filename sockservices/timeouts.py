@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from sockservices.calls import cancel
 from sockservices.ledger import Ledger
 
 _log = Logger(namespace="sockservices")
@@ -46,8 +47,7 @@ class Timeouts:
     def stop(self) -> None:
         """Look no more."""
         call, self._call = self._call, None
-        if call is not None and call.active():
-            call.cancel()
+        cancel(call)
 
     def _look(self) -> None:
         self._call = None

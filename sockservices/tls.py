@@ -12,6 +12,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.calls import cancel
 from sockservices.printable import escaped, system_reason
 
 
@@ -101,8 +102,7 @@ class _Protocol(TLSMemoryBIOProtocol):
 
     def handshake_done(self) -> None:
         deadline, self._deadline = self._deadline, None
-        if deadline is not None and deadline.active():
-            deadline.cancel()
+        cancel(deadline)
 
     def _too_late(self) -> None:
         self._deadline = None

@@ -21,6 +21,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.calls import cancel
 from sockservices.cli.errors import CouldNot, Seconds
 from sockservices.listening import Description, DescriptionError, checked_path
 from sockservices.printable import escaped, system_reason
@@ -102,8 +103,7 @@ class _Session:
         give_up = self._reactor.callLater(self._timeout, self._give_up, attempt)
 
         def settled(result: Any) -> Any:
-            if give_up.active():
-                give_up.cancel()
+            cancel(give_up)
             return result
 
         attempt.addBoth(settled).addCallback(lambda _protocol: ended)

@@ -14,6 +14,8 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.python import log
 
+from sockservices.calls import cancel
+
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
 _PAUSE = 0.5  # seconds
 
@@ -96,8 +98,7 @@ class AcceptingPort(tcp.Port):
 
     def _forget_resumption(self) -> None:
         resumption, self._resumption = self._resumption, None
-        if resumption is not None and resumption.active():
-            resumption.cancel()
+        cancel(resumption)
 
 
 def _can_refuse(error: OSError) -> bool:
