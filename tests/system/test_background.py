@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
+import re
 import signal
 import socket
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,14 +127,46 @@ def test_and_reports_its_late_failure(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.usefixtures("started")
-def test_after_the_privileges_are_dropped_it_still_removes_its_socket_file(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o711)
-    done = run(*_TWISTD, "--uid=nobody", "sock-hello", "--socket=s", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while (tmp_path / "pid").exists() and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not (tmp_path / "s").exists(), (tmp_path / "log").read_text()
+def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
+    _let_others_in(tmp_path)
+    with _network_of_its_own() as inside:
+        arguments = ("--uid=nobody", "sock-hello", "--port=7", "--socket=s")
+        done = run(*inside, *_TWISTD, *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, b"")
+        pid = (tmp_path / "pid").read_text()
+        uids = re.search(r"^Uid:\t(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert uids
+        assert set(uids[1].split()) == {str(pwd.getpwnam("nobody").pw_uid)}
+        hello = run(*inside, "nc", "-N", "127.0.0.1", "7", cwd=tmp_path)
+        assert hello.stdout == b"Hello, world!\n"
+        os.kill(int(pid), signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            os.sched_yield()
+    log = (tmp_path / "log").read_text()
+    assert not (tmp_path / "s").exists(), log
+    assert "stopped: 0 connections finished, 0 were cut" in log
+    assert "Traceback" not in log
+
+
+def _let_others_in(folder: Path) -> None:
+    folder.chmod(0o777)
+    for above in folder.parents:
+        if above == Path(tempfile.gettempdir()):
+            break
+        above.chmod(0o711)
+
+
+@contextlib.contextmanager
+def _network_of_its_own() -> Iterator[list[str]]:
+    """Return what to put before a command, so that it has the low ports for itself."""
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"up\n"
+        yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+        assert holder.stdin is not None
+        holder.stdin.close()
