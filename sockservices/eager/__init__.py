@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sockservices.eager.adopted import adopt_datagram_socket
 from sockservices.eager.counted import Counted
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.stock import UNIXPort as StockUnixPort
@@ -31,6 +32,7 @@ __all__ = [
     "StockUnixPort",
     "UnixPort",
     "WrappingStreams",
+    "adopt_datagram_socket",
     "install",
     "with_streams",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet import tcp, unix
 
+from sockservices.eager.adopted import AdoptedUnixPort
 from sockservices.eager.counted import Counting
 from sockservices.eager.port import AcceptingPort
 
@@ -26,3 +27,7 @@ class UNIXPort(AcceptingPort, unix.Port):
     """A listening Unix port; see ``twisted.internet.unix.Port`` for its parameters."""
 
     transport: type[unix.Server] = UNIXServer
+
+
+class AdoptedUNIXPort(AdoptedUnixPort, UNIXPort):
+    """The same, on a socket that listens already."""

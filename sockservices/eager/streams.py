@@ -22,6 +22,7 @@ class _Listening:
 
     tcp_port: Any
     unix_port: Any
+    adopted_unix_port: Any
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See ``IReactorTCP.listenTCP``."""
@@ -41,7 +42,7 @@ class _Listening:
         """See ``IReactorSocket.adoptStreamPort``."""
         _check_family(addressFamily)
         if addressFamily == socket.AF_UNIX:
-            port = self.unix_port._fromListeningDescriptor(self, fileDescriptor, factory)
+            port = self.adopted_unix_port._fromListeningDescriptor(self, fileDescriptor, factory)
         else:
             port = self.tcp_port._fromListeningDescriptor(
                 self, fileDescriptor, addressFamily, factory
@@ -55,6 +56,7 @@ class EagerMethods(_Listening):
 
     tcp_port = tcp.Port
     unix_port = unix.Port
+    adopted_unix_port = unix.AdoptedPort
 
     def connectTCP(
         self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -140,6 +142,7 @@ class StockStreams(_Listening, _Facade):
 
     tcp_port = stock.TCPPort
     unix_port = stock.UNIXPort
+    adopted_unix_port = stock.AdoptedUNIXPort
 
     connectTCP = PosixReactorBase.connectTCP
     connectUNIX = PosixReactorBase.connectUNIX

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet import unix
 
+from sockservices.eager.adopted import AdoptedUnixPort
 from sockservices.eager.counted import Counting
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.transport import EagerConnection
@@ -33,6 +34,10 @@ class Port(AcceptingPort, unix.Port):
     """A listening port; see ``twisted.internet.unix.Port`` for its parameters."""
 
     transport = Server
+
+
+class AdoptedPort(AdoptedUnixPort, Port):
+    """The same, on a socket that listens already."""
 
 
 class Connector(unix.Connector):

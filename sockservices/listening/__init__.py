@@ -1,4 +1,4 @@
-"""From an endpoint description to a listening port: streams, datagrams, Unix sockets.
+"""From an endpoint description to a listening port: streams, datagrams, inherited sockets.
 
 The face of this room is ``listener``: it reads a description and returns what can listen there.
 """

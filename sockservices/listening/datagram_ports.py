@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.eager import adopt_datagram_socket
 from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
 from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
@@ -314,6 +315,16 @@ class UdpPort(_DatagramPort, udp.MulticastPort):
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
         self._prepare()
 
+    @classmethod
+    def inheriting(
+        cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
+    ) -> UdpPort:
+        """Return a port on a socket that is bound already."""
+        host, number = bound.getsockname()[:2]
+        port = cls(number, protocol, host, reactor)
+        adopt_datagram_socket(port, bound)
+        return port
+
     def startListening(self) -> None:
         """Bind and begin to read; raises ``CannotListenError``."""
         try:
@@ -368,7 +379,17 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
         unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
         self._address = address
         self._file: SocketFile | None = None
+        self._inherited: socket.socket | None = None
         self._prepare()
+
+    @classmethod
+    def inheriting(
+        cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
+    ) -> UnixDatagramPort:
+        """Return a port on a socket that is bound already; its file stays as it is."""
+        port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
+        port._inherited = bound
+        return port
 
     def startListening(self) -> None:
         """Bind and begin to read; raises ``ListenError`` or ``OSError``."""
@@ -385,6 +406,9 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
+        if self._inherited is not None:
+            _enlarge_send_buffer(self._inherited)
+            return self._inherited
         made = self.createInternetSocket()
         _enlarge_send_buffer(made)
         try:

@@ -6,6 +6,8 @@ Other packages add description types as they do for streams: an object under
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
 import attrs
@@ -18,6 +20,7 @@ from zope.interface import Attribute, Interface, implementer
 from sockservices.listening.datagram_ports import UdpPort, UnixDatagramPort
 from sockservices.listening.descriptions import UDP_PARTS, UNIXGRAM_PARTS, Description
 from sockservices.listening.errors import DescriptionError
+from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.unix_paths import abstract_address, checked_path
 
 
@@ -71,6 +74,22 @@ class UnixDatagramServerEndpoint:
         return _started(UnixDatagramPort(self.address, protocol, self.mode, self.reactor))
 
 
+@implementer(IDatagramServerEndpoint)
+@attrs.frozen
+class InheritedDatagramServerEndpoint:
+    """``systemd-datagram:index=0`` and ``systemd-datagram:name=x``, of UDP and of Unix sockets."""
+
+    reactor: Any
+    inherited: InheritedSocket
+
+    def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
+        """See ``IDatagramServerEndpoint``."""
+        found = self.inherited
+        kind = UnixDatagramPort if found.family == socket.AF_UNIX else UdpPort
+        bound = socket.socket(found.family, socket.SOCK_DGRAM, fileno=os.dup(found.descriptor))
+        return _started(kind.inheriting(bound, protocol, self.reactor))
+
+
 def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
     def start() -> Any:
         port.startListening()
@@ -91,6 +110,9 @@ def datagram_endpoint(reactor: Any, description: Description, mode: int) -> Any 
         return UdpServerEndpoint(reactor, **description.values(UDP_PARTS, required="port"))
     if description.prefix == "unixgram":
         return _unix_datagram_endpoint(reactor, description, mode)
+    if description.prefix == "systemd-datagram":
+        inherited = inherited_socket(description, "datagram")
+        return InheritedDatagramServerEndpoint(reactor, inherited)
     for parser in getPlugins(IDatagramServerEndpointStringParser):
         if parser.prefix.lower() == description.prefix:
             try:

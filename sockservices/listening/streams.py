@@ -30,6 +30,7 @@ from sockservices.listening.descriptions import (
     port_number,
 )
 from sockservices.listening.errors import DescriptionError
+from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.unix_paths import checked_path
 from sockservices.listening.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.printable import escaped, system_reason
@@ -60,6 +61,20 @@ class UnixServerEndpoint:
         return execute(start)
 
 
+@implementer(IStreamServerEndpoint)
+@attrs.frozen
+class InheritedServerEndpoint:
+    """``systemd:index=0`` and ``systemd:name=x``; it can listen again after it was closed."""
+
+    reactor: Any
+    inherited: InheritedSocket
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """See ``IStreamServerEndpoint.listen``."""
+        descriptor, family = self.inherited.descriptor, self.inherited.family
+        return execute(self.reactor.adoptStreamPort, descriptor, family, protocolFactory)
+
+
 def stream_endpoint(
     reactor: Any,
     description: Description,
@@ -88,6 +103,8 @@ def stream_endpoint(
             values = description.values(UNIX_PARTS, required="address")
             values["path"] = checked_path(values.pop("address"))
             return UnixServerEndpoint(reactor, **{"backlog": backlog, "mode": mode, **values})
+        case "systemd":
+            return InheritedServerEndpoint(reactor, inherited_socket(description, "stream"))
         case "ssl":
             _check_port(description)
     foreign = WrappingStreams(reactor, wrap)

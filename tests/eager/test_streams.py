@@ -89,7 +89,7 @@ def test_adopted_sockets_are_eager(reactor: Any, family: int, tmp_path: Path) ->
         assert type(factory.transport) is module.Server
         listening.setblocking(False)
         port = streams.adoptStreamPort(listening.fileno(), family, factory)
-        assert type(port) is module.Port
+        assert type(port) is (module.AdoptedPort if module is unix else module.Port)
 
 
 def test_another_family_is_refused(reactor: Any) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
@@ -97,6 +97,7 @@ class Running:
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.PIPE,
         env: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.process = subprocess.Popen(
             [str(part) for part in command],
@@ -105,6 +106,7 @@ class Running:
             stdout=stdout,
             stderr=subprocess.PIPE,
             env={**os.environ, **(env or {})},
+            pass_fds=pass_fds,
         )
         assert self.process.stderr is not None
         self.err = Collected(self.process.stderr)
@@ -140,8 +142,14 @@ class Running:
             self.process.stdin.close()
 
 
+TWISTD = (BIN / "twistd", "-n", "--pidfile=", "--logger=sockservices.to_stderr")
+
+
 class Service(Running):
-    """A service in the foreground, with its log on standard error. Waits until it listens."""
+    """A service in the foreground, with its log on standard error. Waits until it listens.
+
+    ``passed`` are sockets that it is to inherit, by their names.
+    """
 
     def __init__(
         self,
@@ -149,12 +157,17 @@ class Service(Running):
         cwd: Path,
         stdout: int | IO[bytes] = subprocess.PIPE,
         env: dict[str, str] | None = None,
+        passed: Mapping[str, socket.socket] | None = None,
     ) -> None:
+        passed = passed or {}
+        pairs = [f"{name}={each.fileno()}" for name, each in passed.items()]
+        passing = (sys.executable, Path(__file__).with_name("passing.py"), *pairs, "--")
         super().__init__(
-            [BIN / "twistd", "-n", "--pidfile=", "--logger=sockservices.to_stderr", *arguments],
+            [*(passing if passed else ()), *TWISTD, *arguments],
             cwd,
             stdout=stdout,
             env=env,
+            pass_fds=[each.fileno() for each in passed.values()],
         )
         try:
             self.where = self.err.wait_for(r"listening on (\S.*)\n")[1].split()

@@ -1,0 +1,145 @@
+"""Sockets that a service manager has bound and passes on: sd_listen_fds(3).
+
+They stay the manager's: their files keep their modes and are never removed, and what waits in a
+backlog is there for whoever comes after us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+from twisted.python.systemd import ListenFDs
+
+from sockservices.converters import one_of, whole_number
+from sockservices.listening.descriptions import Description, not_empty
+from sockservices.listening.errors import DescriptionError
+from sockservices.printable import escaped, system_reason
+
+_DOMAINS = {
+    "INET": socket.AF_INET,
+    "INET6": socket.AF_INET6,
+    "UNIX": socket.AF_UNIX,
+}
+_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "domain": one_of(*_DOMAINS),  # Twisted wants to be told; a socket knows
+    "index": whole_number(least=0),
+    "name": not_empty,
+}
+_KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
+
+
+@attrs.frozen
+class Inherited:
+    """A socket that was passed on."""
+
+    descriptor: int
+    name: str
+
+
+def inherited_sockets(environment: Mapping[str, str] | None = None) -> list[Inherited]:
+    """Return the sockets that were passed to this process, in the manager's order.
+
+    Parameters:
+        environment: with ``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES``; ``None`` is what
+            this process was started with.
+    """
+    given = dict(_environment_at_start() if environment is None else environment)
+    names = given.get("LISTEN_FDNAMES", "")
+    count = given.get("LISTEN_FDS", "")
+    if not names and count.isdecimal():
+        # Twisted wants names; who has none is called so by sd_listen_fds_with_names(3).
+        names = given["LISTEN_FDNAMES"] = ":".join(["unknown"] * int(count))
+    descriptors = ListenFDs.fromEnvironment(given).inheritedDescriptors()
+    return [
+        Inherited(descriptor, name)
+        for descriptor, name in zip(descriptors, names.split(":"), strict=False)
+    ]
+
+
+def _environment_at_start() -> Mapping[str, str]:
+    # Twisted takes LISTEN_PID and LISTEN_FDS out of os.environ when its endpoints are imported.
+    with contextlib.suppress(OSError):
+        raw = Path("/proc/self/environ").read_bytes().split(b"\0")  # proc(5)
+        pairs = (os.fsdecode(each).partition("=") for each in raw)
+        return {name: value for name, equals, value in pairs if equals}
+    return os.environ
+
+
+@attrs.frozen
+class InheritedSocket:
+    """A socket as a description names it, looked at and found to be of the right kind."""
+
+    descriptor: int
+    family: int
+    address: Any
+    """As getsockname(2) gives it."""
+
+
+def inherited_socket(
+    description: Description,
+    kind: Literal["stream", "datagram"],
+    sockets: Callable[[], list[Inherited]] = inherited_sockets,
+) -> InheritedSocket:
+    """Find the socket that ``systemd:index=0`` or ``systemd-datagram:name=x`` means.
+
+    Parameters:
+        description: with an index or a name.
+        kind: what it has to be.
+        sockets: finds what was passed to this process.
+
+    Raises ``DescriptionError``: no such socket was passed on, or it is of another kind.
+    """
+    text = description.text
+    values = description.values(_PARTS)
+    if ("index" in values) == ("name" in values):
+        raise DescriptionError(f"{text!r} needs index=NUMBER or name=NAME, one of them")
+    descriptor = _chosen(text, values, sockets())
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            family, is_kind, address = found.family, found.type, found.getsockname()
+            listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise DescriptionError(f"{text!r} is no socket: {system_reason(error)}") from None
+    was = _KINDS.get(is_kind, "packet")
+    if was != kind:
+        right = {"stream": "systemd:", "datagram": "systemd-datagram:"}.get(was)
+        hint = f"; write {right}" if right else ""
+        raise DescriptionError(f"{text!r} is a {was} socket, not a {kind} socket{hint}")
+    if kind == "stream" and not listens:
+        raise DescriptionError(f"{text!r} does not listen: its unit needs Accept=no")
+    wanted = values.get("domain")
+    if wanted is not None and _DOMAINS[wanted] != family:
+        domain = {each: name for name, each in _DOMAINS.items()}.get(family, family)
+        raise DescriptionError(f"in {text!r}, domain: the socket's is {domain}")
+    # Programs that we may start have no business with it.
+    os.set_inheritable(descriptor, False)
+    os.set_blocking(descriptor, False)
+    return InheritedSocket(descriptor, family, address)
+
+
+def _chosen(text: str, values: Mapping[str, Any], passed: list[Inherited]) -> int:
+    if not passed:
+        raise DescriptionError(
+            f"{text!r}: no socket was passed to this process (LISTEN_FDS is for another, or not "
+            "set): start it by its systemd unit, or with systemd-socket-activate"
+        )
+    if "index" in values:
+        if values["index"] >= len(passed):
+            raise DescriptionError(
+                f"in {text!r}, index: the sockets that were passed are 0 to {len(passed) - 1}"
+            )
+        chosen: Inherited = passed[values["index"]]
+        return chosen.descriptor
+    named = [each.descriptor for each in passed if each.name == values["name"]]
+    names = ", ".join(escaped(each.name) for each in passed)
+    if not named:
+        raise DescriptionError(f"in {text!r}, name: the sockets that were passed are {names}")
+    if len(named) > 1:
+        raise DescriptionError(f"in {text!r}, name: {len(named)} have it, of {names}; use index")
+    return named[0]
