@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     ILoggingContext,
     IProtocolFactory,
@@ -23,10 +24,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
+from sockservices.credentials import credentials_of
 from sockservices.eager import Counted
 from sockservices.guards import Guards
 from sockservices.ledger import Ledger
+from sockservices.networks import Networks, address
+from sockservices.newcomers import Newcomer
 from sockservices.printable import peer_of_stream
+from sockservices.proxy_protocol import ProxyProtocol
 
 _log = Logger(namespace="sockservices")
 
@@ -42,6 +47,9 @@ class Door:
         ledger: is told of each connection.
         guards: are asked first, if there are any.
         max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
+        proxy: what its connections must begin with, where they come from proxies.
+        reactor: an ``IReactorTime``.
+        handshake_timeout: seconds for a proxy's header.
     """
 
     def __init__(
@@ -50,24 +58,68 @@ class Door:
         ledger: Ledger,
         guards: Guards | None = None,
         max_write_buffer: int | None = None,
+        proxy: ProxyProtocol | None = None,
+        reactor: Any = None,
+        handshake_timeout: float = 0.0,
     ) -> None:
         self.listener = listener
         self.ledger = ledger
         self.on_end = ledger.close  # one for all connections
         self._guards = guards
         self._max_write_buffer = max_write_buffer
+        self.proxy = proxy
+        self._proxies = Networks(proxy.allow_from if proxy is not None else ())
+        self.reactor = reactor
+        self.handshake_timeout = handshake_timeout
         # While a connection is let in: what the service has built for it.
         self.is_admitting = False
         self.built: Any = None
 
     def refuses(self, peer: Any) -> bool:
         """Ask the guards about a newcomer; one that they refuse is entered in the ledger."""
-        reason = self._guards.refusal(peer) if self._guards is not None else None
+        return self._enter_refusal(peer, self._guards.refusal(peer) if self._guards else None)
+
+    def refuses_unknown(self, peer: Any) -> bool:
+        """Do the same with one of which more is to be known."""
+        reason = None
+        if self.proxy is not None and not self._is_proxy(peer):
+            reason = "proxy-allow-from"
+        elif self._guards is not None and self._guards.is_full:
+            reason = "max-connections"
+        return self._enter_refusal(peer, reason)
+
+    def _enter_refusal(self, peer: Any, reason: str | None) -> bool:
         if reason is not None:
             self.ledger.refuse(self.listener, peer, reason)
         return reason is not None
 
-    def open(self, transport: Any, protocol: Any) -> None:
+    def _is_proxy(self, peer: Any) -> bool:
+        host = address(getattr(peer, "host", ""))
+        return host is None or self._proxies.specificity(host) >= 0
+
+    def asks_more_than(self, peer: Any) -> bool:
+        """Whether it takes more than a peer's address to say if it is let in."""
+        return self.proxy is not None or self._asks_for_user(peer)
+
+    def _asks_for_user(self, peer: Any) -> bool:
+        guards = self._guards
+        return guards is not None and guards.asks_for_users and isinstance(peer, UNIXAddress)
+
+    def why_not_user(self, transport: Any) -> str | None:
+        """Return why the process at the other end of a connection is not let in."""
+        if self._guards is None or not self._asks_for_user(transport.getPeer()):
+            return None
+        try:
+            is_allowed = self._guards.is_user_allowed(credentials_of(transport.getHandle()))
+        except (AttributeError, OSError):  # a foreign transport, or one that is closed
+            is_allowed = False
+        return None if is_allowed else "user"
+
+    def why_not(self, peer: Any) -> str | None:
+        """Return why one is not let in that is connected, now that its peer is known."""
+        return self._guards.refusal(peer, is_live=True) if self._guards is not None else None
+
+    def enter(self, transport: Any, protocol: Any) -> None:
         """Enter a connection in the ledger, and have its end entered."""
         if isinstance(transport, Counted):
             transport.on_end = self.on_end
@@ -76,7 +128,13 @@ class Door:
                 transport.on_overflow = self._overflown
         else:
             _watch_end(protocol, transport, self.ledger)
-        self.ledger.open(self.listener, transport, protocol)
+        self.ledger.enter(self.listener, transport)
+
+    def open(self, transport: Any, protocol: Any) -> None:
+        """Enter in the ledger that the service has a connection."""
+        if transport not in self.ledger:
+            self.enter(transport, protocol)
+        self.ledger.open(transport, protocol)
 
     def _overflown(self, transport: Any) -> None:
         self.cut(transport, "max-write-buffer")
@@ -130,8 +188,26 @@ class AdmittingFactory:
         if door.is_admitting:
             door.built = self._build(addr)
             return door.built
+        if door.asks_more_than(addr):
+            return None if door.refuses_unknown(addr) else Newcomer(door, addr, self._admit)
         if door.refuses(addr):
             return None
+        protocol = self._admitted(addr)
+        if protocol is None:
+            door.ledger.refuse(door.listener, addr, "service")
+        return protocol
+
+    def _admit(self, transport: Any, peer: Any) -> Any | None:
+        """Build the protocol of a connection whose peer is known now; cut it if it is refused."""
+        door = self._door
+        reason = door.why_not(peer)
+        protocol = self._admitted(peer) if reason is None else None
+        if protocol is None:
+            door.cut(transport, reason or "service")
+        return protocol
+
+    def _admitted(self, addr: Any) -> Any | None:
+        door = self._door
         door.is_admitting, door.built = True, _NOT_ASKED
         try:
             protocol = self._build(addr)
@@ -141,7 +217,6 @@ class AdmittingFactory:
         if built is _NOT_ASKED:
             built = protocol
         if protocol is None or built is None:
-            door.ledger.refuse(door.listener, addr, "service")
             return None
         connect = partial(self._connect, protocol, protocol.makeConnection, built, addr)
         try:

@@ -176,7 +176,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         ),
         parameter(
             "handshake-timeout",
-            "Seconds for a TLS handshake; then cut.",
+            "Seconds for a TLS handshake, and for a PROXY header; then cut.",
             seconds,
             DEFAULT_HANDSHAKE_TIMEOUT,
         ),
@@ -234,6 +234,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         for name in ("tls-key", "tls-client-ca"):
             if self[name] is not None and self["tls-cert"] is None:
                 raise usage.UsageError(f"--{name} goes with --tls-cert")
+        self.proxy_protocol()
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
 
@@ -252,6 +253,7 @@ class HostOptions(OneLineErrors, LimitOptions):
                 max_time=self["max-time"],
                 max_write_buffer=self["max-write-buffer"],
                 tls=self._certificate(),
+                proxy_protocol=self.proxy_protocol(),
                 handshake_timeout=float(self["handshake-timeout"]),
                 graceful_timeout=float(self["graceful-timeout"]),
                 flush=float(self["flush"]),

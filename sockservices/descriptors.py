@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from sockservices.accepting import Gate
 from sockservices.calls import cancel
 from sockservices.eager import AcceptingPort
-from sockservices.ledger import Closed, Event, Ledger
+from sockservices.ledger import Ledger
 from sockservices.printable import system_reason
 
 _REASON = "descriptors"
@@ -34,7 +34,7 @@ class Exhaustion:
 
     Parameters:
         gate: of the listeners.
-        ledger: tells when a connection ends, and so has left its descriptor.
+        ledger: tells when a connection has ended, and so left its descriptor.
         reactor: an ``IReactorTime``.
         log: is told once a minute at the most.
     """
@@ -46,7 +46,7 @@ class Exhaustion:
         self._log = log
         self._retry: Any = None
         self._silent_until = 0.0
-        ledger.subscribe(self._heard)
+        ledger.watch(self._changed)
 
     def watch(self, port: Any) -> None:
         """Look after a port; one of a foreign kind does what it does."""
@@ -70,8 +70,8 @@ class Exhaustion:
         cancel(retry)
         self._gate.open(_REASON)
 
-    def _heard(self, event: Event) -> None:
-        if isinstance(event, Closed) and self._retry is not None:
+    def _changed(self) -> None:
+        if self._retry is not None:
             self._try_again()
 
     def stop(self) -> None:

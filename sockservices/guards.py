@@ -10,13 +10,13 @@ from typing import Any, Literal
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 
+from sockservices.credentials import Credentials
 from sockservices.ledger import Closed, Event, Ledger, Opened
 from sockservices.networks import Address, Network, Networks, address, networks_in
 
 AtLimit = Literal["refuse", "wait"]
 
 _MOST_SOURCES = 65536  # whose rates are remembered; of more, those heard of last
-_IPV6_PREFIX = 64  # bits of an IPv6 address that make a source: RFC 6177
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Limits:
 
     Parameters:
         max_connections: at a time; ``None`` is no limit, here as below.
-        max_per_source: at a time, from one source: an IPv4 address, or the /64 of an IPv6 one.
+        max_per_source: at a time, from one source: an IPv4 address, or the network of an IPv6 one.
         at_limit: what to do with a newcomer at ``max_connections``: ``refuse`` closes it at once,
             ``wait`` lets it wait in the backlog.
         rate: of new connections.
@@ -44,6 +44,10 @@ class Limits:
         allow_files: files with networks to allow, one on each line.
         deny_files: the same, to deny.
         exempt: networks to which the limits per source do not apply.
+        ipv6_prefix: bits of an IPv6 address that make a source.
+        allow_users: numbers of the users whose processes may connect to Unix sockets; with any,
+            or any group, nobody else may.
+        allow_groups: numbers of groups, one of which such a process may have instead.
     """
 
     max_connections: int | None = None
@@ -56,6 +60,9 @@ class Limits:
     allow_files: Sequence[str] = ()
     deny_files: Sequence[str] = ()
     exempt: Sequence[Network] = ()
+    ipv6_prefix: int = 64  # what a customer gets: RFC 6177
+    allow_users: Sequence[int] = ()
+    allow_groups: Sequence[int] = ()
 
 
 NO_LIMITS = Limits()
@@ -127,14 +134,32 @@ class Guards:
             return not self._only_allowed
         return allowed > denied
 
-    def refusal(self, peer: Any) -> str | None:
-        """Return why a newcomer is refused; ``None`` lets it in, and counts it."""
+    @property
+    def asks_for_users(self) -> bool:
+        """Whether it matters who the peer on a Unix socket is."""
+        return bool(self._limits.allow_users or self._limits.allow_groups)
+
+    def is_user_allowed(self, credentials: Credentials) -> bool:
+        """Whether a process with these credentials may connect."""
+        limits = self._limits
+        return credentials.uid in limits.allow_users or not credentials.gids.isdisjoint(
+            limits.allow_groups
+        )
+
+    def refusal(self, peer: Any, is_live: bool = False) -> str | None:
+        """Return why a newcomer is refused; ``None`` lets it in, and counts it.
+
+        Parameters:
+            peer: an ``IAddress``.
+            is_live: whether it is one of the ledger's live connections already.
+        """
         found = _address(peer) if self._asks_who else None
         if not self._admits(found):
             return "denied"
-        if self.is_full:
+        if self.is_full and not is_live:
             return "max-connections"
-        source = None if found is None or self._exempt.specificity(found) >= 0 else _source(found)
+        is_exempt = found is None or self._exempt.specificity(found) >= 0
+        source = None if found is None or is_exempt else self._source(found)
         most = self._limits.max_per_source
         if source is not None and most is not None and self._live[source] >= most:
             return "max-per-source"
@@ -150,10 +175,14 @@ class Guards:
         if isinstance(event, Opened | Closed):
             found = _address(event.connection.peer)
             if found is not None:
-                source = _source(found)
+                source = self._source(found)
                 self._live[source] += 1 if isinstance(event, Opened) else -1
                 if not self._live[source]:
                     del self._live[source]
+
+    def _source(self, found: Address) -> tuple[int, int]:
+        ignored = found.max_prefixlen - self._limits.ipv6_prefix if found.version == 6 else 0
+        return found.version, int(found) >> ignored
 
 
 class _Window:
@@ -197,8 +226,3 @@ class _Windows:
 
 def _address(peer: Any) -> Address | None:
     return address(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else None
-
-
-def _source(found: Address) -> tuple[int, int]:
-    shift = found.max_prefixlen - _IPV6_PREFIX if found.version == 6 else 0
-    return found.version, int(found) >> shift

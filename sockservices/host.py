@@ -28,7 +28,7 @@ from sockservices.descriptors import Exhaustion
 from sockservices.ending import fail_process
 from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
-from sockservices.ledger import Closed, Event, Ledger, Opened
+from sockservices.ledger import Ledger
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -41,6 +41,7 @@ from sockservices.listening import (
     why_not_listening,
 )
 from sockservices.printable import listening_at
+from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.stopping import Stop
 from sockservices.timeouts import Timeouts
 
@@ -74,7 +75,10 @@ class SocketService(Service):
         max_time: seconds after which a connection is cut.
         max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
         tls: the certificate to show on connections of every listener; ``None`` is no TLS.
-        handshake_timeout: seconds for a TLS handshake; after that a connection is cut.
+        proxy_protocol: what each connection must begin with, on every stream listener, where they
+            come from proxies; the service sees the addresses of those behind them.
+        handshake_timeout: seconds for a proxy's header, and for a TLS handshake; a connection that
+            takes longer is cut.
         graceful_timeout: seconds in which connections may finish their work at a stop; a
             protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
         flush: seconds in which, at a stop, what a service has written is delivered.
@@ -101,6 +105,7 @@ class SocketService(Service):
         max_time: float | None = None,
         max_write_buffer: int | None = None,
         tls: Certificate | None = None,
+        proxy_protocol: ProxyProtocol | None = None,
         handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT,
         graceful_timeout: float = 0,
         flush: float = DEFAULT_FLUSH,
@@ -124,8 +129,14 @@ class SocketService(Service):
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         if self._guards is not None and self._guards.lets_wait:
-            self.ledger.subscribe(self._wait_while_full)
-        self._doors = [Door(each, self.ledger, self._guards, max_write_buffer) for each in listen]
+            self.ledger.watch(self._wait_while_full)
+        self._doors = [
+            Door(
+                *(each, self.ledger, self._guards, max_write_buffer),
+                *(proxy_protocol, reactor, handshake_timeout),
+            )
+            for each in listen
+        ]
         self._listeners = [
             listener(
                 *(reactor, door.listener, backlog, mode),
@@ -137,8 +148,13 @@ class SocketService(Service):
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
         for each in self._listeners:
-            if tls is not None and each.description.partition(":")[0].lower() in ("ssl", "tls"):
+            kind = each.description.partition(":")[0].lower()
+            if tls is not None and kind in ("ssl", "tls"):
                 raise DescriptionError(f"{each.description!r} has TLS of its own: one is enough")
+            if proxy_protocol is not None and kind == "haproxy":
+                raise DescriptionError(
+                    f"{each.description!r} reads PROXY headers itself: one is enough"
+                )
         self._check_kinds(datagram if datagram is not None else service)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
@@ -165,6 +181,10 @@ class SocketService(Service):
                 if self._build_datagram_protocol is None:
                     raise DescriptionError(
                         f"{self._named} serves streams only; {each.description!r} is for datagrams"
+                    )
+                if self._guards is not None and self._guards.asks_for_users:
+                    raise DescriptionError(
+                        f"{each.description!r}: users and groups can be told of streams only"
                     )
             elif self._factory is None:
                 raise DescriptionError(
@@ -272,14 +292,15 @@ class SocketService(Service):
                 else:
                     self._log.info("reloaded: {what}", what=type(each).__name__.lower())
         for connection in self.ledger:
-            if self._guards is not None and not self._guards.is_allowed(connection.peer):
+            is_known = connection.protocol is not None  # and not only the proxy it comes from
+            if is_known and self._guards and not self._guards.is_allowed(connection.peer):
                 connection.end("denied")
 
-    def _wait_while_full(self, event: Event) -> None:
+    def _wait_while_full(self) -> None:
         assert self._guards is not None
-        if isinstance(event, Opened) and self._guards.is_full:
+        if self._guards.is_full:
             self._gate.close("full")
-        elif isinstance(event, Closed) and not self._guards.is_full:
+        else:
             self._gate.open("full")
 
     def hurry(self) -> None:

@@ -38,8 +38,8 @@ class Connection:
     """When it was accepted, in seconds of ``time.monotonic``."""
     transport: Any
     """What it came in on; its bytes are counted there."""
-    protocol: Any
-    """The service's protocol; ``None`` when it has ended."""
+    protocol: Any = None
+    """The service's protocol; ``None`` before there is one, and when it has ended."""
     cut: str | None = None
     """Why we end it, where we do."""
 
@@ -139,11 +139,16 @@ class Ledger:
         self._live: dict[Any, Connection] = {}  # by transport
         self._ids = itertools.count(1)
         self._subscribers: list[Callable[[Event], object]] = []
+        self._watchers: list[Callable[[], object]] = []
 
     @property
     def live(self) -> int:
         """How many connections there are."""
         return len(self._live)
+
+    def __contains__(self, transport: Any) -> bool:
+        """Whether a transport's connection is one of the live."""
+        return transport in self._live
 
     def __iter__(self) -> Iterator[Connection]:
         """Go through the live connections, the oldest first, as they are now."""
@@ -171,15 +176,23 @@ class Ledger:
 
         return unsubscribe
 
-    def open(self, listener: str, transport: Any, protocol: Any) -> Connection:
-        """Enter a connection."""
-        connection = Connection(
-            next(self._ids), self._service, listener, monotonic(), transport, protocol
-        )
+    def watch(self, watcher: Callable[[], object]) -> None:
+        """Call from now on when there is one live connection more or less."""
+        self._watchers.append(watcher)
+
+    def enter(self, listener: str, transport: Any) -> Connection:
+        """Enter a connection of which it is not known yet whether the service gets it."""
+        connection = Connection(next(self._ids), self._service, listener, monotonic(), transport)
         self._live[transport] = connection
+        self._tell_watchers()
+        return connection
+
+    def open(self, transport: Any, protocol: Any) -> None:
+        """Enter that the service has a connection, with the protocol that it has built."""
+        connection = self._live[transport]
+        connection.protocol = protocol
         self._ended.opened += 1
         self._tell(Opened(connection))
-        return connection
 
     def of(self, transport: Any) -> Connection:
         """Return the live connection of a transport."""
@@ -191,16 +204,25 @@ class Ledger:
         self._tell(Refused(self._service, listener, peer, reason))
 
     def close(self, transport: Any, why: Failure) -> None:
-        """Enter the end of a connection."""
+        """Enter the end of a connection, or that the service never got it."""
         connection = self._live.pop(transport)
-        kind: Any = type(why.value)
-        reason = connection.cut or _ENDS.get(kind, kind.__name__)
+        was_open = connection.protocol is not None
         connection.protocol = None
         ended = self._ended
-        ended.closed[reason] += 1
         ended.bytes_in += connection.bytes_in
         ended.bytes_out += connection.bytes_out
-        self._tell(Closed(connection, reason, monotonic() - connection.opened))
+        if was_open:
+            kind: Any = type(why.value)
+            reason = connection.cut or _ENDS.get(kind, kind.__name__)
+            ended.closed[reason] += 1
+            self._tell(Closed(connection, reason, monotonic() - connection.opened))
+        else:
+            self.refuse(connection.listener, connection.peer, connection.cut or "proxy-header")
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def _tell(self, event: Event) -> None:
         for subscriber in list(self._subscribers):

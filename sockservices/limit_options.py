@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from twisted.python import usage
 
 from sockservices.converters import one_of, seconds, whole_number
+from sockservices.credentials import can_be_asked, group_id, user_id
 from sockservices.guards import Limits, Rate
 from sockservices.networks import network, networks_in
 from sockservices.parameters import coerced, parameter
+from sockservices.proxy_protocol import ProxyProtocol, Version
 
 _MOST = 1_000_000  # of a rate: so many times are remembered
 
@@ -40,8 +43,11 @@ class LimitOptions(usage.Options):
         parameter("max-connections", "Connections at a time.", _COUNT),
         parameter(
             "max-per-source",
-            "Connections at a time from one source: an IPv4 address, or the /64 of an IPv6 one.",
+            "Connections at a time from one source: an IPv4 address, or --ipv6-prefix bits.",
             _COUNT,
+        ),
+        parameter(
+            "ipv6-prefix", "Bits of an IPv6 address that make a source.", whole_number(1, 128), 64
         ),
         parameter(
             "at-limit",
@@ -58,8 +64,17 @@ class LimitOptions(usage.Options):
             "Bytes that may wait for a peer that does not read; with more it is cut.",
             _COUNT,
         ),
+        parameter(
+            "proxy-protocol",
+            "PROXY header that each connection must begin with: off, v1, v2 or any (v1 or v2).",
+            one_of("off", "v1", "v2", "any"),
+            "off",
+        ),
     ]
-    lists = ("allow", "deny", "allow-file", "deny-file", "exempt")
+    lists = (
+        *("allow", "deny", "allow-file", "deny-file", "exempt"),
+        *("allow-user", "allow-group", "proxy-allow-from"),
+    )
     """The options that may be repeated."""
 
     def __init__(self) -> None:
@@ -88,6 +103,33 @@ class LimitOptions(usage.Options):
         """Network to which the limits per source do not apply. May be repeated."""
         self._lists["exempt"].append(coerced(network, "exempt")(cidr))
 
+    def opt_allow_user(self, user: str) -> None:
+        """User (name or number) that may use Unix sockets; then others may not. May be repeated."""
+        self._lists["allow-user"].append(self._known(user_id, "allow-user", user))
+
+    def opt_allow_group(self, group: str) -> None:
+        """Group (name or number) that may use Unix sockets, as --allow-user. May be repeated."""
+        self._lists["allow-group"].append(self._known(group_id, "allow-group", group))
+
+    def _known(self, convert: Callable[[str], int], name: str, text: str) -> Any:
+        if not can_be_asked:
+            raise usage.UsageError(f"--{name}: this system does not tell who a Unix peer is")
+        return coerced(convert, name)(text)
+
+    def opt_proxy_allow_from(self, cidr: str) -> None:
+        """Network of proxies, for --proxy-protocol; loopback unless given. May be repeated."""
+        self._lists["proxy-allow-from"].append(coerced(network, "proxy-allow-from")(cidr))
+
+    def proxy_protocol(self) -> ProxyProtocol | None:
+        """Return what was given; raise ``usage.UsageError`` if it makes no sense together."""
+        allow_from = self._lists["proxy-allow-from"]
+        if self["proxy-protocol"] == "off":
+            if allow_from:
+                raise usage.UsageError("--proxy-allow-from goes with --proxy-protocol")
+            return None
+        version: Version = self["proxy-protocol"]
+        return ProxyProtocol(version, allow_from) if allow_from else ProxyProtocol(version)
+
     def limits(self) -> Limits:
         """Return what was given."""
         return Limits(
@@ -101,4 +143,7 @@ class LimitOptions(usage.Options):
             allow_files=tuple(self._lists["allow-file"]),
             deny_files=tuple(self._lists["deny-file"]),
             exempt=tuple(self._lists["exempt"]),
+            ipv6_prefix=int(self["ipv6-prefix"]),
+            allow_users=tuple(self._lists["allow-user"]),
+            allow_groups=tuple(self._lists["allow-group"]),
         )

@@ -153,6 +153,9 @@ def _abort(connection: Connection) -> None:
 
 
 def _end_in_order(connection: Connection, reactor: Any) -> None:
+    if connection.protocol is None:  # the service has not got it yet
+        connection.end("stop")
+        return
     # Its own transport: TLS has something to say before the end.
     transport = getattr(connection.protocol, "transport", None) or connection.transport
     producer = getattr(transport, "producer", None)

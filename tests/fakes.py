@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from sockservices.host import SocketService
+from sockservices.ledger import Connection, Ledger
 from sockservices.output import Output
 
 reactor: Any = _reactor
@@ -175,3 +176,10 @@ def with_reactor(test: Callable[P, Any]) -> Callable[P, None]:
         return pytest_twisted.ensureDeferred(test)(*args, **kwargs)
 
     return run
+
+
+def opened(ledger: Ledger, transport: Any, protocol: Any) -> Connection:
+    """Enter a connection that a service has got."""
+    connection = ledger.enter("tcp:7", transport)
+    ledger.open(transport, protocol)
+    return connection

@@ -17,7 +17,7 @@ from sockservices.accepting import Gate
 from sockservices.descriptors import Exhaustion, raise_limit
 from sockservices.eager.stock import TCPPort
 from sockservices.ledger import Ledger
-from tests.fakes import ManualReactor, logged
+from tests.fakes import ManualReactor, logged, opened
 
 _FULL = OSError(errno.EMFILE, "Too many open files")
 
@@ -67,7 +67,7 @@ def test_newcomers_wait_and_it_is_tried_again(setup: Setup) -> None:
 
 def test_an_end_makes_room_at_once(setup: Setup) -> None:
     transport = StringTransport()
-    setup.ledger.open("tcp:7", transport, object())
+    opened(setup.ledger, transport, object())
     setup.port.on_exhausted(_FULL)
     setup.ledger.close(transport, Failure(ConnectionDone()))
     assert setup.accepts

@@ -16,6 +16,7 @@ from sockservices import guards as module
 from sockservices.guards import Guards, Limits, Rate
 from sockservices.ledger import Ledger
 from sockservices.networks import network
+from tests.fakes import opened
 
 
 def peer(host: str) -> Any:
@@ -37,7 +38,7 @@ class Entry:
         if reason is not None:
             return reason
         transport = StringTransport(peerAddress=address)
-        self.ledger.open("tcp:7", transport, object())
+        opened(self.ledger, transport, object())
         return transport
 
     def leave(self, transport: Any) -> None:

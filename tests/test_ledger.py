@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservices.ledger import Closed, Event, Ledger, Opened, Refused
-from tests.fakes import logged
+from tests.fakes import logged, opened
 
 _PEER = IPv4Address("TCP", "192.0.2.1", 40000)
 
@@ -27,7 +27,7 @@ class Transport(StringTransport):
 
 def test_a_connection_is_in_it_from_its_beginning_to_its_end() -> None:
     ledger, transport, protocol = Ledger("echo"), Transport(), object()
-    connection = ledger.open("tcp:7", transport, protocol)
+    connection = opened(ledger, transport, protocol)
     assert (ledger.live, list(ledger)) == (1, [connection])
     assert (connection.id, connection.service, connection.listener) == (1, "echo", "tcp:7")
     assert (connection.peer, connection.protocol) == (_PEER, protocol)
@@ -46,7 +46,7 @@ def test_a_connection_is_in_it_from_its_beginning_to_its_end() -> None:
 def test_the_totals_are_of_all_there_have_been() -> None:
     ledger, transports = Ledger("echo"), [Transport() for _ in range(3)]
     for number, transport in enumerate(transports):
-        ledger.open("tcp:7", transport, object())
+        opened(ledger, transport, object())
         transport.bytes_in, transport.bytes_out = 10**number, 2 * 10**number
     ledger.close(transports[0], Failure(ConnectionDone()))
     ledger.refuse("tcp:7", _PEER, "too many")
@@ -69,7 +69,7 @@ def test_the_totals_are_of_all_there_have_been() -> None:
 )
 def test_an_end_has_its_reason(why: Exception, cut: str | None, reason: str) -> None:
     ledger, transport = Ledger("echo"), Transport()
-    ledger.open("tcp:7", transport, object()).cut = cut
+    opened(ledger, transport, object()).cut = cut
     ledger.close(transport, Failure(why))
     assert ledger.totals.closed == {reason: 1}
 
@@ -78,17 +78,17 @@ def test_a_subscriber_hears_of_each_event_once_and_of_none_after() -> None:
     ledger, transport = Ledger("echo"), Transport()
     events: list[Event] = []
     unsubscribe = ledger.subscribe(events.append)
-    connection = ledger.open("tcp:7", transport, object())
+    connection = opened(ledger, transport, object())
     ledger.refuse("tcp:7", _PEER, "too many")
     ledger.close(transport, Failure(ConnectionDone()))
-    opened, refused, closed = events
-    assert opened == Opened(connection)
+    first, refused, closed = events
+    assert first == Opened(connection)
     assert refused == Refused("echo", "tcp:7", _PEER, "too many")
     assert isinstance(closed, Closed)
     assert (closed.connection, closed.reason) == (connection, "closed")
     assert closed.seconds >= 0
     unsubscribe()
-    ledger.open("tcp:7", Transport(), object())
+    opened(ledger, Transport(), object())
     assert len(events) == 3
 
 
@@ -102,7 +102,7 @@ def test_a_subscriber_that_fails_costs_nobody_else_the_event() -> None:
     ledger.subscribe(fail)
     ledger.subscribe(events.append)
     with logged() as log:
-        ledger.open("tcp:7", Transport(), object())
+        opened(ledger, Transport(), object())
     assert len(events) == 1
     assert [event["log_failure"].type for event in log] == [RuntimeError]
 
@@ -110,6 +110,6 @@ def test_a_subscriber_that_fails_costs_nobody_else_the_event() -> None:
 def test_what_does_not_count_has_no_bytes() -> None:
     ledger = Ledger("echo")
     transport: Any = StringTransport()
-    connection = ledger.open("tcp:7", transport, object())
+    connection = opened(ledger, transport, object())
     assert (connection.bytes_in, connection.bytes_out) == (0, 0)
     assert connection.last_heard == connection.opened

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from sockservices.interfaces import IDrainable
 from sockservices.ledger import Ledger
 from sockservices.stopping import Stop
-from tests.fakes import logged
+from tests.fakes import logged, opened
 
 
 class Peer(StringTransport):
@@ -55,7 +55,7 @@ class Setup:
         peer = Peer(self.ledger, reads=reads)
         protocol = protocol or Protocol()
         protocol.makeConnection(peer)
-        self.ledger.open("tcp:7", peer, protocol)
+        opened(self.ledger, peer, protocol)
         return peer
 
     def stop(self, graceful_timeout: float = 0, flush: float = 2) -> Stop:
@@ -168,7 +168,7 @@ def test_what_cannot_be_cut_does_not_hold_it_up(setup: Setup) -> None:
         def abortConnection(self) -> None: ...  # noqa: N802 - Twisted's name
 
     peer = Immortal(setup.ledger, reads=False)
-    setup.ledger.open("tcp:7", peer, Protocol())
+    opened(setup.ledger, peer, Protocol())
     setup.stop(flush=1)
     setup.clock.advance(1)
     assert setup.done == []

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from sockservices import timeouts as module
 from sockservices.ledger import Ledger
 from sockservices.timeouts import Timeouts
-from tests.fakes import logged
+from tests.fakes import logged, opened
 
 
 class Transport(StringTransport):
@@ -30,7 +30,7 @@ class Setup:
 
     def connection(self) -> Transport:
         transport = Transport()  # type: ignore[no-untyped-call]
-        self.ledger.open("tcp:7", transport, object()).opened = self.clock.seconds()
+        opened(self.ledger, transport, object()).opened = self.clock.seconds()
         return transport
 
     def pass_by(self, seconds: float) -> None:
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
 
     timeouts = Timeouts(setup.ledger, setup.clock, None, 1.0)
     timeouts.start()
-    setup.ledger.open("tcp:7", Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
+    opened(setup.ledger, Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
     other = setup.connection()
     with logged() as log:
         setup.pass_by(1.2)
@@ -106,5 +106,5 @@ def test_a_transport_that_knows_only_the_slower_way_goes_it(setup: Setup) -> Non
             self.lost += 1
 
     slow = Slow()
-    setup.ledger.open("stdio:", slow, object()).end("max-time")
+    opened(setup.ledger, slow, object()).end("max-time")
     assert slow.lost == 1

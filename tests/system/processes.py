@@ -161,7 +161,7 @@ class Service(Running):
     ) -> None:
         passed = passed or {}
         pairs = [f"{name}={each.fileno()}" for name, each in passed.items()]
-        passing = (sys.executable, Path(__file__).with_name("passing.py"), *pairs, "--")
+        passing = (sys.executable, str(Path(__file__).with_name("passing.py")), *pairs, "--")
         super().__init__(
             [*(passing if passed else ()), *TWISTD, *arguments],
             cwd,

@@ -136,10 +136,6 @@ def test_usage(folder: Path, arguments: list[str], line: str) -> None:
             "ssl:0:privateKey=/none.pem",
             "in 'ssl:0:privateKey=/none.pem': /none.pem: No such file or directory",
         ),
-        (
-            "systemd:domain=INET:index=0",
-            "in 'systemd:domain=INET:index=0': no such descriptor is inherited",
-        ),
     ],
 )
 def test_malformed_descriptions_name_the_part(folder: Path, description: str, line: str) -> None:

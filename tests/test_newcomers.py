@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from sockservices.guards import Limits
+from sockservices.host import SocketService
+from sockservices.ledger import Closed, Event, Opened, Refused
+from sockservices.listening import DescriptionError
+from sockservices.networks import network
+from sockservices.proxy_protocol import ProxyProtocol
+from sockservices.services.echo import EchoFactory
+from tests.fakes import logged, with_reactor
+
+reactor: Any = _reactor
+HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
+LOCAL = b"PROXY UNKNOWN\r\n"
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+class Telling(Protocol):
+    """Tells its peer who it is, and then echoes."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        peer, host = self.transport.getPeer(), self.transport.getHost()
+        self.transport.write(f"{peer.host}:{peer.port} {host.host}:{host.port}\n".encode())
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfClosing(Telling):
+    def readConnectionLost(self) -> None:
+        self.transport.write(b"end\n")
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None: ...
+
+
+class Pausing(Telling):
+    """Reads nothing for some turns, as one that has to connect to somebody else first."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.is_ready = False
+        self.transport.pauseProducing()
+        reactor.callLater(0.01, self._resume)
+
+    def _resume(self) -> None:
+        self.transport.resumeProducing()
+        self.transport.pauseProducing()
+        reactor.callLater(0.01, self._resume_again)
+
+    def _resume_again(self) -> None:
+        self.is_ready = True
+        self.transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.is_ready
+        super().dataReceived(data)
+
+
+class Leaving(Telling):
+    """Closes before it has read anything."""
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"bye\n")
+        self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        raise AssertionError(data)
+
+
+class LeavingLater(Pausing):
+    def _resume_again(self) -> None:
+        self.transport.write(b"bye\n")
+        self.transport.loseConnection()
+
+
+class FailingLater(Pausing):
+    def dataReceived(self, data: bytes) -> None:
+        raise RuntimeError("broken")
+
+
+class Client(Protocol):
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.over: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.over.callback(self.data)
+
+    async def until(self, wanted: bytes) -> None:
+        while wanted not in self.data:
+            await deferLater(reactor, 0.001)
+
+
+class Setup:
+    """A service behind a proxy, and what its ledger tells."""
+
+    def __init__(self, protocol: type[Protocol] = Telling, **named: Any) -> None:
+        self.events: list[Event] = []
+        factory = Factory.forProtocol(protocol)
+        factory.noisy = False
+        named = {"listen": [LOOPBACK], "proxy_protocol": ProxyProtocol(), **named}
+        self.service = SocketService(factory, **named)
+        self.service.ledger.subscribe(self.events.append)
+
+    async def __aenter__(self) -> Setup:
+        self.service.startService()
+        [self.address] = await self.service.when_listening()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.service.stopService()
+
+    async def connect(self) -> Client:
+        text = f"tcp:127.0.0.1:{self.address.port}"
+        client: Client = await connectProtocol(clientFromString(reactor, text), Client())
+        return client
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("protocol", [Telling, Pausing])
+@with_reactor
+async def test_the_service_sees_the_client_not_the_proxy(
+    stock: bool, protocol: type[Protocol]
+) -> None:
+    async with Setup(protocol, stock_transports=stock) as setup:
+        client = await setup.connect()
+        client.transport.write(HEADER + b"with it\n")
+        await client.until(b"192.0.2.1:1000 192.0.2.2:2000\nwith it\n")
+        client.transport.write(b"after it\n")
+        await client.until(b"\nwith it\nafter it\n")
+        [connection] = setup.service.ledger
+        assert connection.peer.host == "192.0.2.1"  # type: ignore[attr-defined]
+        client.transport.loseConnection()
+        await client.over
+    opened, closed = setup.events
+    assert isinstance(opened, Opened)
+    assert isinstance(closed, Closed)
+    assert opened.connection is closed.connection is connection
+    totals = setup.service.ledger.totals
+    assert (totals.opened, totals.refused) == (1, {})
+    assert totals.bytes_in == len(HEADER + b"with it\nafter it\n")
+
+
+@with_reactor
+async def test_a_header_may_come_byte_by_byte() -> None:
+    async with Setup() as setup:
+        client = await setup.connect()
+        client.transport.setTcpNoDelay(True)
+        for each in HEADER:
+            assert client.data == b""
+            assert setup.events == []
+            client.transport.write(bytes([each]))
+            await deferLater(reactor, 0)
+        await client.until(b"192.0.2.1:1000 192.0.2.2:2000\n")
+
+
+@with_reactor
+async def test_local_keeps_the_addresses_of_the_socket() -> None:
+    async with Setup() as setup:
+        client = await setup.connect()
+        client.transport.write(LOCAL)
+        own = client.transport.getHost()
+        await client.until(f"127.0.0.1:{own.port} 127.0.0.1:{setup.address.port}\n".encode())
+
+
+@with_reactor
+async def test_an_end_of_input_with_the_header_is_the_services() -> None:
+    async with Setup(HalfClosing) as setup:
+        client = await setup.connect()
+        client.transport.write(HEADER + b"all\n")
+        client.transport.loseWriteConnection()
+        assert (await client.over).endswith(b"\nall\nend\n")
+
+
+@pytest.mark.parametrize("protocol", [Leaving, LeavingLater])
+@with_reactor
+async def test_a_service_may_close_before_it_reads(protocol: type[Protocol]) -> None:
+    async with Setup(protocol) as setup:
+        client = await setup.connect()
+        with logged() as log:
+            client.transport.write(HEADER + b"unread\n")
+            assert (await client.over).endswith(b"bye\n")
+    assert [each for each in log if "log_failure" in each] == []
+    assert setup.service.ledger.totals.closed == {"closed": 1}
+
+
+@with_reactor
+async def test_a_service_that_fails_on_what_came_first_costs_its_connection() -> None:
+    async with Setup(FailingLater) as setup:
+        client = await setup.connect()
+        with logged() as log:
+            client.transport.write(HEADER + b"bad\n")
+            await client.over
+    [failure] = [each for each in log if "log_failure" in each]
+    assert failure["peer"] == "192.0.2.1, port 1000"
+    assert setup.service.ledger.totals.closed == {"aborted": 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "named", "reason"),
+    [
+        (b"hello\n", {}, "proxy-header"),
+        (HEADER, {"proxy_protocol": ProxyProtocol("v2")}, "proxy-header"),
+        (HEADER[:-1], {"handshake_timeout": 0.05}, "handshake-timeout"),
+        (b"", {"handshake_timeout": 0.05}, "handshake-timeout"),
+        (b"", {"max_time": 0.05}, "max-time"),
+        (b"", {"proxy_protocol": ProxyProtocol(allow_from=())}, "proxy-allow-from"),
+        (HEADER, {"limits": Limits(deny=[network("192.0.2.1")])}, "denied"),
+    ],
+)
+@with_reactor
+async def test_refused_once_and_never_opened(
+    sent: bytes, named: dict[str, Any], reason: str
+) -> None:
+    async with Setup(**named) as setup:
+        client = await setup.connect()
+        client.transport.write(sent)
+        assert await client.over == b""
+        assert setup.service.ledger.live == 0
+    [event] = setup.events
+    assert isinstance(event, Refused)
+    assert event.reason == reason
+    if reason == "denied":
+        assert event.peer.host == "192.0.2.1"  # type: ignore[attr-defined]
+    assert setup.service.ledger.totals.refused == {reason: 1}
+    assert setup.service.ledger.totals.opened == 0
+
+
+@with_reactor
+async def test_one_that_ends_before_its_header_is_refused() -> None:
+    async with Setup() as setup:
+        client = await setup.connect()
+        client.transport.write(HEADER[:10])
+        client.transport.loseConnection()
+        await client.over
+        while setup.service.ledger.live or not setup.events:
+            await deferLater(reactor, 0.001)
+    assert setup.service.ledger.totals.refused == {"proxy-header": 1}
+
+
+@with_reactor
+async def test_limits_are_of_clients_not_of_proxies() -> None:
+    limits = Limits(max_per_source=1, max_connections=3)
+    async with Setup(limits=limits) as setup:
+        first, second, third = [await setup.connect() for _ in range(3)]
+        fourth = await setup.connect()  # three have a place, though none has shown its header
+        assert await fourth.over == b""
+        first.transport.write(HEADER)
+        second.transport.write(HEADER.replace(b"192.0.2.1", b"192.0.2.9"))
+        await first.until(b"192.0.2.1")
+        await second.until(b"192.0.2.9")
+        third.transport.write(HEADER)
+        assert await third.over == b""
+    refused = setup.service.ledger.totals.refused
+    assert refused == {"max-connections": 1, "max-per-source": 1}
+
+
+@with_reactor
+async def test_those_that_wait_for_their_header_are_ended_by_a_stop() -> None:
+    async with Setup() as setup:
+        client = await setup.connect()
+        while not setup.service.ledger.live:
+            await deferLater(reactor, 0.001)
+    await client.over
+    assert setup.service.ledger.live == 0
+    assert setup.service.ledger.totals.refused == {"stop": 1}
+
+
+@with_reactor
+async def test_a_reload_does_not_take_the_proxy_for_a_client(tmp_path: Path) -> None:
+    denied = tmp_path / "denied"
+    denied.write_text("")
+    async with Setup(limits=Limits(deny_files=[str(denied)])) as setup:
+        waiting, known = [await setup.connect() for _ in range(2)]
+        known.transport.write(HEADER)
+        await known.until(b"192.0.2.1")
+        denied.write_text("127.0.0.1\n192.0.2.1\n")
+        setup.service.reload()
+        await known.over
+        waiting.transport.write(HEADER.replace(b"192.0.2.1", b"192.0.2.9"))
+        await waiting.until(b"192.0.2.9")
+    assert setup.service.ledger.totals.closed["denied"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(allow_users=[os.getuid()]), b"x"),
+        (Limits(allow_users=[os.getuid() + 1]), b""),
+        (Limits(allow_groups=[os.getgid()]), b"x"),
+        (Limits(allow_groups=[os.getgid() + 1000]), b""),
+        (Limits(allow_users=[os.getuid() + 1], allow_groups=[os.getgid()]), b"x"),
+    ],
+)
+@with_reactor
+async def test_unix_peers_are_let_in_by_their_user_and_group(
+    limits: Limits, expected: bytes, tmp_path: Path
+) -> None:
+    async def ask() -> bytes:
+        endpoint = clientFromString(reactor, f"unix:{tmp_path}/s")
+        client: Client = await connectProtocol(endpoint, Client())
+        client.transport.write(b"x")
+        client.transport.loseWriteConnection()
+        return await client.over
+
+    events: list[Event] = []
+    factory = Factory.forProtocol(Protocol)
+    factory.noisy = False
+
+    class Echoing(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            transport: Any = self.transport
+            transport.write(data)
+            transport.loseConnection()
+
+    factory.protocol = Echoing
+    listen = [f"unix:{tmp_path}/s", LOOPBACK]
+    service = SocketService(factory, listen=listen, limits=limits)
+    service.ledger.subscribe(events.append)
+    service.startService()
+    _path, tcp = await service.when_listening()
+    assert await ask() == expected
+    # Peers of the network have no user.
+    text = f"tcp:127.0.0.1:{tcp.port}"
+    client: Client = await connectProtocol(clientFromString(reactor, text), Client())
+    client.transport.write(b"x")
+    assert await client.over == b"x"
+    await service.stopService()
+    kinds = [type(each) for each in events]
+    if expected:
+        assert kinds == [Opened, Closed] * 2
+    else:
+        assert kinds == [Refused, Opened, Closed]
+        assert service.ledger.totals.refused == {"user": 1}
+
+
+def test_users_cannot_be_told_of_datagrams(tmp_path: Path) -> None:
+    with pytest.raises(DescriptionError, match="users and groups can be told of streams only"):
+        SocketService(
+            EchoFactory(), listen=[f"unixgram:{tmp_path}/d"], limits=Limits(allow_users=[0])
+        )
+
+
+def test_two_readers_of_headers_are_one_too_many() -> None:
+    with pytest.raises(ValueError, match="reads PROXY headers itself: one is enough"):
+        SocketService(
+            Factory.forProtocol(Telling),
+            listen=["haproxy:tcp:0"],
+            proxy_protocol=ProxyProtocol(),
+        )
