@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sockservices.options import option as option
     from sockservices.output import Output as Output
     from sockservices.plugin import SocketServiceMaker as SocketServiceMaker
+    from sockservices.proxy_protocol import ProxyProtocol as ProxyProtocol
     from sockservices.services.ack import AckFactory as AckFactory
     from sockservices.services.counter import CounterFactory as CounterFactory
     from sockservices.services.echo import EchoFactory as EchoFactory
@@ -63,6 +64,7 @@ _HOME = {
     "ListenError": "listening",
     "Opened": "ledger",
     "Output": "output",
+    "ProxyProtocol": "proxy_protocol",
     "Rate": "guards",
     "Refused": "ledger",
     "SocketService": "host",

@@ -259,6 +259,10 @@ class SocketService(Service):
         self._stops = [stop for stop in self._stops if stop.remaining]
         if self._start is None:
             self._timeouts.stop()
+        refused = self.ledger.totals.refused
+        if refused:
+            counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
+            self._log.info("refused since the start: {counts}", counts=counts)
 
     def suspend(self) -> None:
         """Accept no more until ``resume``: what lives goes on, what comes waits in the backlog."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -214,6 +215,28 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
                 assert waiting.recv(1) == b"3"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_unix_peers_are_known_by_their_user_and_group(tmp_path: Path, options: list[str]) -> None:
+    tmp_path.chmod(0o755)
+    who = ("--allow-user=daemon", "--allow-group=adm")
+    with Service(
+        *("sock-counter", "--socket=s", "--mode=666", *who, *options), cwd=tmp_path
+    ) as counter:
+
+        def ask(*identity: str) -> bytes:
+            said = run("setpriv", *identity, "nc", "-U", "s", cwd=tmp_path)
+            return said.stdout
+
+        assert ask("--reuid=daemon", "--clear-groups") == b"Connection 1!\n"
+        assert ask("--reuid=nobody", "--regid=nogroup", "--clear-groups") == b""
+        assert ask("--reuid=nobody", "--regid=adm", "--clear-groups") == b"Connection 2!\n"
+        assert ask("--reuid=nobody", "--regid=nogroup", "--groups=adm") == b"Connection 3!\n"
+        assert ask("--reuid=root", "--clear-groups") == b""
+        counter.stop()
+        counter.err.wait_for("refused since the start: user 2\n")
+
+
 @needs("openssl")
 def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> None:
     make_certificate(tmp_path)
@@ -241,6 +264,12 @@ def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> 
         ("--idle-timeout=0", "--idle-timeout: '0' is not a number of seconds, more than 0"),
         ("--graceful-timeout=-1", "--graceful-timeout: '-1' is not a number of seconds, 0 or"),
         ("--flush=nan", "--flush: 'nan' is not a number of seconds, 0 or more"),
+        ("--allow-user=no-such", "--allow-user: there is no user 'no-such'"),
+        ("--allow-group=no-such", "--allow-group: there is no group 'no-such'"),
+        ("--ipv6-prefix=129", "--ipv6-prefix: 129 is not a whole number from 1 to 128"),
+        ("--proxy-protocol=v3", "--proxy-protocol: 'v3' is none of off, v1, v2, any"),
+        ("--proxy-allow-from=x", "--proxy-allow-from: 'x' is not a network"),
+        ("--proxy-allow-from=::1", "--proxy-allow-from goes with --proxy-protocol"),
     ],
 )
 def test_a_limit_that_is_none_is_one_line(tmp_path: Path, option: str, said: str) -> None:
