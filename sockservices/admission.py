@@ -28,9 +28,10 @@ from sockservices.credentials import credentials_of
 from sockservices.eager import Counted
 from sockservices.guards import Guards
 from sockservices.ledger import Ledger
+from sockservices.listening import DatagramPort
 from sockservices.networks import Networks, address
 from sockservices.newcomers import Newcomer
-from sockservices.printable import peer_of_stream
+from sockservices.printable import DatagramPeer, address_of_datagram, peer_of_stream
 from sockservices.proxy_protocol import ProxyProtocol
 
 _log = Logger(namespace="sockservices")
@@ -142,6 +143,22 @@ class Door:
     def cut(self, transport: Any, reason: str) -> None:
         """End a connection that has come in here."""
         self.ledger.of(transport).end(reason)
+
+    @property
+    def asks_about_datagrams(self) -> bool:
+        """Whether the guards have anything to say of datagrams."""
+        return self._guards is not None and self._guards.asks_about_datagrams
+
+    def take_datagrams(self, port: DatagramPort) -> None:
+        """Let the guards have a listener for datagrams, and the ledger its figures."""
+        self.ledger.add_port(port)
+        if self.asks_about_datagrams:
+            port.refuses = self._refuses_datagram
+
+    def _refuses_datagram(self, peer: DatagramPeer) -> bool:
+        assert self._guards is not None
+        known = address_of_datagram(peer)
+        return self._enter_refusal(known, self._guards.datagram_refusal(known))
 
     def admitting(self, factory: Any) -> AdmittingFactory:
         """Return a factory that lets in by this door what another one builds."""

@@ -36,7 +36,7 @@ class Limits:
         max_per_source: at a time, from one source: an IPv4 address, or the network of an IPv6 one.
         at_limit: what to do with a newcomer at ``max_connections``: ``refuse`` closes it at once,
             ``wait`` lets it wait in the backlog.
-        rate: of new connections.
+        rate: of new connections, and of datagrams.
         rate_per_source: the same, from one source.
         allow: networks to admit; with any, nobody else is.
         deny: networks to refuse; of an address in both, the more specific network decides, and of
@@ -87,8 +87,7 @@ class Guards:
         self._clock = clock
         self._exempt = Networks(limits.exempt)
         self._live: Counter[Any] = Counter()
-        self._all = _Window(limits.rate)
-        self._sources = _Windows(limits.rate_per_source)
+        self._connections, self._datagrams = _Rates(limits), _Rates(limits)
         if limits.max_per_source is not None:
             ledger.subscribe(self._heard)
         self.reload()
@@ -109,6 +108,13 @@ class Guards:
         of_sources = limits.max_per_source is not None or limits.rate_per_source is not None
         # To read an address takes longer than all else that is asked of a newcomer.
         self._asks_who = bool(self._only_allowed or self._deny or of_sources)
+
+    @property
+    def asks_about_datagrams(self) -> bool:
+        """Whether any of the limits is one of datagrams."""
+        limits = self._limits
+        networks = (limits.allow, limits.allow_files, limits.deny, limits.deny_files)
+        return any(networks) or limits.rate is not None or limits.rate_per_source is not None
 
     @property
     def is_full(self) -> bool:
@@ -158,18 +164,28 @@ class Guards:
             return "denied"
         if self.is_full and not is_live:
             return "max-connections"
-        is_exempt = found is None or self._exempt.specificity(found) >= 0
-        source = None if found is None or is_exempt else self._source(found)
+        source = self._limited_source(found)
         most = self._limits.max_per_source
         if source is not None and most is not None and self._live[source] >= most:
             return "max-per-source"
-        now = self._clock()
-        if not self._all.has_room(now):
-            return "rate"
-        if source is not None and not self._sources.enter(source, now):
-            return "rate-per-source"
-        self._all.enter(now)
-        return None
+        return self._connections.refusal(source, self._clock())
+
+    def datagram_refusal(self, peer: Any) -> str | None:
+        """Return why a datagram is dropped; ``None`` lets it in, and counts it.
+
+        Parameters:
+            peer: an ``IAddress``.
+        """
+        found = _address(peer) if self._asks_who else None
+        if not self._admits(found):
+            return "denied"
+        return self._datagrams.refusal(self._limited_source(found), self._clock())
+
+    def _limited_source(self, found: Address | None) -> Any:
+        """Return the source to which the limits per source apply, if they do."""
+        if found is None or self._exempt.specificity(found) >= 0:
+            return None
+        return self._source(found)
 
     def _heard(self, event: Event) -> None:
         if isinstance(event, Opened | Closed):
@@ -183,6 +199,23 @@ class Guards:
     def _source(self, found: Address) -> tuple[int, int]:
         ignored = found.max_prefixlen - self._limits.ipv6_prefix if found.version == 6 else 0
         return found.version, int(found) >> ignored
+
+
+class _Rates:
+    """The rate of all and that of each source, of connections or of datagrams."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._all = _Window(limits.rate)
+        self._sources = _Windows(limits.rate_per_source)
+
+    def refusal(self, source: Any, now: float) -> str | None:
+        """Return why one more is too many; ``None`` counts it."""
+        if not self._all.has_room(now):
+            return "rate"
+        if source is not None and not self._sources.enter(source, now):
+            return "rate-per-source"
+        self._all.enter(now)
+        return None
 
 
 class _Window:

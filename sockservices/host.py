@@ -33,6 +33,7 @@ from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
     DatagramListener,
+    DatagramPort,
     DescriptionError,
     ListenError,
     StreamListener,
@@ -347,6 +348,13 @@ class SocketService(Service):
             if isinstance(each, StreamListener):
                 self._gate.add(port)
                 self._exhaustion.watch(port)
+            elif isinstance(port, DatagramPort):
+                door.take_datagrams(port)
+            elif door.asks_about_datagrams:
+                raise ListenError(
+                    f"cannot listen on {each.description}: the datagrams of such a listener "
+                    "cannot be limited"
+                )
             if start is not self._start:
                 self._close([port])
             return port
@@ -409,13 +417,20 @@ class SocketService(Service):
         for port in closing:
             self._gate.discard(port)
         done = DeferredList(
-            [maybeDeferred(_stop_listening, port) for port in closing],
+            [
+                maybeDeferred(_stop_listening, port).addBoth(self._has_closed, port)
+                for port in closing
+            ],
             consumeErrors=True,
         )
         before, self._closing = self._closing, done.addCallback(self._closed)
         self._closing.addCallback(lambda _none: before)
         result: Deferred[None] = Deferred()
         self._closing.chainDeferred(result)
+        return result
+
+    def _has_closed(self, result: Any, port: Any) -> Any:
+        self.ledger.remove_port(port)
         return result
 
     def _closed(self, results: list[tuple[bool, Any]]) -> None:

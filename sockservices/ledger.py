@@ -9,7 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from time import monotonic, time
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -117,13 +117,39 @@ Event: TypeAlias = Opened | Refused | Closed
 
 @attrs.define
 class Totals:
-    """What there has been since the start. Bytes are those of connections that have ended."""
+    """What there has been since the start."""
 
     opened: int = 0
+    """Connections."""
     closed: Counter[str] = attrs.Factory(Counter)
+    """The same, by reason."""
     refused: Counter[str] = attrs.Factory(Counter)
+    """Connections and datagrams, by reason."""
     bytes_in: int = 0
+    """Of connections and of datagrams."""
     bytes_out: int = 0
+    datagrams: int = 0
+    """Those that the service has got."""
+    truncated: int = 0
+    """Those of them that were larger than it takes."""
+    unsent: int = 0
+    """Datagrams of the service that no peer has got, as far as the kernel tells."""
+    dropped_by_kernel: int = 0
+    """Datagrams that came when the receive buffer was full, where the kernel tells (Linux)."""
+
+
+class DatagramPort(Protocol):
+    """A listener for datagrams, as far as it counts."""
+
+    datagrams_received: int
+    datagrams_truncated: int
+    datagrams_dropped: int
+    bytes_in: int
+    bytes_out: int
+
+    @property
+    def dropped_by_kernel(self) -> int:
+        """Datagrams that its receive buffer had no room for."""
 
 
 class Ledger:
@@ -140,6 +166,7 @@ class Ledger:
         self._ids = itertools.count(1)
         self._subscribers: list[Callable[[Event], object]] = []
         self._watchers: list[Callable[[], object]] = []
+        self._datagram_ports: list[DatagramPort] = []
 
     @property
     def live(self) -> int:
@@ -156,15 +183,15 @@ class Ledger:
 
     @property
     def totals(self) -> Totals:
-        """What there has been since the start, with the bytes of live connections."""
+        """What there has been since the start until now."""
         ended = self._ended
-        return Totals(
-            opened=ended.opened,
-            closed=Counter(ended.closed),
-            refused=Counter(ended.refused),
-            bytes_in=ended.bytes_in + sum(each.bytes_in for each in self._live.values()),
-            bytes_out=ended.bytes_out + sum(each.bytes_out for each in self._live.values()),
-        )
+        found = attrs.evolve(ended, closed=Counter(ended.closed), refused=Counter(ended.refused))
+        for connection in self._live.values():
+            found.bytes_in += connection.bytes_in
+            found.bytes_out += connection.bytes_out
+        for port in self._datagram_ports:
+            _add(port, found)
+        return found
 
     def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call with each event from now on, until the function is called that is returned."""
@@ -220,6 +247,16 @@ class Ledger:
             self.refuse(connection.listener, connection.peer, connection.cut or "proxy-header")
         self._tell_watchers()
 
+    def add_port(self, port: DatagramPort) -> None:
+        """Let the totals have the figures of a listener for datagrams, as they will be."""
+        self._datagram_ports.append(port)
+
+    def remove_port(self, port: DatagramPort) -> None:
+        """Let the totals have its figures as they are: it has closed."""
+        if port in self._datagram_ports:
+            self._datagram_ports.remove(port)
+            _add(port, self._ended)
+
     def _tell_watchers(self) -> None:
         for watcher in self._watchers:
             watcher()
@@ -230,3 +267,12 @@ class Ledger:
                 subscriber(event)
             except Exception:
                 _log.failure("a subscriber of the ledger failed")
+
+
+def _add(port: DatagramPort, to: Totals) -> None:
+    to.datagrams += port.datagrams_received
+    to.truncated += port.datagrams_truncated
+    to.unsent += port.datagrams_dropped
+    to.dropped_by_kernel += port.dropped_by_kernel
+    to.bytes_in += port.bytes_in
+    to.bytes_out += port.bytes_out

@@ -77,6 +77,14 @@ def peer_of_datagram(peer: DatagramPeer) -> str:
     return _unix_name(peer) or "an unnamed Unix socket"
 
 
+def address_of_datagram(peer: DatagramPeer) -> IPv4Address | IPv6Address | UNIXAddress:
+    """Return the sender of a datagram as an ``IAddress``."""
+    if isinstance(peer, tuple):
+        kind = IPv6Address if ":" in peer[0] else IPv4Address
+        return kind("UDP", *peer)
+    return UNIXAddress(os.fsencode(peer) if peer is not None else None)
+
+
 def _unix_name(name: bytes | str | None, quote: Callable[[str], str] = lambda name: name) -> str:
     raw = os.fsencode(name or b"")
     if raw.startswith(b"\0"):

@@ -142,7 +142,7 @@ def test_a_flood_of_sources_takes_no_more_memory_than_it_may(
     for number in range(100):
         entry.knock(f"192.0.2.{number}")
         assert entry.knock("192.0.2.200") == "rate-per-source"  # heard of all the time
-    assert len(entry.guards._sources._windows) == 10
+    assert len(entry.guards._connections._sources._windows) == 10
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,41 @@ def test_files_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -
     allowed.write_text("")  # nobody at all
     entry.guards.reload()
     assert not entry.guards.is_allowed(peer("192.0.2.2"))
+
+
+def test_datagrams_have_rates_of_their_own() -> None:
+    entry = Entry(rate=Rate(3, 10), rate_per_source=Rate(2, 10), max_connections=1)
+    guards = entry.guards
+    entry.knock()
+    assert entry.knock() == "max-connections"
+    reasons = [guards.datagram_refusal(peer("192.0.2.1")) for _ in range(3)]
+    assert reasons == [None, None, "rate-per-source"]
+    reasons = [guards.datagram_refusal(peer("192.0.2.2")) for _ in range(2)]
+    assert reasons == [None, "rate"]
+    entry.now += 10
+    assert guards.datagram_refusal(peer("192.0.2.1")) is None
+    # Of a Unix peer it is not known who it is; the rate of all holds.
+    assert guards.datagram_refusal(UNIXAddress(b"/run/x")) is None
+    assert guards.datagram_refusal(UNIXAddress(None)) is None
+    assert guards.datagram_refusal(UNIXAddress(None)) == "rate"
+
+
+def test_datagrams_are_of_networks_that_are_admitted() -> None:
+    guards = Entry(deny=[network("192.0.2.0/24")]).guards
+    assert guards.asks_about_datagrams
+    assert guards.datagram_refusal(peer("192.0.2.1")) == "denied"
+    assert guards.datagram_refusal(peer("198.51.100.1")) is None
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 1}, {"max_per_source": 1}])
+def test_limits_of_connections_say_nothing_of_datagrams(limits: dict[str, int]) -> None:
+    assert not Entry(**limits).guards.asks_about_datagrams
+
+
+@pytest.mark.parametrize(("prefix", "is_same"), [(64, True), (80, False), (56, True), (128, False)])
+def test_how_much_of_an_ipv6_address_is_a_source(prefix: int, is_same: bool) -> None:
+    entry = Entry(max_per_source=1, ipv6_prefix=prefix)
+    entry.knock("2001:db8::1:0:0:1")
+    assert (entry.knock("2001:db8::2:0:0:1") == "max-per-source") is is_same
+    assert isinstance(entry.knock("192.0.2.1"), StringTransport)
+    assert isinstance(entry.knock("192.0.2.2"), StringTransport)

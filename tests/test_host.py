@@ -8,7 +8,7 @@ import attrs
 import pytest
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IListeningPort
@@ -18,7 +18,9 @@ from twisted.internet.testing import MemoryReactor
 from zope.interface import implementer
 
 from sockservices import host
+from sockservices.guards import Limits, Rate
 from sockservices.host import SocketService
+from sockservices.ledger import Event, Refused
 from sockservices.listening import (
     DatagramListener,
     DescriptionError,
@@ -525,3 +527,74 @@ def test_it_says_that_it_listens_when_the_reactor_runs() -> None:
         assert [each for each in events if "addresses" in each] == []
         not_yet.run()
         assert [each["addresses"] for each in events if "addresses" in each] == ["tcp:0.0.0.0:7"]
+
+
+@with_reactor
+async def test_the_ledger_has_the_figures_of_datagrams(tmp_path: Path) -> None:
+    service = SocketService(
+        EchoFactory(),
+        listen=[UDP_LOOPBACK, f"unixgram:{tmp_path}/d"],
+        limits=Limits(rate=Rate(3, 60)),
+    )
+    events: list[Event] = []
+    service.ledger.subscribe(events.append)
+    service.startService()
+    address, _path = await service.when_listening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        for data in (b"one", b"two"):
+            client.sendto(data, ("127.0.0.1", address.port))
+        while service.ledger.totals.datagrams < 2:
+            await deferLater(reactor, 0.001)
+        peer = client.getsockname()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            for _ in range(2):
+                other.sendto(b"three", str(tmp_path / "d"))
+        while not events:
+            await deferLater(reactor, 0.001)
+        client.sendto(b"four", ("127.0.0.1", address.port))
+        while len(events) < 2:
+            await deferLater(reactor, 0.001)
+    await service.stopService()
+    totals = service.ledger.totals
+    assert (totals.datagrams, totals.bytes_in, totals.bytes_out) == (3, 11, 6)
+    assert (totals.opened, totals.refused) == (0, {"rate": 2})
+    unix, udp = events
+    assert unix == Refused("EchoFactory", f"unixgram:{tmp_path}/d", UNIXAddress(None), "rate")
+    assert udp == Refused("EchoFactory", UDP_LOOPBACK, IPv4Address("UDP", *peer), "rate")
+
+
+@with_reactor
+async def test_a_datagram_listener_that_cannot_be_limited_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Foreign:
+        closed = False
+
+        def getHost(self) -> Any:
+            return IPv4Address("UDP", "127.0.0.1", 1)
+
+        def stopListening(self) -> None:
+            self.closed = True
+
+    port = Foreign()
+
+    class Endpoint:
+        def listen(self, _protocol: Any) -> Any:
+            return port
+
+    monkeypatch.setattr(
+        host, "listener", lambda *_args, **_named: DatagramListener("foreign:1", Endpoint())
+    )
+    said: list[str] = []
+    for limits in (Limits(max_connections=1), Limits(rate=Rate(1, 1))):
+        service = SocketService(
+            datagram=Quiet, listen=["foreign:1"], limits=limits, on_failure=said.append
+        )
+        service.startService()
+        assert bool(said) == (limits.rate is not None)
+        await service.stopService()
+        assert port.closed
+    assert said == [
+        "Quiet: cannot listen on foreign:1: the datagrams of such a listener cannot be limited"
+    ]

@@ -113,3 +113,49 @@ def test_what_does_not_count_has_no_bytes() -> None:
     connection = opened(ledger, transport, object())
     assert (connection.bytes_in, connection.bytes_out) == (0, 0)
     assert connection.last_heard == connection.opened
+
+
+def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:
+    ledger, transports = Ledger("echo"), [Transport(), Transport()]
+    events: list[Event] = []
+    counts: list[int] = []
+    ledger.subscribe(events.append)
+    ledger.watch(lambda: counts.append(ledger.live))
+    for transport, cut in zip(transports, ("denied", None), strict=True):
+        ledger.enter("tcp:7", transport).cut = cut
+        assert transport in ledger
+        transport.bytes_in = 10
+    assert (ledger.live, ledger.totals.opened, events) == (2, 0, [])
+    for transport in transports:
+        ledger.close(transport, Failure(ConnectionDone()))
+        assert transport not in ledger
+    assert events == [
+        Refused("echo", "tcp:7", _PEER, "denied"),
+        Refused("echo", "tcp:7", _PEER, "proxy-header"),
+    ]
+    totals = ledger.totals
+    assert (totals.opened, totals.closed, totals.bytes_in) == (0, {}, 20)
+    assert totals.refused == {"denied": 1, "proxy-header": 1}
+    assert counts == [1, 2, 1, 0]
+
+
+class Port:
+    datagrams_received = 5
+    datagrams_truncated = 2
+    datagrams_dropped = 1
+    bytes_in = 50
+    bytes_out = 60
+    dropped_by_kernel = 7
+
+
+def test_the_totals_have_those_of_datagram_listeners_before_and_after_their_end() -> None:
+    ledger, ports = Ledger("echo"), [Port(), Port()]
+    for port in ports:
+        ledger.add_port(port)
+    for _ in range(3):
+        totals = ledger.totals
+        assert (totals.datagrams, totals.truncated, totals.unsent) == (10, 4, 2)
+        assert (totals.bytes_in, totals.bytes_out, totals.dropped_by_kernel) == (100, 120, 14)
+        ledger.remove_port(ports[0])
+    ports[1].datagrams_received += 1
+    assert ledger.totals.datagrams == 11

@@ -3,7 +3,7 @@
 The face of this room is ``listener``: it reads a description and returns what can listen there.
 """
 
-from sockservices.listening.datagram_ports import UnixDatagramPort
+from sockservices.listening.datagram_ports import DatagramPort, UnixDatagramPort
 from sockservices.listening.datagrams import (
     IDatagramServerEndpoint,
     IDatagramServerEndpointStringParser,
@@ -30,6 +30,7 @@ __all__ = [
     "DEFAULT_BACKLOG",
     "DEFAULT_MODE",
     "DatagramListener",
+    "DatagramPort",
     "Description",
     "DescriptionError",
     "IDatagramServerEndpoint",

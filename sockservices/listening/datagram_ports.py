@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -81,12 +82,16 @@ class _Unsent:
             del self.by_peer[peer]
 
 
-class _DatagramPort:
+class DatagramPort:
     """Reading and sending, for both families. The rest is Twisted's port."""
 
     datagrams_received = 0
     datagrams_truncated = 0
     datagrams_dropped = 0  # handed to write() and never sent
+    bytes_in = 0
+    bytes_out = 0
+    # Called with the peer of each datagram that comes: whether to drop it.
+    refuses: Callable[[DatagramPeer], bool] | None = None
 
     _log = Logger(namespace="sockservices")
     _buffer: memoryview
@@ -94,6 +99,8 @@ class _DatagramPort:
     _retry: IDelayedCall | None = None
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
+    _drops_before = 0  # of a socket that others have had before us
+    _drops_at_end: int | None = None
 
     # Twisted's port provides these.
     protocol: Any
@@ -108,10 +115,12 @@ class _DatagramPort:
         self._takes_batches = IBatchReceiver.providedBy(self.protocol)
 
     def startReading(self) -> None:  # noqa: N802 - Twisted's name
+        """See ``IReactorFDSet.addReader``."""
         self._reading = True
         super().startReading()  # type: ignore[misc]
 
     def stopReading(self) -> None:  # noqa: N802 - Twisted's name
+        """See ``IReactorFDSet.removeReader``."""
         self._reading = False
         super().stopReading()  # type: ignore[misc]
 
@@ -119,6 +128,7 @@ class _DatagramPort:
         """Deliver what is waiting, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, self._peer
+        refuses = self.refuses
         batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
         for _ in range(DATAGRAMS_A_TURN):
@@ -135,14 +145,17 @@ class _DatagramPort:
             except OSError:
                 self._deliver_batch(batch)
                 raise
+            peer = peer_of(raw_peer)
+            if refuses is not None and refuses(peer):
+                continue
             data = buffer[:size].tobytes()
             total += len(data)
             if together and size <= limit:
-                batch.append((data, peer_of(raw_peer)))
+                batch.append((data, peer))
             else:
                 self._deliver_batch(batch)
                 batch = []
-                self._deliver(data, size, peer_of(raw_peer))
+                self._deliver(data, size, peer)
                 # The protocol may have paused or stopped this port: then no more may be read.
                 if not self._reading:
                     return
@@ -166,6 +179,7 @@ class _DatagramPort:
 
     def _deliver(self, data: bytes, size: int, peer: DatagramPeer) -> None:
         self.datagrams_received += 1
+        self.bytes_in += len(data)
         try:
             if size == len(data):
                 self.protocol.datagramReceived(data, peer)
@@ -195,6 +209,7 @@ class _DatagramPort:
         if not batch:
             return
         self.datagrams_received += len(batch)
+        self.bytes_in += sum(len(data) for data, _peer in batch)
         try:
             self.protocol.datagrams_received(batch)
         except BaseException:
@@ -227,9 +242,9 @@ class _DatagramPort:
         """Send or drop; return whether this datagram is done with."""
         try:
             if self._connected_to is None:
-                self.socket.sendto(datagram, peer)
+                self.bytes_out += self.socket.sendto(datagram, peer)
             else:
-                self.socket.send(datagram)
+                self.bytes_out += self.socket.send(datagram)
         except OSError as failed:
             if failed.errno in _CANNOT_SEND_NOW:
                 return False
@@ -276,8 +291,18 @@ class _DatagramPort:
         else:
             self._retry_after = _FIRST_RETRY
 
+    @property
+    def dropped_by_kernel(self) -> int:
+        """Datagrams that came since it listens, and that its receive buffer had no room for.
+
+        Linux tells, others do not, and it is 0 there.
+        """
+        end = self._drops_at_end
+        return (_drops(self.socket) if end is None else end) - self._drops_before
+
     def _give_up_sending(self) -> None:
         """Count what still waits as dropped: this port closes."""
+        self._drops_at_end = _drops(self.socket)
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -290,6 +315,20 @@ class _DatagramPort:
             self._log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
 
 
+_SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
+_MEMINFO = struct.Struct("9I")  # the last is SK_MEMINFO_DROPS: linux/sock_diag.h
+
+
+def _drops(made: socket.socket) -> int:
+    if sys.platform != "linux":
+        return 0
+    try:
+        raw = made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(raw)[-1])
+    except (OSError, struct.error):  # an older kernel
+        return 0
+
+
 def _enlarge_send_buffer(made: socket.socket) -> None:
     force = getattr(socket, "SO_SNDBUFFORCE", 32)  # socket(7); Python has no name for it
     for name in (force, socket.SO_SNDBUF):
@@ -299,7 +338,7 @@ def _enlarge_send_buffer(made: socket.socket) -> None:
 
 
 @implementer(IListeningPort)
-class UdpPort(_DatagramPort, udp.MulticastPort):
+class UdpPort(DatagramPort, udp.MulticastPort):
     """A UDP port, IPv4 or IPv6.
 
     Parameters:
@@ -323,6 +362,7 @@ class UdpPort(_DatagramPort, udp.MulticastPort):
         host, number = bound.getsockname()[:2]
         port = cls(number, protocol, host, reactor)
         adopt_datagram_socket(port, bound)
+        port._drops_before = _drops(bound)
         return port
 
     def startListening(self) -> None:
@@ -362,7 +402,7 @@ class UdpPort(_DatagramPort, udp.MulticastPort):
 
 
 @implementer(IListeningPort)
-class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
+class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     """A Unix datagram socket, at a path or under an abstract name.
 
     Parameters:
@@ -389,6 +429,7 @@ class UnixDatagramPort(_DatagramPort, unix.DatagramPort):
         """Return a port on a socket that is bound already; its file stays as it is."""
         port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
         port._inherited = bound
+        port._drops_before = _drops(bound)
         return port
 
     def startListening(self) -> None:

@@ -759,3 +759,82 @@ def test_a_protocol_that_cannot_start_leaves_no_socket_behind(tmp_path: Path) ->
     finally:
         if port.connected:
             port.socket.close()
+
+
+# What it counts, and whom it does not let in
+
+
+def test_it_counts_bytes_both_ways() -> None:
+    def answer(recorder: Recorder, data: bytes) -> None:
+        recorder.transport.write(data * 2, recorder.received[-1][1])
+
+    with Udp(Recorder(answer)) as udp:
+        for data in (b"one", b"", b"three"):
+            udp.say(data)
+        udp.port.doRead()
+        assert (udp.port.bytes_in, udp.port.bytes_out) == (8, 16)
+    with Udp(Batching()) as udp:
+        for data in (b"one", b"three", b""):
+            udp.say(data)
+        udp.port.doRead()
+        assert udp.port.bytes_in == 3 + Truncating.max_datagram_size
+
+
+@pytest.mark.parametrize("protocol", [Recorder, Batching])
+def test_what_is_refused_is_not_delivered(protocol: type[Recorder]) -> None:
+    asked = []
+
+    def refuses(peer: DatagramPeer) -> bool:
+        asked.append(peer)
+        return len(asked) in (1, 3)
+
+    with Udp(protocol()) as udp:
+        udp.port.refuses = refuses
+        for number in range(4):
+            udp.say(b"%d" % number)
+        udp.port.doRead()
+        assert udp.protocol.datagrams == [b"1", b"3"]  # type: ignore[attr-defined]
+        assert asked == [udp.name] * 4
+        assert (udp.port.datagrams_received, udp.port.bytes_in) == (2, 2)
+
+
+def test_refused_datagrams_let_others_have_their_turn() -> None:
+    asked = []
+    with Udp(Recorder()) as udp:
+        udp.port.refuses = lambda peer: not asked.append(peer)  # type: ignore[func-returns-value]
+        for _ in range(DATAGRAMS_A_TURN + 10):
+            udp.say(b"")
+        udp.port.doRead()
+        assert len(asked) == DATAGRAMS_A_TURN
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_what_the_kernel_drops_is_counted_and_stays_so() -> None:
+    with Udp(Recorder()) as udp:
+        assert udp.port.dropped_by_kernel == 0
+        udp.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(100):
+            udp.say(bytes(1000))
+        dropped = udp.port.dropped_by_kernel
+        udp.port.doRead()
+        assert 0 < dropped == 100 - udp.port.datagrams_received
+    assert udp.port.dropped_by_kernel == dropped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_of_an_inherited_socket_only_what_is_dropped_since_then_is_counted() -> None:
+    reactor = ManualReactor()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owned,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+    ):
+        owned.bind(("127.0.0.1", 0))
+        owned.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(100):
+            peer.sendto(bytes(1000), owned.getsockname())
+        recorder = Recorder()
+        with listening(UdpPort.inheriting(owned.dup(), recorder, reactor), reactor) as port:
+            assert port.dropped_by_kernel == 0
+            for _ in range(10):
+                peer.sendto(bytes(1000), owned.getsockname())
+            assert port.dropped_by_kernel == 10

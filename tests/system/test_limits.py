@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -213,6 +214,55 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
                 echo.err.wait_for("resumed")
                 waiting.settimeout(PATIENCE)
                 assert waiting.recv(1) == b"3"
+
+
+@pytest.mark.parametrize(
+    ("options", "answered", "reason"),
+    [
+        (["--rate=50/600"], 50, "rate"),
+        (["--rate-per-source=5/600"], 4 * 5, "rate-per-source"),
+        (["--rate-per-source=5/600", "--exempt=127.0.0.2"], 40 + 3 * 5, "rate-per-source"),
+        (["--deny=127.0.0.0/8", "--allow=127.0.0.2"], 40, "denied"),
+    ],
+)
+def test_limits_of_datagrams_are_exact(
+    tmp_path: Path, options: list[str], answered: int, reason: str
+) -> None:
+    with (
+        Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", *options, cwd=tmp_path) as echo,
+        contextlib.ExitStack() as clients,
+    ):
+        sockets = [
+            clients.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            for _ in range(4)
+        ]
+        for number, client in enumerate(sockets, 2):
+            client.bind((f"127.0.0.{number}", 0))
+            client.setblocking(False)
+        for client in sockets * 40:
+            client.sendto(b"x", ("127.0.0.1", echo.port))
+        while _waits_to_be_read(echo.port):
+            pass
+        echo.stop()
+        echo.err.wait_for(f"refused since the start: {reason} {160 - answered}\n")
+        assert sum(_count_waiting(client) for client in sockets) == answered
+
+
+def _waits_to_be_read(port: int) -> bool:
+    """Look into proc(5) whether a UDP socket has something in its queue."""
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        local, queues = line.split()[1], line.split()[4]
+        if local.endswith(f":{port:04X}"):
+            return not queues.endswith(":00000000")
+    raise AssertionError(port)
+
+
+def _count_waiting(client: socket.socket) -> int:
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while client.recv(100):
+            count += 1
+    return count
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
