@@ -10,6 +10,7 @@ the peer, and leaves the connection open.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import (
     ILoggingContext,
+    INegotiated,
     IProtocolFactory,
     IProtocolNegotiationFactory,
 )
@@ -50,7 +52,7 @@ class Door:
         max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
         proxy: what its connections must begin with, where they come from proxies.
         reactor: an ``IReactorTime``.
-        handshake_timeout: seconds for a proxy's header.
+        handshake_timeout: seconds for a proxy's header, and for a TLS handshake.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Door:
         # While a connection is let in: what the service has built for it.
         self.is_admitting = False
         self.built: Any = None
+        self._around: AdmittingFactory | None = None
 
     def refuses(self, peer: Any) -> bool:
         """Ask the guards about a newcomer; one that they refuse is entered in the ledger."""
@@ -137,6 +140,18 @@ class Door:
             self.enter(transport, protocol)
         self.ledger.open(transport, protocol)
 
+    def time_handshake(self, tls: Any) -> None:
+        """Cut a connection whose TLS is not there in time."""
+        # Weak, because most are long gone by then.
+        self.reactor.callLater(self.handshake_timeout, self._check_handshake, weakref.ref(tls))
+
+    def _check_handshake(self, reference: Callable[[], Any]) -> None:
+        tls = reference()
+        is_live = tls is not None and tls.transport in self.ledger
+        # It ends with the peer's last word: RFC 8446, section 2.
+        if is_live and tls.getHandle().get_peer_finished() is None:
+            self.cut(tls.transport, "handshake-timeout")
+
     def _overflown(self, transport: Any) -> None:
         self.cut(transport, "max-write-buffer")
 
@@ -166,6 +181,16 @@ class Door:
             return factory
         return AdmittingFactory(factory, self)
 
+    def admitting_around(self, factory: Any) -> AdmittingFactory:
+        """Do the same for a layer that an endpoint has put around the service."""
+        self._around = self.admitting(factory)
+        return self._around
+
+    def renew_layer(self, factory: Any) -> None:
+        """Have another factory build that layer, for connections from now on."""
+        assert self._around is not None
+        self._around.stand_for(factory)
+
 
 @implementer(IProtocolFactory, ILoggingContext)
 class AdmittingFactory:
@@ -185,6 +210,10 @@ class AdmittingFactory:
         """See ``IProtocolNegotiationFactory``, where the service's factory provides it."""
         acceptable: list[bytes] = self._factory.acceptableProtocols()
         return acceptable
+
+    def stand_for(self, factory: Any) -> None:
+        """Build with another factory from now on."""
+        self._factory = factory
 
     def doStart(self) -> None:
         """See ``IProtocolFactory.doStart``."""
@@ -262,6 +291,8 @@ class AdmittingFactory:
         except AttributeError:  # one with __slots__
             transport.protocol = protocol
         self._door.open(transport, built)
+        if protocol is not built and INegotiated.providedBy(protocol):
+            self._door.time_handshake(protocol)
         try:
             make_connection(transport)
         except BaseException:

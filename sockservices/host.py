@@ -142,7 +142,7 @@ class SocketService(Service):
             listener(
                 *(reactor, door.listener, backlog, mode),
                 stock_transports=stock_transports,
-                wrap=door.admitting,
+                wrap=door.admitting_around,
             )
             for door in self._doors
         ]
@@ -290,16 +290,25 @@ class SocketService(Service):
         """
         for each in (self._tls, self._guards):
             if each is not None:
-                try:
-                    each.reload()
-                except ValueError as error:
-                    self._log.error("not reloaded: {error}", error=error)
-                else:
-                    self._log.info("reloaded: {what}", what=type(each).__name__.lower())
+                self._reload(type(each).__name__.lower(), each.reload)
+        for stream, door in zip(self._listeners, self._doors, strict=True):
+            if isinstance(stream, StreamListener) and stream.look_again is not None:
+                self._reload("certificate", partial(self._renew, stream.look_again, door))
         for connection in self.ledger:
             is_known = connection.protocol is not None  # and not only the proxy it comes from
             if is_known and self._guards and not self._guards.is_allowed(connection.peer):
                 connection.end("denied")
+
+    def _reload(self, what: str, reload: Callable[[], object]) -> None:
+        try:
+            reload()
+        except ValueError as error:
+            self._log.error("not reloaded: {error}", error=error)
+        else:
+            self._log.info("reloaded: {what}", what=what)
+
+    def _renew(self, look_again: Callable[[Any], Any], door: Door) -> None:
+        door.renew_layer(look_again(door.admitting(self._factory)))
 
     def _wait_while_full(self) -> None:
         assert self._guards is not None
@@ -365,14 +374,9 @@ class SocketService(Service):
         inner = door.admitting(self._factory)
         if self._tls is None:
             return inner
-        from sockservices.tls import TLSFactory  # of an extra
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs an extra
 
-        def too_late(transport: Any) -> None:
-            door.cut(transport, "handshake-timeout")
-
-        return door.admitting(
-            TLSFactory(self._tls, inner, self._reactor, self._handshake_timeout, too_late)
-        )
+        return door.admitting(TLSMemoryBIOFactory(self._tls, False, inner, self._reactor))
 
     def _all_listen(self, ports: list[IListeningPort], start: object) -> None:
         if start is not self._start:

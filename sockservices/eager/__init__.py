@@ -15,6 +15,7 @@ from sockservices.eager.stock import UNIXPort as StockUnixPort
 from sockservices.eager.streams import (
     EagerMethods,
     EagerStreams,
+    LookingStreams,
     WrappingStreams,
     with_streams,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "EagerMethods",
     "EagerReactor",
     "EagerStreams",
+    "LookingStreams",
     "StockUnixPort",
     "UnixPort",
     "WrappingStreams",

@@ -174,6 +174,24 @@ class WrappingStreams(_Facade):
         return self.reactor.adoptStreamPort(fileDescriptor, addressFamily, self._wrap(factory))
 
 
+class LookingStreams(_Facade):
+    """A reactor that does not listen, but shows with which factory it would."""
+
+    factory: Any = None
+
+    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> None:
+        """See ``IReactorTCP.listenTCP``."""
+        self.factory = factory
+
+    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> None:
+        """See ``IReactorUNIX.listenUNIX``."""
+        self.factory = factory
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> None:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        self.factory = factory
+
+
 def with_streams(reactor: Any, *, eager: bool) -> Any:
     """Return what to give to endpoints for a reactor, so that their streams are eager, or not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -10,7 +11,11 @@ import attrs
 from sockservices.eager import with_streams
 from sockservices.listening.datagrams import datagram_endpoint
 from sockservices.listening.descriptions import Description
-from sockservices.listening.streams import stream_endpoint
+from sockservices.listening.streams import (
+    factory_with_certificates,
+    has_certificates,
+    stream_endpoint,
+)
 
 DEFAULT_BACKLOG = 1024  # connections; Twisted's 50 stalls under a burst, and listen(2) cuts more
 DEFAULT_MODE = 0o600
@@ -22,6 +27,9 @@ class StreamListener:
 
     description: str
     endpoint: Any
+    look_again: Callable[[Any], Any] | None = None
+    """Where its description names certificates: takes a factory, and returns it with a layer around
+    it that shows those of now; raises ``DescriptionError``."""
 
 
 @attrs.frozen
@@ -59,4 +67,6 @@ def listener(
     if endpoint is not None:
         return DatagramListener(description, endpoint)
     streams = with_streams(reactor, eager=not stock_transports)
-    return StreamListener(description, stream_endpoint(streams, parsed, backlog, mode, wrap))
+    endpoint = stream_endpoint(streams, parsed, backlog, mode, wrap)
+    look_again = partial(factory_with_certificates, streams, parsed)
+    return StreamListener(description, endpoint, look_again if has_certificates(parsed) else None)

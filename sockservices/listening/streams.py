@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from zope.interface import implementer
 
-from sockservices.eager import EagerMethods, WrappingStreams
+from sockservices.eager import EagerMethods, LookingStreams, WrappingStreams
 from sockservices.listening.descriptions import (
     TCP6_PARTS,
     TCP_PARTS,
@@ -111,6 +111,21 @@ def stream_endpoint(
     return _foreign_endpoint(foreign, description, _with_backlog(description, backlog))
 
 
+def has_certificates(description: Description) -> bool:
+    """Whether it names files that Twisted reads when it reads the description."""
+    return description.prefix in ("ssl", "tls")
+
+
+def factory_with_certificates(reactor: Any, description: Description, factory: Any) -> Any:
+    """Return what Twisted puts around a factory for such a description, by the files of now.
+
+    Raises ``DescriptionError``.
+    """
+    looking = LookingStreams(reactor)
+    _foreign_endpoint(looking, description, description.text).listen(factory)
+    return looking.factory
+
+
 def _check_port(description: Description) -> None:
     text = description.positional[0] if description.positional else description.named.get("port")
     if text is None:
@@ -122,9 +137,14 @@ def _check_port(description: Description) -> None:
 
 
 def _with_backlog(description: Description, backlog: int) -> str:
-    # A proxy header's endpoint passes its arguments on to the one that it wraps.
-    wrapped = description.prefix == "haproxy" and description.positional[:1] != ("systemd",)
-    if (description.prefix == "ssl" or wrapped) and "backlog" not in description.named:
+    prefix, positional = description.prefix, description.positional
+    takes_it = (
+        prefix == "ssl"
+        or (prefix == "tls" and len(positional) < 3)
+        # A proxy header's endpoint passes its arguments on to the one that it wraps.
+        or (prefix == "haproxy" and positional[:1] != ("systemd",))
+    )
+    if takes_it and "backlog" not in description.named:
         return f"{description.text}:backlog={backlog}"
     return description.text
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ pytestmark = needs("openssl")
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 TLS = ("--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
+OWN = (LISTEN, *TLS)
+SSL = ("--listen=ssl:0:interface=127.0.0.1:certKey=trusted/cert.pem:privateKey=key.pem",)
 BLOCK = b"x" * (1 << 20)
 
 
@@ -82,8 +85,9 @@ def test_what_was_written_is_delivered_at_a_stop(folder: Path) -> None:
         filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
 
 
-def test_a_handshake_has_its_time(folder: Path) -> None:
-    with Service("sock-echo", LISTEN, *TLS, "--handshake-timeout=0.3", cwd=folder) as echo:
+@pytest.mark.parametrize("listen", [OWN, SSL])
+def test_a_handshake_has_its_time(folder: Path, listen: tuple[str, ...]) -> None:
+    with Service("sock-echo", *listen, "--handshake-timeout=0.3", cwd=folder) as echo:
         with echo.connect() as silent, _wrap(_trusting(folder), echo.connect()) as client:
             silent.settimeout(PATIENCE)
             with pytest.raises(ConnectionResetError):
@@ -91,6 +95,37 @@ def test_a_handshake_has_its_time(folder: Path) -> None:
             # The other one is long past its handshake, and lives.
             client.sendall(b"x")
             assert client.recv(1) == b"x"
+
+
+def test_twisteds_own_folder_of_certificates(folder: Path, tmp_path_factory: Any) -> None:
+    """``tls:``: the name that the client asks for chooses; SIGHUP finds those that are new."""
+    certificates = tmp_path_factory.mktemp("served")
+
+    def add(name: str) -> ssl.SSLContext:
+        made = tmp_path_factory.mktemp(name)
+        make_certificate(made, name)
+        shutil.copy(made / "key.pem", certificates / f"{name}-key.pem")
+        shutil.copy(made / "trusted/cert.pem", certificates / f"{name}.pem")
+        return _trusting(made)
+
+    def ask(context: ssl.SSLContext, name: str) -> bytes:
+        plain = socket.create_connection(("::1", echo.port), PATIENCE)
+        with context.wrap_socket(plain, server_hostname=name) as client:
+            client.sendall(b"x")
+            return client.recv(1)
+
+    one, two = add("one.example"), add("two.example")
+    description = f"tls:{certificates}:0:interface=\\:\\:1"
+    with Service("sock-echo", f"--listen={description}", cwd=folder) as echo:
+        assert ask(one, "one.example") == b"x"
+        assert ask(two, "two.example") == b"x"
+        three = add("three.example")
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("reloaded: certificate")
+        assert ask(three, "three.example") == b"x"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(one, "two.example")
+        assert "Traceback" not in echo.err.text
 
 
 def test_old_versions_of_tls_are_refused(folder: Path) -> None:
@@ -119,13 +154,16 @@ def test_clients_must_show_a_certificate_where_they_are_asked_to(folder: Path) -
             assert client.recv(1) == b"x"
 
 
-def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(folder: Path) -> None:
+@pytest.mark.parametrize(("listen", "said"), [(OWN, "trusted/cert.pem has no cert"), (SSL, "PEM")])
+def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
+    folder: Path, listen: tuple[str, ...], said: str
+) -> None:
     old = _trusting(folder)
-    with Service("sock-echo", LISTEN, *TLS, cwd=folder) as echo:
+    with Service("sock-echo", *listen, cwd=folder) as echo:
         with _wrap(old, echo.connect()) as living:
             (folder / "trusted/cert.pem").write_text("no certificate")
             echo.process.send_signal(signal.SIGHUP)
-            echo.err.wait_for(r"not reloaded: trusted/cert\.pem has no certificate in PEM")
+            echo.err.wait_for(f"not reloaded: .*{said}")
             with _wrap(old, echo.connect()):
                 pass
             shutil.copytree(folder / "other", folder, dirs_exist_ok=True)
