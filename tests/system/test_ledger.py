@@ -8,10 +8,11 @@ import random
 import socket
 import struct
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.system.processes import BIN, PATIENCE, Running, read_all
 
 # An app that embeds an echo, and tells its books whenever a line comes in.
 APP = """
-import gc, json, os, sys
+import ctypes, gc, json, os, sys
 from sockservices import EchoFactory, SocketService, Closed, Opened
 if sys.argv[1] == "eager":
     from sockservices.eager import install
@@ -28,13 +29,17 @@ from twisted.internet import reactor
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
 
-service = SocketService(
-    EchoFactory(), listen=["tcp:0:interface=127.0.0.1"], stock_transports=sys.argv[1] == "stock"
-)
+libc = ctypes.CDLL(None)
+listen = [f"tcp:0:interface=127.0.0.{number}" for number in (1, 2)]
+service = SocketService(EchoFactory(), listen=listen, stock_transports=sys.argv[1] == "stock")
 events = {"Opened": 0, "Closed": 0}
+bytes_at = {each: [0, 0] for each in listen}
 
 def count(event):
     events[type(event).__name__] += 1
+    if isinstance(event, Closed):
+        bytes_at[event.connection.listener][0] += event.connection.bytes_in
+        bytes_at[event.connection.listener][1] += event.connection.bytes_out
 
 service.ledger.subscribe(count)
 
@@ -43,27 +48,34 @@ class Books(LineReceiver):
 
     def lineReceived(self, line):
         gc.collect()
+        libc.malloc_trim(0)  # what is free is not used, wherever it lies
         totals = service.ledger.totals
         with open("/proc/self/statm") as file:
             resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         self.sendLine(json.dumps({
             "live": service.ledger.live, "opened": totals.opened, "closed": totals.closed,
             "in": totals.bytes_in, "out": totals.bytes_out, "events": events,
+            "bytes": list(bytes_at.values()),
             "descriptors": len(os.listdir("/proc/self/fd")), "resident": resident,
         }).encode())
 
 StandardIO(Books())
 service.startService()
-service.when_listening().addCallback(lambda found: print(found[0].port, flush=True))
+service.when_listening().addCallback(
+    lambda found: print(*[each.port for each in found], flush=True)
+)
 reactor.run()
 """
+
+
+Visit: TypeAlias = Callable[[socket.socket], None]
 
 
 class Clients:
     """Visits of all kinds, and what they have seen."""
 
-    def __init__(self, port: int, seed: int) -> None:
-        self._port = port
+    def __init__(self, address: tuple[str, int], seed: int) -> None:
+        self._address = address
         self._random = random.Random(seed)
         self.seen: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -102,12 +114,22 @@ class Clients:
         except BlockingIOError:
             return
 
-    def visit(self, count: int, kinds: list[Callable[[socket.socket], None]]) -> None:
+    def visit(self, count: int, kinds: list[Visit], seconds: float = 0) -> None:
+        """Let ten make so many visits, spread over so many seconds; the last ones linger."""
+        begun = time.monotonic()
+
         def several() -> None:
-            for _ in range(count // 10):
-                with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as client:
-                    self._random.choice(kinds)(client)
+            lingering: deque[socket.socket] = deque()
+            for number in range(count // 10):
+                time.sleep(max(0.0, begun + seconds * number / (count // 10) - time.monotonic()))
+                client = socket.create_connection(self._address, PATIENCE)
+                self._random.choice(kinds)(client)
                 self._count(visits=1)
+                lingering.append(client)
+                if len(lingering) > 5:
+                    lingering.popleft().close()
+            for client in lingering:
+                client.close()
 
         threads = [threading.Thread(target=several) for _ in range(10)]
         for thread in threads:
@@ -116,56 +138,90 @@ class Clients:
             thread.join()
 
 
+class App(Running):
+    """The app above, and its books."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        (folder / "app.py").write_text(APP)
+        read_end, write_end = os.pipe()
+        self._lines = os.fdopen(write_end, "wb", buffering=0)
+        super().__init__([BIN / "python", "app.py", kind], folder, stdin=read_end)
+        os.close(read_end)
+        ports = self.out.wait_for(r"^(\d+) (\d+)\n")
+        self.addresses = [("127.0.0.1", int(ports[1])), ("127.0.0.2", int(ports[2]))]
+        self._asked = 0
+
+    def books(self) -> dict[str, Any]:
+        self._asked += 1
+        self._lines.write(b"?\n")
+        text = self.out.wait_for(rf"^\d+ \d+\n(?:.*\n){{{self._asked - 1}}}(.*)\n")[1]
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def books_when_all_have_left(self) -> dict[str, Any]:
+        while (found := self.books())["live"]:
+            pass
+        return found
+
+    def stop(self) -> int:
+        self._lines.close()
+        return super().stop()
+
+
+def _visits(clients: Clients) -> tuple[list[Visit], list[Visit]]:
+    """Those whose bytes both sides can count, and the unruly."""
+    return (
+        [clients.polite, clients.half_closing, clients.resetting],
+        [clients.never_writing, clients.never_reading],
+    )
+
+
+def _has_what_they_have(books: dict[str, Any], ruly: Clients, visits: int) -> None:
+    seen = ruly.seen
+    assert (books["opened"], sum(books["closed"].values())) == (visits, visits)
+    assert books["events"] == {"Opened": visits, "Closed": visits}
+    assert books["bytes"][0] == [seen["sent"], seen["received"]]
+    assert books["in"] == sum(each[0] for each in books["bytes"])
+    assert books["out"] == sum(each[1] for each in books["bytes"])
+    # Of a reset that comes at the same time as data the kernel may tell the end only.
+    assert books["closed"]["lost"] > 0
+
+
 @pytest.mark.parametrize("kind", ["default", "eager", "stock"])
 def test_nothing_is_left_but_the_totals(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "app.py").write_text(APP)
-    read_end, write_end = os.pipe()
-    with (
-        Running([BIN / "python", "app.py", kind], tmp_path, stdin=read_end) as app,
-        os.fdopen(write_end, "wb", buffering=0) as lines,
-    ):
-        os.close(read_end)
-        port = int(app.out.wait_for(r"^(\d+)\n")[1])
-        asked = 0
-
-        def books() -> dict[str, Any]:
-            nonlocal asked
-            asked += 1
-            lines.write(b"?\n")
-            text = app.out.wait_for(rf"^\d+\n(?:.*\n){{{asked - 1}}}(.*)\n")[1]
-            found: dict[str, Any] = json.loads(text)
-            return found
-
-        def books_when_all_have_left() -> dict[str, Any]:
-            while (found := books())["live"]:
-                pass
-            return found
-
-        # What can be counted on both sides:
-        counting = Clients(port, seed=1)
-        counting.visit(500, [counting.polite, counting.half_closing, counting.resetting])
-        after = books_when_all_have_left()
-        seen = counting.seen
-        assert (after["opened"], sum(after["closed"].values())) == (seen["visits"], seen["visits"])
-        assert (after["in"], after["out"]) == (seen["sent"], seen["received"])
-        # Of a reset that comes at the same time as data the kernel may tell the end only.
-        assert 0 < after["closed"]["lost"] <= seen["reset"]
-        assert after["events"] == {"Opened": seen["visits"], "Closed": seen["visits"]}
-        # And the unruly, twice: what the first ones leave the second may use.
-        for seed in (2, 3):
-            before = after
-            mixed = Clients(port, seed)
-            mixed.visit(
-                1000,
-                [
-                    *(mixed.polite, mixed.half_closing, mixed.resetting),
-                    *(mixed.never_writing, mixed.never_reading),
-                ],
-            )
-            after = books_when_all_have_left()
-            assert after["opened"] - before["opened"] == mixed.seen["visits"] == 1000
+    with App(tmp_path, kind) as app:
+        ruly, unruly = (Clients(address, seed) for seed, address in enumerate(app.addresses))
+        after: dict[str, Any] = {}
+        for number in (1, 2, 3):
+            ruly.visit(500, _visits(ruly)[0])
+            unruly.visit(300, _visits(unruly)[1])
+            before, after = after, app.books_when_all_have_left()
+            _has_what_they_have(after, ruly, number * 800)
         assert after["descriptors"] == before["descriptors"]
         assert after["resident"] < before["resident"] * 1.05
-        assert after["events"] == {"Opened": 2500, "Closed": 2500}
+        app.stop()
+        assert "Traceback" not in app.err.text
+
+
+def test_10_000_connections_in_a_minute_leave_nothing(tmp_path: Path) -> None:
+    with App(tmp_path, "default") as app:
+        ruly, unruly = (Clients(address, seed) for seed, address in enumerate(app.addresses))
+        after: dict[str, Any] = {}
+        for seconds, count in ((0, 1000), (60, 10_000)):
+            both = [
+                threading.Thread(target=clients.visit, args=(count * part // 10, kinds, seconds))
+                for clients, part, kinds in (
+                    (ruly, 6, _visits(ruly)[0]),
+                    (unruly, 4, _visits(unruly)[1]),
+                )
+            ]
+            for thread in both:
+                thread.start()
+            for thread in both:
+                thread.join()
+            before, after = after, app.books_when_all_have_left()
+        _has_what_they_have(after, ruly, 11_000)
+        assert after["descriptors"] == before["descriptors"]
+        assert after["resident"] < before["resident"] * 1.05
         app.stop()
         assert "Traceback" not in app.err.text
