@@ -84,6 +84,16 @@ def _needs_option(option: str) -> Callable[[str], str | None]:
     return missing
 
 
+# Every limit, none of which is reached.
+LIMITS = (
+    *("--max-connections=20000", "--max-per-source=20000", "--at-limit=wait"),
+    *("--rate=1000000/1", "--rate-per-source=1000000/1"),
+    *("--allow=127.0.0.0/8", "--deny=192.0.2.0/24", "--exempt=198.51.100.0/24"),
+    *("--idle-timeout=600", "--max-time=3600", "--max-write-buffer=100000000"),
+)
+_limited_commands = _twistd(stream=LIMITS)
+del _limited_commands["datagram"]
+
 STOCK = "--stock-transports"
 _stock_commands = _twistd(stream=(STOCK,))
 del _stock_commands["datagram"]  # the option is about streams
@@ -95,6 +105,13 @@ ENTRIES = (
         "sockservices, --reactor=eager",
         _twistd("--reactor=eager"),
         _needs_reactor("eager"),
+        ours=True,
+    ),
+    Entry(
+        "sockservices-limits",
+        "sockservices, every limit on",
+        _limited_commands,
+        _needs_option("--max-per-source"),
         ours=True,
     ),
     Entry(
