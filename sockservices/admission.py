@@ -10,6 +10,7 @@ the peer, and leaves the connection open.
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from sockservices.credentials import credentials_of
-from sockservices.eager import Counted
+from sockservices.eager import Counted, deliver_at_the_end
 from sockservices.guards import Guards
 from sockservices.ledger import Ledger
 from sockservices.listening import DatagramPort
@@ -201,7 +202,7 @@ class AdmittingFactory:
     """
 
     def __init__(self, factory: Any, door: Door) -> None:
-        self._factory = factory
+        self.stand_for(factory)
         self._door = door
         if IProtocolNegotiationFactory.providedBy(factory):  # TLS asks for it
             alsoProvides(self, IProtocolNegotiationFactory)
@@ -212,7 +213,9 @@ class AdmittingFactory:
         return acceptable
 
     def stand_for(self, factory: Any) -> None:
-        """Build with another factory from now on."""
+        """Build with this factory from now on."""
+        if "twisted.protocols.tls" in sys.modules:  # else it is no factory of TLS
+            deliver_at_the_end(factory)
         self._factory = factory
 
     def doStart(self) -> None:

@@ -35,9 +35,17 @@ __all__ = [
     "UnixPort",
     "WrappingStreams",
     "adopt_datagram_socket",
+    "deliver_at_the_end",
     "install",
     "with_streams",
 ]
+
+
+def deliver_at_the_end(factory: Any) -> None:
+    """Have a factory of Twisted's TLS make one that loses nothing at the peer's end."""
+    from sockservices.eager import tls  # of an extra
+
+    tls.deliver_at_the_end(factory)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL import SSL
 
 from tests.certificates import make_certificate
 from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
@@ -20,7 +22,7 @@ pytestmark = needs("openssl")
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 TLS = ("--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
 OWN = (LISTEN, *TLS)
-SSL = ("--listen=ssl:0:interface=127.0.0.1:certKey=trusted/cert.pem:privateKey=key.pem",)
+TWISTEDS = ("--listen=ssl:0:interface=127.0.0.1:certKey=trusted/cert.pem:privateKey=key.pem",)
 BLOCK = b"x" * (1 << 20)
 
 
@@ -85,7 +87,60 @@ def test_what_was_written_is_delivered_at_a_stop(folder: Path) -> None:
         filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
 
 
-@pytest.mark.parametrize("listen", [OWN, SSL])
+@pytest.mark.parametrize("listen", [OWN, TWISTEDS])
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+def test_the_end_of_an_answer_is_not_lost_when_the_peer_ends_at_once(
+    folder: Path, listen: tuple[str, ...], reactor: str
+) -> None:
+    with Service(f"--reactor={reactor}", "sock-echo", *listen, cwd=folder) as echo:
+        with echo.connect() as plain:
+            client = _Tls(plain)
+            client.handshake()
+            # All in one: what is echoed, and that there will be no more.
+            client.tls.send(b"word")
+            client.tls.shutdown()
+            client.send_all()
+            assert client.read_all() == b"word"
+
+
+class _Tls:
+    """A TLS client that says when it sends, and reads on when it has ended."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self._plain = plain
+        plain.settimeout(PATIENCE)
+        self.tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        self.tls.set_connect_state()
+
+    def handshake(self) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+                self.send_all()
+                return
+            except SSL.WantReadError:
+                self.send_all()
+                self._receive()
+
+    def send_all(self) -> None:
+        with contextlib.suppress(SSL.WantReadError):
+            self._plain.sendall(self.tls.bio_read(1 << 16))
+
+    def _receive(self) -> None:
+        self.tls.bio_write(self._plain.recv(1 << 16))
+
+    def read_all(self) -> bytes:
+        got = b""
+        while True:
+            try:
+                got += self.tls.recv(1 << 16)
+            except SSL.WantReadError:
+                self._receive()
+            except SSL.ZeroReturnError:
+                return got
+
+
+@pytest.mark.parametrize("listen", [OWN, TWISTEDS])
 def test_a_handshake_has_its_time(folder: Path, listen: tuple[str, ...]) -> None:
     with Service("sock-echo", *listen, "--handshake-timeout=0.3", cwd=folder) as echo:
         with echo.connect() as silent, _wrap(_trusting(folder), echo.connect()) as client:
@@ -154,7 +209,9 @@ def test_clients_must_show_a_certificate_where_they_are_asked_to(folder: Path) -
             assert client.recv(1) == b"x"
 
 
-@pytest.mark.parametrize(("listen", "said"), [(OWN, "trusted/cert.pem has no cert"), (SSL, "PEM")])
+@pytest.mark.parametrize(
+    ("listen", "said"), [(OWN, "trusted/cert.pem has no cert"), (TWISTEDS, "PEM")]
+)
 def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
     folder: Path, listen: tuple[str, ...], said: str
 ) -> None:
