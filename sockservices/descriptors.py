@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from sockservices.accepting import Gate
 from sockservices.calls import cancel
 from sockservices.eager import AcceptingPort
-from sockservices.ledger import Ledger
+from sockservices.ledger import Connection, Ledger
 from sockservices.printable import system_reason
 
 _REASON = "descriptors"
@@ -70,7 +70,7 @@ class Exhaustion:
         cancel(retry)
         self._gate.open(_REASON)
 
-    def _changed(self) -> None:
+    def _changed(self, _connection: Connection) -> None:
         if self._retry is not None:
             self._try_again()
 

@@ -28,7 +28,7 @@ from sockservices.descriptors import Exhaustion
 from sockservices.ending import fail_process
 from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
-from sockservices.ledger import Ledger
+from sockservices.ledger import Connection, Ledger
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
@@ -310,7 +310,7 @@ class SocketService(Service):
     def _renew(self, look_again: Callable[[Any], Any], door: Door) -> None:
         door.renew_layer(look_again(door.admitting(self._factory)))
 
-    def _wait_while_full(self) -> None:
+    def _wait_while_full(self, _connection: Connection) -> None:
         assert self._guards is not None
         if self._guards.is_full:
             self._gate.close("full")

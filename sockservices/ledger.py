@@ -165,7 +165,7 @@ class Ledger:
         self._live: dict[Any, Connection] = {}  # by transport
         self._ids = itertools.count(1)
         self._subscribers: list[Callable[[Event], object]] = []
-        self._watchers: list[Callable[[], object]] = []
+        self._watchers: list[Callable[[Connection], object]] = []
         self._datagram_ports: list[DatagramPort] = []
 
     @property
@@ -195,23 +195,17 @@ class Ledger:
 
     def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call with each event from now on, until the function is called that is returned."""
-        self._subscribers.append(subscriber)
+        return _listed(subscriber, self._subscribers)
 
-        def unsubscribe() -> None:
-            if subscriber in self._subscribers:
-                self._subscribers.remove(subscriber)
-
-        return unsubscribe
-
-    def watch(self, watcher: Callable[[], object]) -> None:
-        """Call from now on when there is one live connection more or less."""
-        self._watchers.append(watcher)
+    def watch(self, watcher: Callable[[Connection], object]) -> Callable[[], None]:
+        """Do the same with each connection that has come to be live, or has ceased to be."""
+        return _listed(watcher, self._watchers)
 
     def enter(self, listener: str, transport: Any) -> Connection:
         """Enter a connection of which it is not known yet whether the service gets it."""
         connection = Connection(next(self._ids), self._service, listener, monotonic(), transport)
         self._live[transport] = connection
-        self._tell_watchers()
+        self._tell_watchers(connection)
         return connection
 
     def open(self, transport: Any, protocol: Any) -> None:
@@ -245,7 +239,7 @@ class Ledger:
             self._tell(Closed(connection, reason, monotonic() - connection.opened))
         else:
             self.refuse(connection.listener, connection.peer, connection.cut or "proxy-header")
-        self._tell_watchers()
+        self._tell_watchers(connection)
 
     def add_port(self, port: DatagramPort) -> None:
         """Let the totals have the figures of a listener for datagrams, as they will be."""
@@ -257,9 +251,9 @@ class Ledger:
             self._datagram_ports.remove(port)
             _add(port, self._ended)
 
-    def _tell_watchers(self) -> None:
-        for watcher in self._watchers:
-            watcher()
+    def _tell_watchers(self, connection: Connection) -> None:
+        for watcher in list(self._watchers):
+            watcher(connection)
 
     def _tell(self, event: Event) -> None:
         for subscriber in list(self._subscribers):
@@ -267,6 +261,16 @@ class Ledger:
                 subscriber(event)
             except Exception:
                 _log.failure("a subscriber of the ledger failed")
+
+
+def _listed(call: Any, calls: list[Any]) -> Callable[[], None]:
+    calls.append(call)
+
+    def forget() -> None:
+        if call in calls:
+            calls.remove(call)
+
+    return forget
 
 
 def _add(port: DatagramPort, to: Totals) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from sockservices.calls import cancel
 from sockservices.interfaces import IDrainable
-from sockservices.ledger import Closed, Connection, Event, Ledger
+from sockservices.ledger import Connection, Ledger
 from sockservices.lingering import close_after_delivery
 
 _COUNT_DOWN = 1.0  # seconds between two lines in the log
@@ -50,7 +50,7 @@ class Stop:
         self._is_done = False
         self._timers: list[Any] = []
         self._waiting: list[Deferred[None]] = []
-        self._unsubscribe = ledger.subscribe(self._heard)
+        self._forget = ledger.watch(self._changed)
 
     def begin(self) -> None:
         """Begin, when what is due in this turn is done: the listeners are closed by then."""
@@ -112,17 +112,17 @@ class Stop:
         except Exception:  # of a service: the others are to be ended all the same
             self._log.failure("connection {id} could not be ended", id=connection.id)
 
-    def _heard(self, event: Event) -> None:
-        if isinstance(event, Closed) and event.connection in self.remaining:
-            del self.remaining[event.connection]
-            self._cut += event.connection.cut is not None
+    def _changed(self, connection: Connection) -> None:
+        if connection in self.remaining:  # and so it has gone
+            del self.remaining[connection]
+            self._cut += connection.cut is not None
             if not self.remaining:
                 self._finish()
 
     def _finish(self) -> None:
         self._is_done = True
         self._cancel_timers()
-        self._unsubscribe()
+        self._forget()
         cut = self._cut + len(self.remaining)  # of which nothing is to be heard any more
         self._log.info(
             "stopped: {finished} connections finished, {cut} were cut",

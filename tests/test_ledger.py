@@ -120,7 +120,7 @@ def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:
     events: list[Event] = []
     counts: list[int] = []
     ledger.subscribe(events.append)
-    ledger.watch(lambda: counts.append(ledger.live))
+    forget = ledger.watch(lambda _connection: counts.append(ledger.live))
     for transport, cut in zip(transports, ("denied", None), strict=True):
         ledger.enter("tcp:7", transport).cut = cut
         assert transport in ledger
@@ -136,6 +136,8 @@ def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:
     totals = ledger.totals
     assert (totals.opened, totals.closed, totals.bytes_in) == (0, {}, 20)
     assert totals.refused == {"denied": 1, "proxy-header": 1}
+    forget()
+    ledger.enter("tcp:7", Transport())
     assert counts == [1, 2, 1, 0]
 
 

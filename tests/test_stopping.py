@@ -242,3 +242,10 @@ def test_a_producer_that_fails_does_not_keep_its_connection_open(setup: Setup) -
         setup.stop()
     assert peer.how == ["lose"]
     assert setup.done == [None]
+
+
+def test_one_that_the_service_has_not_got_is_cut_at_once(setup: Setup) -> None:
+    setup.ledger.enter("tcp:7", Peer(setup.ledger, reads=True))
+    setup.stop()
+    assert setup.done == [None]
+    assert setup.ledger.totals.refused == {"stop": 1}

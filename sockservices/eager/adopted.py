@@ -3,16 +3,18 @@
 Twisted gives the file of an adopted Unix socket the mode 0666, cuts its backlog to 50, ends with
 shutdown(2), which closes it for everybody, and removes the file: twisted#10261.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_fromListeningDescriptor``,
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_bindPath``, ``_getLogPrefix``,
 ``_preexistingSocket``, ``_shouldShutdown``.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.python import log
 from twisted.python.failure import Failure
 
 
@@ -25,6 +27,7 @@ class AdoptedUnixPort(unix.Port):
 
     def startListening(self) -> None:
         """Begin to accept; the socket listens already, and has its mode and its backlog."""
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {os.fsdecode(self._bindPath)!r}")
         self.factory.doStart()
         self.socket = self._preexistingSocket
         self._preexistingSocket = None
