@@ -71,18 +71,30 @@ def test_streams_of_every_kind_have_it(folder: Path, options: list[str]) -> None
         assert "Traceback" not in echo.err.text
 
 
-def test_what_was_written_is_delivered_at_a_stop(folder: Path) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_was_written_is_delivered_at_a_stop(folder: Path, goes_on: bool) -> None:
     (folder / "others.py").write_text(
         "from twisted.internet.protocol import Protocol\n"
         "class Filling(Protocol):\n"
         "    def connectionMade(self):\n"
         "        self.transport.write(b'x' * (20 << 20))\n"
     )
-    with Service("sock-serve", "--factory=others.Filling", LISTEN, *TLS, cwd=folder) as filling:
+    options = (LISTEN, *TLS, "--flush=20")
+    with Service("sock-serve", "--factory=others.Filling", *options, cwd=folder) as filling:
         with _wrap(_trusting(folder), filling.connect()) as client:
+
+            def send() -> None:
+                with contextlib.suppress(OSError):  # until the other side has closed
+                    while goes_on:
+                        client.sendall(b"more " * 1000)
+
+            sender = threading.Thread(target=send)
+            sender.start()
             assert client.recv(1) == b"x"
             filling.process.send_signal(signal.SIGTERM)
             assert len(read_all(client)) == (20 << 20) - 1
+            goes_on = False
+            sender.join()
         assert filling.wait() == 0
         filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
 
