@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
+from sockservices.calls import cancel
 from sockservices.credentials import credentials_of
 from sockservices.eager import Counted, deliver_at_the_end
 from sockservices.guards import Guards
@@ -41,6 +41,7 @@ _log = Logger(namespace="sockservices")
 
 
 _NOT_ASKED = object()
+_SILENCE = 60.0  # seconds between two lines in the log that say the same
 
 
 class Door:
@@ -79,6 +80,7 @@ class Door:
         self.is_admitting = False
         self.built: Any = None
         self._around: AdmittingFactory | None = None
+        self._silent_until = 0.0
 
     def refuses(self, peer: Any) -> bool:
         """Ask the guards about a newcomer; one that they refuse is entered in the ledger."""
@@ -141,16 +143,20 @@ class Door:
             self.enter(transport, protocol)
         self.ledger.open(transport, protocol)
 
-    def time_handshake(self, tls: Any) -> None:
+    def time_handshake(self, tls: Any, transport: Any) -> None:
         """Cut a connection whose TLS is not there in time."""
-        # Weak, because most are long gone by then.
-        self.reactor.callLater(self.handshake_timeout, self._check_handshake, weakref.ref(tls))
+        check = self.reactor.callLater(self.handshake_timeout, self._check_handshake, tls)
+        if isinstance(transport, Counted):
 
-    def _check_handshake(self, reference: Callable[[], Any]) -> None:
-        tls = reference()
-        is_live = tls is not None and tls.transport in self.ledger
+            def end(transport: Any, reason: Failure) -> None:
+                cancel(check)
+                self.ledger.close(transport, reason)
+
+            transport.on_end = end
+
+    def _check_handshake(self, tls: Any) -> None:
         # It ends with the peer's last word: RFC 8446, section 2.
-        if is_live and tls.getHandle().get_peer_finished() is None:
+        if tls.transport in self.ledger and tls.getHandle().get_peer_finished() is None:
             self.cut(tls.transport, "handshake-timeout")
 
     def _overflown(self, transport: Any) -> None:
@@ -175,6 +181,13 @@ class Door:
         assert self._guards is not None
         known = address_of_datagram(peer)
         return self._enter_refusal(known, self._guards.datagram_refusal(known))
+
+    def log_rarely(self, text: str, **named: object) -> None:
+        """Log what may happen often, once a minute at the most."""
+        now = self.reactor.seconds()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENCE
+            _log.info(text + " (further ones are only counted, for a minute)", **named)
 
     def admitting(self, factory: Any) -> AdmittingFactory:
         """Return a factory that lets in by this door what another one builds."""
@@ -295,7 +308,7 @@ class AdmittingFactory:
             transport.protocol = protocol
         self._door.open(transport, built)
         if protocol is not built and INegotiated.providedBy(protocol):
-            self._door.time_handshake(protocol)
+            self._door.time_handshake(protocol, transport)
         try:
             make_connection(transport)
         except BaseException:

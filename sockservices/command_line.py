@@ -13,7 +13,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import usage
 
 from sockservices.background import ForegroundReport
-from sockservices.converters import octal_mode, seconds
+from sockservices.converters import octal_mode, seconds, some_seconds
 from sockservices.descriptors import raise_limit
 from sockservices.ending import fail_process, say_on_stderr
 from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
@@ -177,7 +177,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         parameter(
             "handshake-timeout",
             "Seconds for a TLS handshake, and for a PROXY header; then cut.",
-            seconds,
+            some_seconds,
             DEFAULT_HANDSHAKE_TIMEOUT,
         ),
         parameter(
@@ -234,7 +234,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         for name in ("tls-key", "tls-client-ca"):
             if self[name] is not None and self["tls-cert"] is None:
                 raise usage.UsageError(f"--{name} goes with --tls-cert")
-        self.proxy_protocol()
+        self.check_together()
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
 

@@ -72,6 +72,14 @@ def yes_or_no(value: str | bool) -> bool:
     raise ValueError(f"{value!r} is neither yes nor no")
 
 
+def some_seconds(value: str | float) -> float:
+    """Do as ``seconds``, but not with 0."""
+    found = seconds(value)
+    if not found:
+        raise ValueError(f"{value!r} is not a number of seconds, more than 0")
+    return found
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Make a converter that takes exactly these words."""
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import attrs
 
-_IDS = struct.Struct("3i")  # pid, uid, gid
+_IDS = struct.Struct("iII")  # pid, uid, gid
 _SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
+_NOBODY = (1 << 32) - 1  # the number that no user and no group has
 _MOST = 1024  # bytes that Python's getsockopt takes, which are 256 groups
 
 can_be_asked = hasattr(socket, "SO_PEERCRED")
@@ -47,7 +48,7 @@ def _other_groups(connection: Any, uid: int, gid: int) -> list[int]:
             return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
         except KeyError:
             return []
-    return [each for (each,) in struct.iter_unpack("i", raw)]
+    return [each for (each,) in struct.iter_unpack("I", raw)]
 
 
 def user_id(text: str) -> int:
@@ -61,7 +62,7 @@ def group_id(text: str) -> int:
 
 
 def _id(text: str, what: str, look_up: Callable[[], int]) -> int:
-    if text.isascii() and text.isdecimal():
+    if text.isascii() and text.isdecimal() and int(text) < _NOBODY:
         return int(text)
     try:
         return look_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -16,7 +17,9 @@ from sockservices.networks import Address, Network, Networks, address, networks_
 
 AtLimit = Literal["refuse", "wait"]
 
-_MOST_SOURCES = 65536  # whose rates are remembered; of more, those heard of last
+# Of sources and their times, as many as this are remembered; of more, those heard of last.
+_MOST_SOURCES = 1 << 16
+_MOST_TIMES = 1 << 20
 
 
 @attrs.frozen
@@ -82,7 +85,12 @@ class Guards:
     def __init__(
         self, limits: Limits, ledger: Ledger, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._limits = limits
+        # twistd changes its folder when it has started.
+        self._limits = limits = attrs.evolve(
+            limits,
+            allow_files=[os.path.abspath(each) for each in limits.allow_files],
+            deny_files=[os.path.abspath(each) for each in limits.deny_files],
+        )
         self._ledger = ledger
         self._clock = clock
         self._exempt = Networks(limits.exempt)
@@ -223,14 +231,14 @@ class _Window:
 
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate
-        self._entered: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
+        self.entered: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
 
     def has_room(self, now: float) -> bool:
-        rate, entered = self._rate, self._entered
+        rate, entered = self._rate, self.entered
         return rate is None or len(entered) < rate.count or now - entered[0] >= rate.seconds
 
     def enter(self, now: float) -> None:
-        self._entered.append(now)
+        self.entered.append(now)
 
 
 class _Windows:
@@ -239,22 +247,32 @@ class _Windows:
     def __init__(self, rate: Rate | None) -> None:
         self._rate = rate
         self._windows: OrderedDict[Any, _Window] = OrderedDict()
+        self._times = 0  # in all of them
 
     def enter(self, source: Any, now: float) -> bool:
         """Return whether there was room."""
         if self._rate is None:
             return True
-        window = self._windows.get(source)
-        if window is None:
-            window = self._windows[source] = _Window(self._rate)
-            if len(self._windows) > _MOST_SOURCES:
-                self._windows.popitem(last=False)
-        else:
-            self._windows.move_to_end(source)
-        if not window.has_room(now):
-            return False
-        window.enter(now)
-        return True
+        window = self._windows.setdefault(source, _Window(self._rate))
+        self._windows.move_to_end(source)
+        has_room = window.has_room(now)
+        if has_room:
+            self._times -= len(window.entered)
+            window.enter(now)
+            self._times += len(window.entered)
+        self._forget_some(now - self._rate.seconds)
+        return has_room
+
+    def _forget_some(self, expired: float) -> None:
+        """Forget those of whom nothing is to be held any more, and others if there are too many."""
+        while len(self._windows) > 1:
+            oldest = next(iter(self._windows))
+            entered = self._windows[oldest].entered
+            are_too_many = len(self._windows) > _MOST_SOURCES or self._times > _MOST_TIMES
+            if entered[-1] > expired and not are_too_many:
+                return
+            self._times -= len(entered)
+            del self._windows[oldest]
 
 
 def _address(peer: Any) -> Address | None:

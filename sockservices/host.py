@@ -127,6 +127,7 @@ class SocketService(Service):
         self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
         self._timeouts = Timeouts(self.ledger, reactor, idle_timeout, max_time)
         self._gate = Gate()
+        self._datagram_gate = Gate()
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         if self._guards is not None and self._guards.lets_wait:
@@ -148,9 +149,19 @@ class SocketService(Service):
         ]
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
+        self._check_use(
+            TLS=tls,
+            PROXY_headers=proxy_protocol,
+            max_connections=limits.max_connections,
+            max_per_source=limits.max_per_source,
+            idle_timeout=idle_timeout,
+            max_time=max_time,
+            max_write_buffer=max_write_buffer,
+        )
         for each in self._listeners:
-            kind = each.description.partition(":")[0].lower()
-            if tls is not None and kind in ("ssl", "tls"):
+            kind, inner = [*each.description.lower().split(":"), ""][:2]
+            own_tls = ("ssl", "tls")
+            if tls is not None and (kind in own_tls or (kind == "haproxy" and inner in own_tls)):
                 raise DescriptionError(f"{each.description!r} has TLS of its own: one is enough")
             if proxy_protocol is not None and kind == "haproxy":
                 raise DescriptionError(
@@ -162,6 +173,8 @@ class SocketService(Service):
         self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
         self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
         self._stops: list[Stop] = []
+        self._flush = flush
+        self._finishing: list[Any] = []  # datagram ports that have something to send yet
         self._is_hurried = False
         # For listeners of a foreign kind, which may never say that they are closed.
         self._stop_at_most = graceful_timeout + flush + 1
@@ -173,6 +186,19 @@ class SocketService(Service):
         self._failure: ListenError | None = None
         self._closing: Deferred[None] = succeed(None)
         self._waiting: list[Deferred[list[Any]]] = []
+
+    def _check_use(self, **of_streams: Any) -> None:
+        """Refuse what would do nothing: an operator relies on what is accepted."""
+        streams = [each for each in self._listeners if isinstance(each, StreamListener)]
+        for name, given in of_streams.items():
+            if given is not None and not streams:
+                what = name.replace("_", " ")
+                raise DescriptionError(f"{self._named} has no stream listener for {what}")
+        asks_for_users = self._guards is not None and self._guards.asks_for_users
+        if streams and asks_for_users and not any(each.is_unix for each in streams):
+            raise DescriptionError(
+                f"{self._named} has no Unix listener: of others users and groups are not known"
+            )
 
     def _check_kinds(self, datagram: Any) -> None:
         datagrams = 0
@@ -266,15 +292,17 @@ class SocketService(Service):
             self._log.info("refused since the start: {counts}", counts=counts)
 
     def suspend(self) -> None:
-        """Accept no more until ``resume``: what lives goes on, what comes waits in the backlog."""
+        """Accept no more until ``resume``: what lives goes on, what comes waits in the kernel."""
         if not self._gate.is_closed_for("suspended"):
-            self._gate.close("suspended")
+            for gate in (self._gate, self._datagram_gate):
+                gate.close("suspended")
             self._log.info("suspended: {live} connections live", live=self.ledger.live)
 
     def resume(self) -> None:
         """Accept again."""
         if self._gate.is_closed_for("suspended"):
-            self._gate.open("suspended")
+            for gate in (self._gate, self._datagram_gate):
+                gate.open("suspended")
             self._log.info("resumed")
 
     @property
@@ -322,6 +350,8 @@ class SocketService(Service):
         self._is_hurried = True
         for stop in self._stops:
             stop.hurry()
+        for port in list(self._finishing):
+            port.give_up()
 
     def _listen(self) -> None:
         if self._start is not None:
@@ -358,6 +388,7 @@ class SocketService(Service):
                 self._gate.add(port)
                 self._exhaustion.watch(port)
             elif isinstance(port, DatagramPort):
+                self._datagram_gate.add(port)
                 door.take_datagrams(port)
             elif door.asks_about_datagrams:
                 raise ListenError(
@@ -420,9 +451,10 @@ class SocketService(Service):
         self._ports = [port for port in self._ports if port not in closing]
         for port in closing:
             self._gate.discard(port)
+            self._datagram_gate.discard(port)
         done = DeferredList(
             [
-                maybeDeferred(_stop_listening, port).addBoth(self._has_closed, port)
+                maybeDeferred(self._stop_listening, port).addBoth(self._has_closed, port)
                 for port in closing
             ],
             consumeErrors=True,
@@ -433,7 +465,15 @@ class SocketService(Service):
         self._closing.chainDeferred(result)
         return result
 
+    def _stop_listening(self, port: Any) -> Any:
+        if isinstance(port, DatagramPort) and not self._is_hurried:
+            self._finishing.append(port)
+            return port.finish(self._flush)
+        return port.stopListening()
+
     def _has_closed(self, result: Any, port: Any) -> Any:
+        if port in self._finishing:
+            self._finishing.remove(port)
         self.ledger.remove_port(port)
         return result
 
@@ -443,10 +483,6 @@ class SocketService(Service):
                 self._log.warn(
                     "a listener did not close cleanly: {reason}", reason=failure.getErrorMessage()
                 )
-
-
-def _stop_listening(port: Any) -> Any:
-    return port.stopListening()
 
 
 def _where(port: IListeningPort) -> str:

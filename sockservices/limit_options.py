@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from sockservices.converters import one_of, seconds, whole_number
+from sockservices.converters import one_of, some_seconds, whole_number
 from sockservices.credentials import can_be_asked, group_id, user_id
 from sockservices.guards import Limits, Rate
 from sockservices.networks import network, networks_in
 from sockservices.parameters import coerced, parameter
 from sockservices.proxy_protocol import ProxyProtocol, Version
 
+_IPV6_PREFIX = Limits().ipv6_prefix
 _MOST = 1_000_000  # of a rate: so many times are remembered
 
 
@@ -24,13 +25,6 @@ def rate(text: str) -> Rate:
     if parts is None or not 1 <= int(parts[1]) <= _MOST or float(parts[2]) <= 0:
         raise ValueError(f"{text!r} is not a rate, as 100/60 for 100 in 60 seconds")
     return Rate(int(parts[1]), float(parts[2]))
-
-
-def _some_seconds(text: str) -> float:
-    found = seconds(text)
-    if not found:
-        raise ValueError(f"{text!r} is not a number of seconds, more than 0")
-    return found
 
 
 _COUNT = whole_number(least=1)
@@ -47,7 +41,10 @@ class LimitOptions(usage.Options):
             _COUNT,
         ),
         parameter(
-            "ipv6-prefix", "Bits of an IPv6 address that make a source.", whole_number(1, 128), 64
+            "ipv6-prefix",
+            "Bits of an IPv6 address that make a source.",
+            whole_number(1, 128),
+            _IPV6_PREFIX,
         ),
         parameter(
             "at-limit",
@@ -57,8 +54,8 @@ class LimitOptions(usage.Options):
         ),
         parameter("rate", "New connections, as 100/60: at most 100 in any 60 seconds.", rate),
         parameter("rate-per-source", "The same, from one source.", rate),
-        parameter("idle-timeout", "Seconds without a byte from a peer; then cut.", _some_seconds),
-        parameter("max-time", "Seconds that a connection may last; then cut.", _some_seconds),
+        parameter("idle-timeout", "Seconds without a byte from a peer; then cut.", some_seconds),
+        parameter("max-time", "Seconds that a connection may last; then cut.", some_seconds),
         parameter(
             "max-write-buffer",
             "Bytes that may wait for a peer that does not read; with more it is cut.",
@@ -129,6 +126,19 @@ class LimitOptions(usage.Options):
             return None
         version: Version = self["proxy-protocol"]
         return ProxyProtocol(version, allow_from) if allow_from else ProxyProtocol(version)
+
+    def check_together(self) -> None:
+        """Raise ``usage.UsageError`` for options that would do nothing without others."""
+        self.proxy_protocol()
+        if self["at-limit"] == "wait" and self["max-connections"] is None:
+            raise usage.UsageError("--at-limit goes with --max-connections")
+        per_source = self["max-per-source"] is not None or self["rate-per-source"] is not None
+        for name, given in (
+            ("exempt", self._lists["exempt"]),
+            ("ipv6-prefix", int(self["ipv6-prefix"]) != _IPV6_PREFIX),
+        ):
+            if given and not per_source:
+                raise usage.UsageError(f"--{name} goes with --max-per-source or --rate-per-source")
 
     def limits(self) -> Limits:
         """Return what was given."""

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from sockservices.calls import cancel
 from sockservices.eager import Counted
 
+_SENT_SHUTDOWN = 1  # SSL_get_shutdown(3)
 _INTERVAL = 0.02  # seconds between two looks
 
 
@@ -34,8 +35,22 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
         transport.protocol = _Dropping(transport, transport.protocol, reactor)
         transport.startReading()
         transport.loseWriteConnection()
-    else:
-        transport.loseConnection()
+        return
+    transport.loseConnection()
+    below = _below_ended_tls(transport)
+    if below is not None:
+        close_after_delivery(below, reactor)
+
+
+def _below_ended_tls(transport: Any) -> Any | None:
+    """Return what TLS runs on, if it has said that it ends; the peer need not answer that.
+
+    RFC 8446, section 6.1: whoever has sent close_notify may close without waiting.
+    """
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    get_shutdown = getattr(handle, "get_shutdown", None)
+    has_ended = get_shutdown is not None and get_shutdown() & _SENT_SHUTDOWN
+    return transport.transport if has_ended else None
 
 
 def _is_plain_tcp(transport: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import ILoggingContext
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python import log
 from twisted.python.failure import Failure
 
 from sockservices.calls import cancel
@@ -39,6 +40,9 @@ class Door(Protocol):
 
     def cut(self, transport: Any, reason: str) -> None:
         """End a connection."""
+
+    def log_rarely(self, text: str, **named: object) -> None:
+        """Log what may happen often."""
 
 
 class Newcomer:
@@ -82,7 +86,7 @@ class Newcomer:
         try:
             found = read_header(self._begun, self._door.proxy.version)
         except HeaderError as error:
-            _log.info(
+            self._door.log_rarely(
                 "no PROXY header from {peer}: {error}",
                 peer=peer_of_stream(self._peer),
                 error=error,
@@ -116,8 +120,11 @@ class Newcomer:
         if isinstance(transport, Counted):
             own: Any = transport
             own.protocol = successor
-            own.logstr = f"{_log_prefix(successor)},{own.sessionno},{getattr(peer, 'host', '')}"
-            _Rest(own, rest, self._door.reactor).follow_connecting(successor)
+            system = f"{_log_prefix(successor)},{own.sessionno},{getattr(peer, 'host', '')}"
+            own.logstr = system
+            handing_over = _Rest(own, rest, self._door.reactor).follow_connecting
+            # The reactor has set the context of what is logged now, and that says the proxy.
+            log.callWithContext({"system": system}, handing_over, successor)
         else:
             successor.makeConnection(transport)
             if rest:
@@ -142,8 +149,7 @@ class _Rest:
         if self._data:
             transport.stopReading, transport.startReading = self._pause, self._resume
         protocol.makeConnection(transport)
-        if self._data and self._is_wanted:
-            self._give()
+        self._give_if_wanted()
 
     def _pause(self) -> None:
         self._is_wanted = False
@@ -151,25 +157,23 @@ class _Rest:
 
     def _resume(self) -> None:
         self._is_wanted = True
-        self._reactor.callLater(0, self._give_later)
+        self._reactor.callLater(0, self._give_if_wanted)
 
-    def _give_later(self) -> None:
-        if not (self._is_wanted and self._data and self._transport.connected):
+    def _give_if_wanted(self) -> None:
+        transport, data = self._transport, self._data
+        if not (data and self._is_wanted and transport.connected):
             return
-        try:
-            self._give()
-        except BaseException:  # as Twisted does with what it delivers
-            _log.failure(
-                "the protocol failed on what {peer} sent first",
-                peer=peer_of_stream(self._transport.getPeer()),
-            )
-            self._transport.abortConnection()
-
-    def _give(self) -> None:
-        transport, data, self._data = self._transport, self._data, b""
+        self._data = b""
         del transport.stopReading, transport.startReading
         transport.startReading()
-        transport.protocol.dataReceived(data)
+        try:
+            transport.protocol.dataReceived(data)
+        except BaseException:  # as Twisted does with what it delivers, but with the client's name
+            _log.failure(
+                "the protocol failed on what {peer} sent first",
+                peer=peer_of_stream(transport.getPeer()),
+            )
+            transport.abortConnection()
 
 
 def _shown_as(transport: Any, header: Header) -> Any:

@@ -13,6 +13,8 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
+_PATIENCE = 1.0  # seconds that a manager with a full queue may take
+
 
 class Manager:
     """The service manager that started this process, if it wants to know.
@@ -30,7 +32,7 @@ class Manager:
 
     def ready(self, status: str) -> None:
         """Tell that the service listens, and from now on that the reactor turns."""
-        self._tell("READY=1", f"STATUS={status}")
+        self._insist("READY=1", f"STATUS={status}")
         if self._watchdog_seconds and self._watchdog is None:
             self._watchdog = LoopingCall(self._tell, "WATCHDOG=1")
             # Twice in its time, as sd_watchdog_enabled(3) advises.
@@ -42,13 +44,17 @@ class Manager:
 
     def reloading(self) -> None:
         """Tell that it reloads; ``ready`` tells that it has."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
+        self._insist("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
         """Tell that it stops."""
-        self._tell("STOPPING=1", f"STATUS={status}")
+        self._insist("STOPPING=1", f"STATUS={status}")
 
-    def _tell(self, *news: str) -> None:
+    def _insist(self, *news: str) -> None:
+        """Tell what a manager waits for, if it can take it within a moment."""
+        self._tell(*news, patience=_PATIENCE)
+
+    def _tell(self, *news: str, patience: float = 0.0) -> None:
         if not self._address:
             return
         # A manager that does not listen must not stop a service.
@@ -56,7 +62,7 @@ class Manager:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as telling,
         ):
-            telling.setblocking(False)
+            telling.settimeout(patience)
             telling.sendto("\n".join(news).encode("utf-8", "surrogateescape"), self._address)
 
 

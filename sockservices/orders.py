@@ -16,21 +16,35 @@ def run_under_orders(reactor: Any, host: SocketService) -> None:
     """
     manager = Manager()
 
+    is_stopping = False
+
+    def status() -> str:
+        return "suspended" if host.is_suspended else f"listening on {host.where}"
+
     def ready() -> None:
-        manager.ready(f"listening on {host.where}")
+        manager.ready(status())
 
     def reload() -> None:
+        if is_stopping:  # of which the manager was told
+            host.reload()
+            return
         manager.reloading()
         host.reload()
         ready()
 
     def suspend_or_resume() -> None:
+        if is_stopping:
+            return
         if host.is_suspended:
             host.resume()
-            ready()
         else:
             host.suspend()
-            manager.status("suspended")
+        manager.status(status())
+
+    def stopping() -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        manager.stopping(f"stopping: {host.ledger.live} connections remain")
 
     handle_signals(reactor, hurry=host.hurry, reload=reload, suspend_or_resume=suspend_or_resume)
     host.when_listening().addCallbacks(
@@ -38,8 +52,4 @@ def run_under_orders(reactor: Any, host: SocketService) -> None:
         lambda _addresses: reactor.callWhenRunning(ready),
         lambda _failure: None,
     )
-    reactor.addSystemEventTrigger(
-        "before",
-        "shutdown",
-        lambda: manager.stopping(f"stopping: {host.ledger.live} connections remain"),
-    )
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)

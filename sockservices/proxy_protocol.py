@@ -113,12 +113,13 @@ def _read_v2(data: bytes | bytearray) -> tuple[Header, int] | None:
     if command not in (_V2_LOCAL, _V2_PROXY):
         raise HeaderError(f"its version and command are 0x{command:02x}")
     family, transport = kind >> 4, kind & 0xF
-    if family > 3 or transport > 2:
+    # Of LOCAL all that follows is to be ignored, the family too: section 2.2.
+    if command == _V2_PROXY and (family > 3 or transport > 2):
         raise HeaderError(f"its address family and transport are 0x{kind:02x}")
     end = _V2_FIXED.size + length
     if len(data) < end:
         return None
-    is_unspecified = family == 0 or transport == 0  # to be taken as LOCAL: section 2.2
+    is_unspecified = family == 0 or transport == 0  # to be taken as LOCAL
     if command == _V2_LOCAL or is_unspecified:
         return Header(), end
     # What follows the addresses are TLVs, none of which we know.

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from sockservices.calls import cancel
 from sockservices.interfaces import IDrainable
-from sockservices.ledger import Connection, Ledger
+from sockservices.ledger import Connection, Event, Ledger, Opened
 from sockservices.lingering import close_after_delivery
 
 _COUNT_DOWN = 1.0  # seconds between two lines in the log
@@ -50,7 +50,8 @@ class Stop:
         self._is_done = False
         self._timers: list[Any] = []
         self._waiting: list[Deferred[None]] = []
-        self._forget = ledger.watch(self._changed)
+        self._forget = [ledger.watch(self._changed), ledger.subscribe(self._heard)]
+        self._asks_to_finish = False
 
     def begin(self) -> None:
         """Begin, when what is due in this turn is done: the listeners are closed by then."""
@@ -79,6 +80,7 @@ class Stop:
             self._cut_all()
 
     def _wait_for_work(self) -> None:
+        self._asks_to_finish = True
         self._ends = self._reactor.seconds() + self._graceful_timeout
         self._later(self._graceful_timeout, self._deliver)
         self._tell_how_many()
@@ -95,6 +97,7 @@ class Stop:
         self._later(_COUNT_DOWN, self._tell_how_many)
 
     def _deliver(self) -> None:
+        self._asks_to_finish = False
         self._cancel_timers()
         self._later(self._flush, self._cut_all)
         for connection in list(self.remaining):
@@ -119,10 +122,19 @@ class Stop:
             if not self.remaining:
                 self._finish()
 
+    def _heard(self, event: Event) -> None:
+        """Ask those as well that the service gets only now: they were accepted before."""
+        if self._asks_to_finish and isinstance(event, Opened):
+            connection = event.connection
+            if connection in self.remaining:
+                # When it is connected.
+                self._later(0, lambda: self._each(connection, _drain))
+
     def _finish(self) -> None:
         self._is_done = True
         self._cancel_timers()
-        self._forget()
+        for forget in self._forget:
+            forget()
         cut = self._cut + len(self.remaining)  # of which nothing is to be heard any more
         self._log.info(
             "stopped: {finished} connections finished, {cut} were cut",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -28,9 +32,10 @@ class Certificate:
     def __init__(
         self, certificate: str, key: str | None = None, client_ca: str | None = None
     ) -> None:
-        self._certificate = certificate
-        self._key = key or certificate
-        self._client_ca = client_ca
+        # twistd changes its folder when it has started.
+        self._certificate = os.path.abspath(certificate)
+        self._key = os.path.abspath(key or certificate)
+        self._client_ca = os.path.abspath(client_ca) if client_ca is not None else None
         self.reload()
 
     def reload(self) -> None:
@@ -40,20 +45,21 @@ class Certificate:
         """
         for path in (self._certificate, self._key, self._client_ca):
             if path is not None:
-                _readable(path)
+                _check_readable(path)
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         _use(self._certificate, "certificate", context.use_certificate_chain_file)
+        _check_key(self._key)
         try:
             _use(self._key, "key", context.use_privatekey_file)
-        except ValueError as error:
-            if "mismatch" not in str(error.__context__):
-                raise
+            context.check_privatekey()  # OpenSSL has a place for each type of key
+        except SSL.Error:
             raise ValueError(
                 f"{escaped(self._key)} is not the key of {escaped(self._certificate)}"
             ) from None
         if self._client_ca is not None:
             _use(self._client_ca, "certificate", context.load_verify_locations)
+            context.load_client_ca(os.fsencode(self._client_ca))
             context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
             context.set_session_id(b"sockservices")  # without one no session with it is resumed
         self._context = context
@@ -63,16 +69,36 @@ class Certificate:
         return SSL.Connection(self._context, None)
 
 
-def _readable(path: str) -> None:
+def _check_readable(path: str) -> None:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            raise ValueError(f"{escaped(path)} is no regular file")
         with open(path, "rb"):
             return
     except OSError as error:
         raise ValueError(f"{escaped(path)}: {system_reason(error)}") from None
 
 
+def _check_key(path: str) -> None:
+    # OpenSSL would ask the terminal for a passphrase.
+    try:
+        load_pem_private_key(Path(path).read_bytes(), None)
+    except TypeError:
+        raise ValueError(
+            f"{escaped(path)} is encrypted: a service has nobody to ask for a passphrase"
+        ) from None
+    except ValueError:
+        raise ValueError(f"{escaped(path)} has no key in PEM") from None
+
+
 def _use(path: str, what: str, use: Callable[[str], object]) -> None:
+    """Let OpenSSL read a file; ``SSL.Error`` is that it does not fit what was read before."""
     try:
         use(path)
-    except SSL.Error:
-        raise ValueError(f"{escaped(path)} has no {what} in PEM") from None
+    except SSL.Error as error:
+        reasons = list(dict.fromkeys(reason for _library, _function, reason in error.args[0]))
+        if any("mismatch" in each for each in reasons):
+            raise
+        if not reasons or "no start line" in reasons:
+            raise ValueError(f"{escaped(path)} has no {what} in PEM") from None
+        raise ValueError(f"{escaped(path)} has no {what} to use: {', '.join(reasons)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -13,3 +14,19 @@ def make_certificate(folder: Path, name: str = "localhost") -> None:
     command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
     command += ["-keyout", "key.pem", "-out", "trusted/cert.pem"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def make_unusable(folder: Path) -> None:
+    """Make what no service can use beside such a certificate, and a pipe.
+
+    ``ec.pem`` is another's key of another type, ``encrypted.pem`` its own under a passphrase,
+    ``weak.pem`` with ``weak-key.pem`` are too short.
+    """
+    weak = "-subj /CN=weak -keyout weak-key.pem -out weak.pem"
+    for command in (
+        "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem",
+        "pkey -in key.pem -aes256 -passout pass:secret -out encrypted.pem",
+        f"req -x509 -newkey rsa:512 -nodes -days 2 {weak}",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    os.mkfifo(folder / "pipe")

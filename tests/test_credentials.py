@@ -17,7 +17,9 @@ def test_names_and_numbers() -> None:
     assert user_id("12345") == 12345
 
 
-@pytest.mark.parametrize("text", ["no such one", "", "-1", "x\0y", "\u0663"])
+@pytest.mark.parametrize(
+    "text", ["4294967295", "9" * 20, "no such one", "", "-1", "x\0y", "\u0663"]
+)
 def test_one_that_is_not_there(text: str) -> None:
     with pytest.raises(ValueError, match="there is no user"):
         user_id(text)
@@ -36,7 +38,7 @@ _CONNECT = """
 import os, socket, sys
 os.setgroups(range(1000, 1000 + int(sys.argv[2])))
 os.setgid(4321)
-os.setuid(1234)
+os.setuid(3_000_000_000)
 client = socket.socket(socket.AF_UNIX)
 client.connect(sys.argv[1])
 client.recv(1)
@@ -56,5 +58,5 @@ def test_another_processs_and_all_its_groups(count: int, told: int, tmp_path: Pa
             with connection:
                 found = credentials_of(connection)
             process.wait()
-    # Nobody has that number, so that of too many groups nothing can be looked up.
-    assert found == Credentials(1234, frozenset([4321, *range(1000, 1000 + told)]))
+    # Nobody has that name, so that of too many groups nothing can be looked up.
+    assert found == Credentials(3_000_000_000, frozenset([4321, *range(1000, 1000 + told)]))

@@ -145,6 +145,23 @@ def test_a_flood_of_sources_takes_no_more_memory_than_it_may(
     assert len(entry.guards._connections._sources._windows) == 10
 
 
+def test_times_are_bounded_as_well_and_forgotten_when_they_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_TIMES", 100)
+    entry = Entry(rate_per_source=Rate(30, 60))
+    windows = entry.guards._connections._sources
+    for number in range(10):
+        for _ in range(40):
+            entry.knock(f"192.0.2.{number}")
+        assert windows._times == sum(len(each.entered) for each in windows._windows.values())
+        assert windows._times <= 100
+    assert entry.knock("192.0.2.9") == "rate-per-source"
+    entry.now += 60
+    assert isinstance(entry.knock("192.0.2.77"), StringTransport)
+    assert (len(windows._windows), windows._times) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("allow", "deny", "host", "admitted"),
     [

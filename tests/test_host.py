@@ -29,6 +29,8 @@ from sockservices.listening import (
 )
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
+from sockservices.tls import Certificate
+from tests.certificates import make_certificate
 from tests.fakes import logged, result_of, with_reactor
 
 reactor: Any = _reactor
@@ -559,6 +561,7 @@ async def test_the_ledger_has_the_figures_of_datagrams(tmp_path: Path) -> None:
     totals = service.ledger.totals
     assert (totals.datagrams, totals.bytes_in, totals.bytes_out) == (3, 11, 6)
     assert (totals.opened, totals.refused) == (0, {"rate": 2})
+    assert service.ledger._datagram_ports == []
     unix, udp = events
     assert unix == Refused("EchoFactory", f"unixgram:{tmp_path}/d", UNIXAddress(None), "rate")
     assert udp == Refused("EchoFactory", UDP_LOOPBACK, IPv4Address("UDP", *peer), "rate")
@@ -587,7 +590,7 @@ async def test_a_datagram_listener_that_cannot_be_limited_is_none(
         host, "listener", lambda *_args, **_named: DatagramListener("foreign:1", Endpoint())
     )
     said: list[str] = []
-    for limits in (Limits(max_connections=1), Limits(rate=Rate(1, 1))):
+    for limits in (Limits(), Limits(rate=Rate(1, 1))):
         service = SocketService(
             datagram=Quiet, listen=["foreign:1"], limits=limits, on_failure=said.append
         )
@@ -598,3 +601,22 @@ async def test_a_datagram_listener_that_cannot_be_limited_is_none(
     assert said == [
         "Quiet: cannot listen on foreign:1: the datagrams of such a listener cannot be limited"
     ]
+
+
+@with_reactor
+async def test_a_stop_leaves_no_timer_of_tls(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    certificate = Certificate(str(tmp_path / "trusted/cert.pem"), str(tmp_path / "key.pem"))
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], tls=certificate)
+    service.startService()
+    [address] = await service.when_listening()
+    for _ in range(3):
+        endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+        client: Any = await connectProtocol(endpoint, Heard())
+        client.transport.write(b"no handshake")
+        await client.whole
+    silent: Any = await connectProtocol(endpoint, Heard())
+    await service.stopService()
+    await silent.whole
+    ours = [each for each in reactor.getDelayedCalls() if "_check_handshake" in str(each)]
+    assert ours == []

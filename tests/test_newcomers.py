@@ -11,10 +11,12 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.python import log
 from zope.interface import implementer
 
 from sockservices.guards import Limits
 from sockservices.host import SocketService
+from sockservices.interfaces import IDrainable
 from sockservices.ledger import Closed, Event, Opened, Refused
 from sockservices.listening import DescriptionError
 from sockservices.networks import network
@@ -110,6 +112,7 @@ class Client(Protocol):
 
     async def until(self, wanted: bytes) -> None:
         while wanted not in self.data:
+            assert not self.over.called, f"it ended with {self.data!r}"
             await deferLater(reactor, 0.001)
 
 
@@ -177,6 +180,78 @@ async def test_a_header_may_come_byte_by_byte() -> None:
 
 
 @with_reactor
+async def test_after_its_header_it_has_all_the_time() -> None:
+    async with Setup(handshake_timeout=0.05) as setup:
+        client = await setup.connect()
+        client.transport.write(HEADER)
+        await client.until(b"192.0.2.1")
+        await deferLater(reactor, 0.1)
+        client.transport.write(b"still here\n")
+        await client.until(b"still here\n")
+
+
+@with_reactor
+async def test_one_that_goes_forgets_its_deadline() -> None:
+    async with Setup(handshake_timeout=0.05) as setup:
+        client = await setup.connect()
+        client.transport.abortConnection()
+        with logged() as events:
+            await deferLater(reactor, 0.1)
+    assert [each for each in events if "log_failure" in each] == []
+
+
+class Logging(Telling):
+    """Logs when it is connected and when it gets something."""
+
+    def connectionMade(self) -> None:
+        log.msg("connected")
+
+    def dataReceived(self, data: bytes) -> None:
+        log.msg(f"got {data!r}")
+        super().dataReceived(data)
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@with_reactor
+async def test_what_it_logs_has_the_clients_address(stock: bool) -> None:
+    with logged() as events:
+        async with Setup(Logging, stock_transports=stock) as setup:
+            client = await setup.connect()
+            client.transport.write(HEADER + b"1")
+            await client.until(b"1")
+            client.transport.write(b"2")
+            await client.until(b"2")
+    systems = {
+        each["log_text"]: each["log_system"]
+        for each in events
+        if each.get("log_text") in ("connected", "got b'1'", "got b'2'")
+    }
+    assert set(systems) == {"connected", "got b'1'", "got b'2'"}
+    assert {each.split(",")[2] for each in systems.values()} == {"192.0.2.1"}
+    assert {each.split(",")[0] for each in systems.values()} == {"Logging"}
+
+
+@with_reactor
+async def test_one_whose_header_comes_during_a_stop_is_drained() -> None:
+    @implementer(IDrainable)
+    class Draining(Telling):
+        def drain(self) -> None:
+            self.transport.write(b"good-bye\n")
+            self.transport.loseConnection()
+
+    async with Setup(Draining, graceful_timeout=60) as setup:
+        client = await setup.connect()
+        while not setup.service.ledger.live:
+            await deferLater(reactor, 0.001)
+        stopped = setup.service.stopService()
+        await deferLater(reactor, 0.01)
+        client.transport.write(HEADER)
+        assert (await client.over).endswith(b"good-bye\n")
+        await stopped
+    assert setup.service.ledger.totals.closed == {"closed": 1}
+
+
+@with_reactor
 async def test_local_keeps_the_addresses_of_the_socket() -> None:
     async with Setup() as setup:
         client = await setup.connect()
@@ -199,10 +274,10 @@ async def test_an_end_of_input_with_the_header_is_the_services() -> None:
 async def test_a_service_may_close_before_it_reads(protocol: type[Protocol]) -> None:
     async with Setup(protocol) as setup:
         client = await setup.connect()
-        with logged() as log:
+        with logged() as events:
             client.transport.write(HEADER + b"unread\n")
             assert (await client.over).endswith(b"bye\n")
-    assert [each for each in log if "log_failure" in each] == []
+    assert [each for each in events if "log_failure" in each] == []
     assert setup.service.ledger.totals.closed == {"closed": 1}
 
 
@@ -210,10 +285,10 @@ async def test_a_service_may_close_before_it_reads(protocol: type[Protocol]) -> 
 async def test_a_service_that_fails_on_what_came_first_costs_its_connection() -> None:
     async with Setup(FailingLater) as setup:
         client = await setup.connect()
-        with logged() as log:
+        with logged() as events:
             client.transport.write(HEADER + b"bad\n")
             await client.over
-    [failure] = [each for each in log if "log_failure" in each]
+    [failure] = [each for each in events if "log_failure" in each]
     assert failure["peer"] == "192.0.2.1, port 1000"
     assert setup.service.ledger.totals.closed == {"aborted": 1}
 
@@ -369,4 +444,11 @@ def test_two_readers_of_headers_are_one_too_many() -> None:
             Factory.forProtocol(Telling),
             listen=["haproxy:tcp:0"],
             proxy_protocol=ProxyProtocol(),
+        )
+
+
+def test_users_are_of_unix_listeners() -> None:
+    with pytest.raises(DescriptionError, match="has no Unix listener"):
+        SocketService(
+            Factory.forProtocol(Telling), listen=["tcp:0"], limits=Limits(allow_users=[0])
         )

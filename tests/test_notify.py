@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +90,26 @@ def test_without_a_watchdog_nothing_is_said_to_it(
 def test_without_a_manager_or_with_a_deaf_one_nothing_happens(tmp_path: Path) -> None:
     Manager({}).ready("")
     Manager({"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("")
+
+
+def test_a_manager_whose_queue_is_full_hears_it_when_it_has_room(tmp_path: Path) -> None:
+    name = str(tmp_path / "notify")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filling,
+    ):
+        listening.bind(name)
+        filling.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                filling.sendto(b"x", name)
+        manager = Manager({"NOTIFY_SOCKET": name})
+        manager.status("lost")  # which nobody waits for
+        reader = threading.Timer(0.05, listening.recv, [1000])
+        reader.start()
+        manager.ready("")
+        reader.join()
+        heard = b""
+        while heard in (b"", b"x"):
+            heard = listening.recv(1000)
+        assert heard == b"READY=1\nSTATUS="

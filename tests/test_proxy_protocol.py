@@ -46,6 +46,7 @@ _HEADERS = [
     (_v2(0x20, 0x00, b""), Header()),
     (_v2(0x20, 0x11, _V4_BODY), Header()),
     (_v2(0x20, 0x00, _TLVS), Header()),
+    (_v2(0x20, 0xFF, b"whatever"), Header()),
     (_v2(0x21, 0x00, b""), Header()),
     (_v2(0x21, 0x10, _V4_BODY), Header()),
     (_v2(0x21, 0x11, _V4_BODY + bytes(65535 - len(_V4_BODY))), _V4),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet import error
@@ -179,17 +180,21 @@ class LookingStreams(_Facade):
 
     factory: Any = None
 
-    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> None:
+    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
         """See ``IReactorTCP.listenTCP``."""
-        self.factory = factory
+        return self._look(factory)
 
-    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> None:
+    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
         """See ``IReactorUNIX.listenUNIX``."""
-        self.factory = factory
+        return self._look(factory)
 
-    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> None:
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamPort``."""
+        return self._look(factory)
+
+    def _look(self, factory: Any) -> Any:
         self.factory = factory
+        return SimpleNamespace()  # in a port's place: listenSSL writes something on it
 
 
 def with_streams(reactor: Any, *, eager: bool) -> Any:

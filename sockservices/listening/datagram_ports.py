@@ -21,12 +21,14 @@ from typing import Any
 from twisted.internet import error, udp, unix
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.calls import cancel
 from sockservices.eager import adopt_datagram_socket
 from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
 from sockservices.listening.unix_paths import SocketFile, taking_over
@@ -99,6 +101,9 @@ class DatagramPort:
     _retry: IDelayedCall | None = None
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
+    _finished: Deferred[None] | None = None
+    _deadline: IDelayedCall | None = None
+    _is_closing = False
     _drops_before = 0  # of a socket that others have had before us
     _drops_at_end: int | None = None
 
@@ -290,6 +295,8 @@ class DatagramPort:
             self._retry_later()
         else:
             self._retry_after = _FIRST_RETRY
+            if self._finished is not None:
+                self.give_up()
 
     @property
     def dropped_by_kernel(self) -> int:
@@ -300,8 +307,29 @@ class DatagramPort:
         end = self._drops_at_end
         return (_drops(self.socket) if end is None else end) - self._drops_before
 
+    def finish(self, seconds: float) -> Deferred[None]:
+        """Receive no more, and close: when what waits is sent, or when that time is over.
+
+        Returns a ``Deferred`` that fires when it is closed.
+        """
+        self._finished = Deferred()
+        self.stopReading()
+        if self._unsent.count:
+            self._deadline = self.reactor.callLater(seconds, self.give_up)
+        else:
+            self.give_up()
+        return self._finished
+
+    def give_up(self) -> None:
+        """Close without sending more; harmless where it closes already."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.stopListening()  # type: ignore[attr-defined]
+
     def _give_up_sending(self) -> None:
         """Count what still waits as dropped: this port closes."""
+        self._is_closing = True
+        cancel(self._deadline)
         self._drops_at_end = _drops(self.socket)
         if self._retry is not None:
             self._retry.cancel()
@@ -313,6 +341,11 @@ class DatagramPort:
         self.datagrams_dropped += self._unsent.count
         if self.datagrams_dropped:
             self._log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
+
+    def _tell_finished(self) -> None:
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished.callback(None)
 
 
 _SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
@@ -399,6 +432,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         """Close the socket."""
         self._give_up_sending()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._tell_finished()
 
 
 @implementer(IListeningPort)
@@ -447,8 +481,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
-        if self._inherited is not None:
-            _enlarge_send_buffer(self._inherited)
+        if self._inherited is not None:  # its buffer is its owner's as well
             return self._inherited
         made = self.createInternetSocket()
         _enlarge_send_buffer(made)
@@ -481,3 +514,4 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if self._file is not None:
             self._file.remove()
+        self._tell_finished()

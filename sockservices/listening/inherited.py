@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from twisted.python.systemd import ListenFDs
 
 from sockservices.converters import one_of, whole_number
 from sockservices.listening.descriptions import Description, not_empty
@@ -31,6 +30,8 @@ _PARTS: Mapping[str, Callable[[str], Any]] = {
     "index": whole_number(least=0),
     "name": not_empty,
 }
+_FIRST = 3  # SD_LISTEN_FDS_START
+_MOST = 1 << 16  # more descriptors than anybody passes
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
 
 
@@ -49,17 +50,17 @@ def inherited_sockets(environment: Mapping[str, str] | None = None) -> list[Inhe
         environment: with ``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES``; ``None`` is what
             this process was started with.
     """
-    given = dict(_environment_at_start() if environment is None else environment)
-    names = given.get("LISTEN_FDNAMES", "")
+    given = _environment_at_start() if environment is None else environment
     count = given.get("LISTEN_FDS", "")
-    if not names and count.isdecimal():
-        # Twisted wants names; who has none is called so by sd_listen_fds_with_names(3).
-        names = given["LISTEN_FDNAMES"] = ":".join(["unknown"] * int(count))
-    descriptors = ListenFDs.fromEnvironment(given).inheritedDescriptors()
-    return [
-        Inherited(descriptor, name)
-        for descriptor, name in zip(descriptors, names.split(":"), strict=False)
-    ]
+    if given.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
+        return []
+    names = given.get("LISTEN_FDNAMES", "").split(":")
+    descriptors = range(_FIRST, _FIRST + min(int(count), _MOST))
+    if names == [""] or len(names) != len(
+        descriptors
+    ):  # then sd_listen_fds_with_names(3) says so of each
+        names = ["unknown"] * len(descriptors)
+    return [Inherited(*each) for each in zip(descriptors, names, strict=True)]
 
 
 def _environment_at_start() -> Mapping[str, str]:
@@ -113,12 +114,12 @@ def inherited_socket(
         raise DescriptionError(f"{text!r} is a {was} socket, not a {kind} socket{hint}")
     if kind == "stream" and not listens:
         raise DescriptionError(f"{text!r} does not listen: its unit needs Accept=no")
-    wanted = values.get("domain")
-    if wanted is not None and _DOMAINS[wanted] != family:
-        domain = {each: name for name, each in _DOMAINS.items()}.get(family, family)
+    domain = {each: name for name, each in _DOMAINS.items()}.get(family)
+    if domain is None:
+        raise DescriptionError(f"{text!r} is of address family {int(family)}: neither IP nor Unix")
+    if values.get("domain", domain) != domain:
         raise DescriptionError(f"in {text!r}, domain: the socket's is {domain}")
-    # Programs that we may start have no business with it.
-    os.set_inheritable(descriptor, False)
+    os.set_inheritable(descriptor, False)  # programs that we may start have no business with it
     os.set_blocking(descriptor, False)
     return InheritedSocket(descriptor, family, address)
 

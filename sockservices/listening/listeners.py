@@ -14,6 +14,7 @@ from sockservices.listening.descriptions import Description
 from sockservices.listening.streams import (
     factory_with_certificates,
     has_certificates,
+    is_unix,
     stream_endpoint,
 )
 
@@ -27,6 +28,8 @@ class StreamListener:
 
     description: str
     endpoint: Any
+    is_unix: bool = False
+    """Whether its peers are on Unix sockets."""
     look_again: Callable[[Any], Any] | None = None
     """Where its description names certificates: takes a factory, and returns it with a layer around
     it that shows those of now; raises ``DescriptionError``."""
@@ -69,4 +72,9 @@ def listener(
     streams = with_streams(reactor, eager=not stock_transports)
     endpoint = stream_endpoint(streams, parsed, backlog, mode, wrap)
     look_again = partial(factory_with_certificates, streams, parsed)
-    return StreamListener(description, endpoint, look_again if has_certificates(parsed) else None)
+    return StreamListener(
+        description,
+        endpoint,
+        is_unix(parsed, endpoint),
+        look_again if has_certificates(parsed) else None,
+    )

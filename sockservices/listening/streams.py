@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
 )
 from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.eager import EagerMethods, LookingStreams, WrappingStreams
@@ -111,6 +113,13 @@ def stream_endpoint(
     return _foreign_endpoint(foreign, description, _with_backlog(description, backlog))
 
 
+def is_unix(description: Description, endpoint: Any) -> bool:
+    """Whether the peers there are on Unix sockets."""
+    if isinstance(endpoint, InheritedServerEndpoint):
+        return endpoint.inherited.family == socket.AF_UNIX
+    return "unix" in (description.prefix, *description.positional[:1])
+
+
 def has_certificates(description: Description) -> bool:
     """Whether it names files that Twisted reads when it reads the description."""
     return description.prefix in ("ssl", "tls")
@@ -122,7 +131,11 @@ def factory_with_certificates(reactor: Any, description: Description, factory: A
     Raises ``DescriptionError``.
     """
     looking = LookingStreams(reactor)
-    _foreign_endpoint(looking, description, description.text).listen(factory)
+    failures: list[Failure] = []
+    listening = _foreign_endpoint(looking, description, description.text).listen(factory)
+    listening.addErrback(failures.append)
+    if looking.factory is None or failures:
+        raise DescriptionError(f"{description.text!r} has shown nothing new")
     return looking.factory
 
 

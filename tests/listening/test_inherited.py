@@ -40,7 +40,7 @@ def _environment(**given: str) -> dict[str, str]:
         (_environment(LISTEN_FDS="2"), [(3, "unknown"), (4, "unknown")]),
         (_environment(LISTEN_FDS="2", LISTEN_FDNAMES="a:b"), [(3, "a"), (4, "b")]),
         (_environment(LISTEN_FDS="2", LISTEN_FDNAMES="a:"), [(3, "a"), (4, "")]),
-        (_environment(LISTEN_FDS="2", LISTEN_FDNAMES="a"), []),
+        (_environment(LISTEN_FDS="2", LISTEN_FDNAMES="a"), [(3, "unknown"), (4, "unknown")]),
         ({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, []),
     ],
 )
@@ -48,6 +48,16 @@ def test_what_was_passed(environment: dict[str, str], expected: list[tuple[int, 
     before = dict(environment)
     assert inherited_sockets(environment) == [Inherited(*each) for each in expected]
     assert environment == before
+
+
+def test_a_number_that_is_absurd_is_bounded() -> None:
+    assert len(inherited_sockets(_environment(LISTEN_FDS="9" * 30))) == 1 << 16
+
+
+def test_a_socket_of_another_family() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM) as netlink:
+        with pytest.raises(DescriptionError, match="address family 16: neither IP nor Unix"):
+            _find([Inherited(netlink.fileno(), "x")], "systemd-datagram:index=0")
 
 
 def test_nothing_was_passed_to_this_process() -> None:

@@ -56,7 +56,7 @@ def test_the_backlog_is_that_of_descriptions_that_do_not_say() -> None:
 def test_unix(description: str, backlog: int, mode: int, lockfile: bool) -> None:
     reactor = MemoryReactorClock()
     assert listener(reactor, description) == StreamListener(
-        description, UnixServerEndpoint(reactor, b"/run/x", backlog, mode, lockfile)
+        description, UnixServerEndpoint(reactor, b"/run/x", backlog, mode, lockfile), is_unix=True
     )
 
 

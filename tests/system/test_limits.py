@@ -216,6 +216,29 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
                 assert waiting.recv(1) == b"3"
 
 
+def test_a_suspended_service_lets_datagrams_wait(tmp_path: Path) -> None:
+    with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", echo.port))
+            echo.process.send_signal(signal.SIGUSR2)
+            echo.err.wait_for("suspended: 0 connections live")
+            client.send(b"1")
+            assert _waits_to_be_read(echo.port)
+            echo.process.send_signal(signal.SIGUSR2)
+            assert client.recv(1) == b"1"
+
+
+def test_how_much_of_an_ipv6_address_is_a_source(tmp_path: Path) -> None:
+    options = ("--max-per-source=1", "--ipv6-prefix=128")
+    with Service("sock-echo", r"--listen=tcp6:0:interface=\:\:1", *options, cwd=tmp_path) as echo:
+        with socket.create_connection(("::1", echo.port), PATIENCE) as first:
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            with socket.create_connection(("::1", echo.port), PATIENCE) as second:
+                assert second.recv(1) == b""
+
+
 @pytest.mark.parametrize(
     ("options", "answered", "reason"),
     [
@@ -313,6 +336,10 @@ def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> 
         ("--at-limit=cry", "--at-limit: 'cry' is none of refuse, wait"),
         ("--idle-timeout=0", "--idle-timeout: '0' is not a number of seconds, more than 0"),
         ("--graceful-timeout=-1", "--graceful-timeout: '-1' is not a number of seconds, 0 or"),
+        ("--handshake-timeout=0", "--handshake-timeout: '0' is not a number of seconds, more than"),
+        ("--at-limit=wait", "--at-limit goes with --max-connections"),
+        ("--exempt=::1", "--exempt goes with --max-per-source or --rate-per-source"),
+        ("--ipv6-prefix=48", "--ipv6-prefix goes with --max-per-source or --rate-per-source"),
         ("--flush=nan", "--flush: 'nan' is not a number of seconds, 0 or more"),
         ("--allow-user=no-such", "--allow-user: there is no user 'no-such'"),
         ("--allow-group=no-such", "--allow-group: there is no group 'no-such'"),

@@ -183,3 +183,30 @@ def test_a_peer_that_sends_all_the_time_gets_all_that_was_written(
             assert got == 8 << 20
         assert pouring.wait() == 0
         pouring.err.wait_for("stopped: 1 connections finished, 0 were cut")
+
+
+def test_answers_to_datagrams_are_delivered(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.bind(str(tmp_path / "client"))
+        client.settimeout(PATIENCE)
+        with Service("sock-echo", "--listen=unixgram:s", "--flush=20", cwd=tmp_path) as echo:
+            for number in range(60):  # more than a queue holds: net.unix.max_dgram_qlen
+                client.sendto(b"%d" % number, str(tmp_path / "s"))
+            echo.process.send_signal(signal.SIGTERM)
+            echo.err.wait_for("stopped: 0 connections finished")
+            assert [client.recv(10) for _ in range(60)] == [b"%d" % each for each in range(60)]
+            assert echo.wait() == 0
+        assert "could not be sent" not in echo.err.text
+
+
+def test_a_second_signal_gives_up_answers_to_datagrams(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.bind(str(tmp_path / "client"))
+        with Service("sock-echo", "--listen=unixgram:s", "--flush=600", cwd=tmp_path) as echo:
+            for number in range(60):
+                client.sendto(b"%d" % number, str(tmp_path / "s"))
+            echo.process.send_signal(signal.SIGTERM)
+            echo.err.wait_for("stopped: 0 connections finished")
+            echo.process.send_signal(signal.SIGTERM)
+            assert echo.wait() == 0
+            echo.err.wait_for("[0-9]+ datagrams could not be sent")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-from tests.certificates import make_certificate
+from tests.certificates import make_certificate, make_unusable
 from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
 
 pytestmark = needs("openssl")
@@ -244,6 +244,7 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
                 pass
             living.sendall(b"x")
             assert living.recv(1) == b"x"
+        assert "Traceback" not in echo.err.text
 
 
 @pytest.mark.parametrize(
@@ -261,6 +262,22 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
             1,
             "--tls-cert: other/key.pem is not the key of trusted/cert.pem",
         ),
+        (
+            ["--tls-cert=trusted/cert.pem", "--tls-key=ec.pem"],
+            1,
+            "--tls-cert: ec.pem is not the key of trusted/cert.pem",
+        ),
+        (
+            ["--tls-cert=trusted/cert.pem", "--tls-key=encrypted.pem"],
+            1,
+            "--tls-cert: encrypted.pem is encrypted: a service has nobody to ask for a passphrase",
+        ),
+        (["--tls-cert=pipe"], 1, "--tls-cert: pipe is no regular file"),
+        (
+            ["--tls-cert=weak.pem", "--tls-key=weak-key.pem"],
+            1,
+            "--tls-cert: weak.pem has no certificate to use: ee key too small",
+        ),
         (["--tls-key=key.pem"], 2, "--tls-key goes with --tls-cert"),
         (
             [*TLS, "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"],
@@ -272,6 +289,63 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
 def test_what_cannot_be_used_is_one_line(
     folder: Path, options: list[str], status: int, said: str
 ) -> None:
+    make_unusable(folder)
     done = run(BIN / "twistd", "-n", "--pidfile=", "sock-echo", LISTEN, *options, cwd=folder)
-    assert done.stderr.decode() == f"twistd: sock-echo: {said}\n"
+    assert done.stderr.decode().replace(f"{folder}/", "") == f"twistd: sock-echo: {said}\n"
     assert done.returncode == status
+
+
+def test_a_key_of_another_type_leaves_the_old_one_in_use(folder: Path) -> None:
+    make_unusable(folder)
+    with Service("sock-echo", *OWN, cwd=folder) as echo:
+        shutil.copy(folder / "ec.pem", folder / "key.pem")
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("not reloaded: .*key.pem is not the key of .*cert.pem")
+        with _wrap(_trusting(folder), echo.connect()) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+
+
+def test_files_are_found_again_though_twistd_has_changed_its_folder(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "denied").write_text("")
+    with Service(
+        *("--rundir=elsewhere", "sock-echo", *OWN, "--deny-file=denied"), cwd=folder
+    ) as echo:
+        (folder / "denied").write_text("127.0.0.1\n")
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("reloaded: certificate\n(.*\n)*.*reloaded: guards")
+        with echo.connect() as client:
+            assert client.recv(1) == b""
+
+
+def test_where_there_are_only_datagrams_it_is_refused(folder: Path) -> None:
+    command = (BIN / "twistd", "-n", "--pidfile=", "sock-echo", "--listen=udp:0")
+    for options, what in (
+        (TLS, "TLS"),
+        (("--proxy-protocol=v1",), "PROXY headers"),
+        (("--max-time=5",), "max time"),
+    ):
+        done = run(*command, *options, cwd=folder)
+        said = f"twistd: sock-echo: sock-echo has no stream listener for {what}\n"
+        assert (done.returncode, done.stderr.decode()) == (1, said)
+
+
+@pytest.mark.parametrize("listen", [OWN, TWISTEDS])
+def test_a_peer_that_does_not_answer_the_end_does_not_hold_up_the_stop(
+    folder: Path, listen: tuple[str, ...]
+) -> None:
+    (folder / "others.py").write_text(
+        "from twisted.internet.protocol import Protocol\n"
+        "class Greeting(Protocol):\n"
+        "    def connectionMade(self):\n"
+        "        self.transport.write(b'hello')\n"
+    )
+    with Service(
+        *("sock-serve", "--factory=others.Greeting", *listen, "--flush=600"), cwd=folder
+    ) as greeting:
+        with _wrap(_trusting(folder), greeting.connect()) as idle:
+            assert idle.recv(5) == b"hello"
+            assert greeting.stop() == 0
+            greeting.err.wait_for("stopped: 1 connections finished, 0 were cut")
+            assert idle.recv(1) == b""
