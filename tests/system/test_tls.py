@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import shutil
 import signal
 import socket
 import ssl
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from OpenSSL import SSL
 
 from tests.certificates import make_certificate, make_unusable
-from tests.system.processes import BIN, PATIENCE, Service, needs, read_all, run
+from tests.system.processes import BIN, PATIENCE, Service, needs, run
 
 pytestmark = needs("openssl")
 
@@ -52,6 +52,33 @@ def _wrap(context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
     return context.wrap_socket(connection, server_hostname="localhost")
 
 
+def _exchange(client: ssl.SSLSocket, data: bytes, until: int | None = None) -> bytes:
+    """Send and read at the same time, to the end or so many bytes; OpenSSL is not for threads."""
+    client.setblocking(False)
+    got = bytearray()
+    to_send = memoryview(data)
+    while until is None or len(got) < until:
+        waits_for_room = False
+        if to_send:
+            try:
+                to_send = to_send[client.send(to_send[:16384]) :]
+            except ssl.SSLWantWriteError:
+                waits_for_room = True
+            except OSError:  # the other side has closed
+                to_send = to_send[:0]
+        try:
+            part = client.recv(1 << 16)
+        except ssl.SSLWantReadError:
+            if waits_for_room or not to_send:
+                writing = [client] if waits_for_room else []
+                assert any(select.select([client], writing, [], PATIENCE))
+            continue
+        if not part:
+            break
+        got += part
+    return bytes(got)
+
+
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_streams_of_every_kind_have_it(folder: Path, options: list[str]) -> None:
     with Service(*("sock-echo", LISTEN, "--listen=unix:s", *TLS, *options), cwd=folder) as echo:
@@ -60,13 +87,7 @@ def test_streams_of_every_kind_have_it(folder: Path, options: list[str]) -> None
         for connection in (echo.connect(), unix):
             with _wrap(_trusting(folder), connection) as client:
                 assert client.version() in ("TLSv1.2", "TLSv1.3")
-                sender = threading.Thread(target=client.sendall, args=(BLOCK,))
-                sender.start()
-                got = b""
-                while len(got) < len(BLOCK):
-                    got += client.recv(1 << 16)
-                sender.join()
-                assert got == BLOCK
+                assert _exchange(client, BLOCK, until=len(BLOCK)) == BLOCK
         assert echo.stop() == 0
         assert "Traceback" not in echo.err.text
 
@@ -82,19 +103,10 @@ def test_what_was_written_is_delivered_at_a_stop(folder: Path, goes_on: bool) ->
     options = (LISTEN, *TLS, "--flush=20")
     with Service("sock-serve", "--factory=others.Filling", *options, cwd=folder) as filling:
         with _wrap(_trusting(folder), filling.connect()) as client:
-
-            def send() -> None:
-                with contextlib.suppress(OSError):  # until the other side has closed
-                    while goes_on:
-                        client.sendall(b"more " * 1000)
-
-            sender = threading.Thread(target=send)
-            sender.start()
             assert client.recv(1) == b"x"
             filling.process.send_signal(signal.SIGTERM)
-            assert len(read_all(client)) == (20 << 20) - 1
-            goes_on = False
-            sender.join()
+            more = b"more " * (20 << 20) if goes_on else b""
+            assert len(_exchange(client, more)) == (20 << 20) - 1
         assert filling.wait() == 0
         filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
 
