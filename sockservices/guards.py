@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ AtLimit = Literal["refuse", "wait"]
 # Of sources and their times, as many as this are remembered; of more, those heard of last.
 _MOST_SOURCES = 1 << 16
 _MOST_TIMES = 1 << 20
+_MOST_KNOWN = 1024  # addresses that need not be read again
 
 
 @attrs.frozen
@@ -71,6 +73,24 @@ class Limits:
 NO_LIMITS = Limits()
 
 
+_COUNTED = (Opened, Closed)
+_OF_THE_INTERNET = (IPv4Address, IPv6Address)
+
+
+@attrs.frozen
+class _Known:
+    """What the guards know of an address."""
+
+    is_admitted: bool
+    source: tuple[int, int] | None
+    """Where it counts."""
+    limited: tuple[int, int] | None
+    """The same, if the limits per source apply there."""
+
+
+_NOBODY = _Known(True, None, None)  # on a Unix socket: networks are of the Internet
+
+
 class Guards:
     """Says of each newcomer whether it is let in.
 
@@ -113,9 +133,20 @@ class Guards:
         deny = [*limits.deny, *(each for path in limits.deny_files for each in networks_in(path))]
         self._allow, self._deny = Networks(allow), Networks(deny)
         self._only_allowed = bool(limits.allow or limits.allow_files)
-        of_sources = limits.max_per_source is not None or limits.rate_per_source is not None
         # To read an address takes longer than all else that is asked of a newcomer.
-        self._asks_who = bool(self._only_allowed or self._deny or of_sources)
+        self._known = lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
+
+    def _look_up(self, host: str) -> _Known:
+        found = address(host)
+        if found is None:
+            return _NOBODY
+        is_exempt = self._exempt.specificity(found) >= 0
+        ignored = found.max_prefixlen - self._limits.ipv6_prefix if found.version == 6 else 0
+        source = (found.version, int(found) >> ignored)
+        return _Known(self._admits(found), source, None if is_exempt else source)
+
+    def _who(self, peer: Any) -> _Known:
+        return self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
 
     @property
     def asks_about_datagrams(self) -> bool:
@@ -137,11 +168,9 @@ class Guards:
 
     def is_allowed(self, peer: Any) -> bool:
         """Whether the networks that are allowed and denied admit a peer (``IAddress``)."""
-        return self._admits(_address(peer))
+        return self._who(peer).is_admitted
 
-    def _admits(self, found: Address | None) -> bool:
-        if found is None:
-            return True  # networks are of the Internet
+    def _admits(self, found: Address) -> bool:
         denied = self._deny.specificity(found)
         allowed = self._allow.specificity(found)
         if allowed < 0 and denied < 0:
@@ -167,16 +196,15 @@ class Guards:
             peer: an ``IAddress``.
             is_live: whether it is one of the ledger's live connections already.
         """
-        found = _address(peer) if self._asks_who else None
-        if not self._admits(found):
+        who = self._who(peer)
+        if not who.is_admitted:
             return "denied"
         if self.is_full and not is_live:
             return "max-connections"
-        source = self._limited_source(found)
         most = self._limits.max_per_source
-        if source is not None and most is not None and self._live[source] >= most:
+        if most is not None and who.limited is not None and self._live[who.limited] >= most:
             return "max-per-source"
-        return self._connections.refusal(source, self._clock())
+        return self._connections.refusal(who.limited, self._clock())
 
     def datagram_refusal(self, peer: Any) -> str | None:
         """Return why a datagram is dropped; ``None`` lets it in, and counts it.
@@ -184,29 +212,18 @@ class Guards:
         Parameters:
             peer: an ``IAddress``.
         """
-        found = _address(peer) if self._asks_who else None
-        if not self._admits(found):
-            return "denied"
-        return self._datagrams.refusal(self._limited_source(found), self._clock())
-
-    def _limited_source(self, found: Address | None) -> Any:
-        """Return the source to which the limits per source apply, if they do."""
-        if found is None or self._exempt.specificity(found) >= 0:
-            return None
-        return self._source(found)
+        who = self._who(peer)
+        return (
+            "denied" if not who.is_admitted else self._datagrams.refusal(who.limited, self._clock())
+        )
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, Opened | Closed):
-            found = _address(event.connection.peer)
-            if found is not None:
-                source = self._source(found)
+        if isinstance(event, _COUNTED):
+            source = self._who(event.connection.peer).source
+            if source is not None:
                 self._live[source] += 1 if isinstance(event, Opened) else -1
                 if not self._live[source]:
                     del self._live[source]
-
-    def _source(self, found: Address) -> tuple[int, int]:
-        ignored = found.max_prefixlen - self._limits.ipv6_prefix if found.version == 6 else 0
-        return found.version, int(found) >> ignored
 
 
 class _Rates:
@@ -253,8 +270,11 @@ class _Windows:
         """Return whether there was room."""
         if self._rate is None:
             return True
-        window = self._windows.setdefault(source, _Window(self._rate))
-        self._windows.move_to_end(source)
+        window = self._windows.get(source)
+        if window is None:
+            window = self._windows[source] = _Window(self._rate)
+        else:
+            self._windows.move_to_end(source)
         has_room = window.has_room(now)
         if has_room:
             self._times -= len(window.entered)
@@ -273,7 +293,3 @@ class _Windows:
                 return
             self._times -= len(entered)
             del self._windows[oldest]
-
-
-def _address(peer: Any) -> Address | None:
-    return address(peer.host) if isinstance(peer, IPv4Address | IPv6Address) else None

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import stat
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -59,7 +58,6 @@ def networks_in(path: str) -> list[Network]:
     return found
 
 
-@lru_cache(maxsize=1024)
 def address(host: str) -> Address | None:
     """Convert a numeric host, without its scope; of an IPv4 address in IPv6 the IPv4 address.
 
