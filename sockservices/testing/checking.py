@@ -1,0 +1,148 @@
+"""Looking for an input that breaks a rule, and at what a service leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+
+from sockservices.printable import escaped
+from sockservices.testing.failures import ContractError, Rule
+
+_V = TypeVar("_V")
+_LONGEST_SHOWN = 60  # bytes
+
+
+def check(inputs: st.SearchStrategy[_V], run: Callable[[_V], None], examples: int = 50) -> None:
+    """Call with so many inputs; what fails is tried with shorter ones, and told of the shortest."""
+
+    @st.composite
+    def hidden(draw: st.DrawFn) -> _Input:
+        return _Input(draw(inputs))
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    @given(hidden())
+    def each(found: _Input) -> None:
+        run(found.value)
+
+    each()
+
+
+class _Input:
+    """Keeps Hypothesis from showing what a contract shows itself, and shorter."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def shown(data: bytes) -> str:
+    """Show bytes as Python writes them, long ones in part."""
+    if len(data) <= _LONGEST_SHOWN:
+        return repr(data)
+    return f"{data[:_LONGEST_SHOWN]!r}... ({len(data)} bytes)"
+
+
+class Watched:
+    """What is logged and what is put off while something runs."""
+
+    def __init__(self) -> None:
+        self.failures: list[LogEvent] = []
+        self._calls_before = _delayed_calls()
+
+    def observe(self, event: LogEvent) -> None:
+        """Remember a failure that is logged."""
+        if event.get("log_failure") is not None or event.get("isError"):
+            self.failures.append(event)
+
+    def raise_logged(self, rule: Rule, given: str) -> None:
+        """Raise ``ContractError`` if a failure was logged."""
+        if self.failures:
+            failure = self.failures[0].get("log_failure")
+            what = failure.getErrorMessage() if failure is not None else "an error"
+            raise ContractError(rule, f"logged: {escaped(what)}", given)
+
+    def raise_left(self, reference: Callable[[], Any], rule: Rule, given: str) -> None:
+        """Raise ``ContractError`` if a call is put off, or an object is still referred to.
+
+        Parameters:
+            reference: made by ``reference_to``.
+        """
+        before = set(map(id, self._calls_before))
+        left = [each for each in _delayed_calls() if id(each) not in before]
+        if left:
+            what = f"a call is put off: {left[0]}"
+            for each in left:
+                each.cancel()
+            raise ContractError(rule, what, given)
+        if reference() is not None:
+            gc.collect()
+        if (kept := reference()) is not None:
+            holder = next((each for each in gc.get_referrers(kept) if not _is_frame(each)), None)
+            raise ContractError(
+                rule, f"{type(kept).__name__} is kept by a {type(holder).__name__}", given
+            )
+
+
+def reference_to(thing: Any) -> Callable[[], Any]:
+    """Return what returns an object as long as anything refers to it."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # one with __slots__
+        return lambda: None
+
+
+def _is_frame(thing: Any) -> bool:
+    return type(thing).__name__ in ("frame", "cell")
+
+
+def _delayed_calls() -> list[Any]:
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    return list(reactor.getDelayedCalls()) if reactor is not None else []
+
+
+def running(rule: Rule, given: str, run: Callable[[Watched], None]) -> None:
+    """Run, and have what fails or is logged as a failure told as this rule that is broken."""
+    watched = Watched()
+    observer = cast(ILogObserver, watched.observe)
+    globalLogPublisher.addObserver(observer)
+    try:
+        run(watched)
+    except ContractError:
+        raise
+    except Exception as error:
+        raise ContractError(rule, f"{type(error).__name__}: {error}", given) from error
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    watched.raise_logged(rule, given)
+
+
+@contextmanager
+def growth_in() -> Iterator[Callable[[], int]]:
+    """Yield what tells by how many bytes Python's memory has grown meanwhile."""
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start(1)
+    begun = tracemalloc.get_traced_memory()[0]
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0] - begun
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()

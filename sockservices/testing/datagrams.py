@@ -1,0 +1,214 @@
+"""What every datagram service holds to, whatever comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import MessageLengthError
+from twisted.internet.interfaces import IUDPTransport
+from zope.interface import implementer
+
+from sockservices.interfaces import IBatchReceiver, IDatagramFactory, ITruncationReceiver
+from sockservices.printable import DatagramPeer
+from sockservices.testing import rules
+from sockservices.testing.checking import Watched, check, reference_to, running, shown
+from sockservices.testing.failures import ContractError
+
+_LARGEST = 65507  # bytes: the largest UDP datagram over IPv4
+_PEERS: tuple[DatagramPeer, ...] = (("127.0.0.1", 40000), ("192.0.2.1", 1), ("2001:db8::1", 9))
+
+
+@implementer(IUDPTransport)
+class Port:
+    """A listener for datagrams in memory."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.protocol = protocol
+        self.sent: list[tuple[bytes, DatagramPeer]] = []
+        self.longest = 0.0  # seconds that one call into the protocol has taken
+        self._call(protocol.makeConnection, self)
+
+    def receive(self, data: bytes, peer: DatagramPeer) -> None:
+        """Let the service have a datagram."""
+        self._call(self.protocol.datagramReceived, data, peer)
+
+    def receive_together(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
+        """Let it have several, together if it wants them so."""
+        if IBatchReceiver.providedBy(self.protocol):
+            self._call(self.protocol.datagrams_received, datagrams)
+        else:
+            for data, peer in datagrams:
+                self.receive(data, peer)
+
+    def receive_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        """Let it have the beginning of a longer one."""
+        if ITruncationReceiver.providedBy(self.protocol):
+            self._call(self.protocol.datagram_truncated, data, size, peer)
+        else:
+            self.receive(data, peer)
+
+    def stop(self) -> None:
+        """End."""
+        self._call(self.protocol.doStop)
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        begun = perf_counter()
+        try:
+            function(*arguments)
+        finally:
+            self.longest = max(self.longest, perf_counter() - begun)
+
+    # IUDPTransport and its kin
+
+    def write(self, packet: bytes, addr: Any = None) -> None:
+        if addr is None:
+            raise TypeError("there is nobody to send it to: the peer is None")
+        if len(packet) > _LARGEST:
+            raise MessageLengthError(f"{len(packet)} bytes are too long for one datagram")
+        self.sent.append((packet, addr))
+
+    def writeSequence(self, seq: Any, addr: Any = None) -> None:
+        self.write(b"".join(seq), addr)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "127.0.0.1", 7000)
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+    def stopListening(self) -> None: ...
+
+    def connect(self, host: str, port: int) -> None: ...
+
+    def getBroadcastAllowed(self) -> bool:
+        return False
+
+    def setBroadcastAllowed(self, enabled: object) -> None: ...
+
+
+class DatagramServiceContract:
+    """The rules of a datagram service, as tests; see ``StreamServiceContract``."""
+
+    factory: Callable[[], Any]
+    """What builds it: a ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function
+    that returns an object of one of them."""
+    examples: Sequence[bytes] = ()
+    """Datagrams that mean something to the service."""
+    inputs: st.SearchStrategy[bytes] | None = None
+    """The same as a strategy of Hypothesis."""
+    max_blocking: float = 0.5
+    """Seconds that one call into the protocol may take."""
+
+    def _listen(self) -> Port:
+        built: Any = type(self).factory()
+        if IDatagramFactory.providedBy(built):
+            built = built.build_datagram_protocol()  # type: ignore[no-untyped-call]
+        return Port(built)
+
+    def _datagrams(self) -> st.SearchStrategy[bytes]:
+        told = [st.sampled_from([*self.examples, b""]), st.just(_LARGEST).map(bytes)]
+        if self.inputs is not None:
+            told.append(self.inputs)
+        return st.one_of(*told, st.binary(max_size=100))
+
+    def _received(self) -> st.SearchStrategy[list[tuple[bytes, DatagramPeer]]]:
+        """Some, of several peers, some again, in any order."""
+        each = st.tuples(self._datagrams(), st.sampled_from(_PEERS))
+
+        @st.composite
+        def some(draw: st.DrawFn) -> list[tuple[bytes, DatagramPeer]]:
+            first = draw(st.lists(each, max_size=4))
+            again = draw(st.lists(st.integers(0, 3), max_size=2))
+            return first + [first[place % len(first)] for place in again if first]
+
+        return some()
+
+    def test_no_datagram_raises_an_exception(self) -> None:
+        """Empty, largest, repeated, out of order, from several peers, together or not."""
+
+        def run(datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
+            label = ", ".join(f"{shown(data)} from {peer!r}" for data, peer in datagrams)
+
+            def receive(_watched: Watched) -> None:
+                port = self._listen()
+                for data, peer in datagrams:
+                    port.receive(data, peer)
+                port.receive_together(datagrams)
+                port.stop()
+
+            running(rules.DATAGRAMS, label, receive)
+
+        check(self._received(), run)
+
+    def test_a_truncated_datagram_raises_no_exception(self) -> None:
+        """What is longer than the service takes comes in part."""
+
+        def run(data: bytes) -> None:
+            def receive(_watched: Watched) -> None:
+                port = self._listen()
+                port.receive_truncated(data, len(data) + 1, _PEERS[0])
+                port.stop()
+
+            running(rules.TRUNCATED, f"the first {len(data)} bytes: {shown(data)}", receive)
+
+        check(self._datagrams(), run)
+
+    def test_an_unknown_peer_raises_no_exception(self) -> None:
+        """A Unix socket that is bound to nothing has no name to answer to."""
+
+        def run(data: bytes) -> None:
+            def receive(_watched: Watched) -> None:
+                port = self._listen()
+                port.receive(data, None)
+                port.receive_together([(data, None)])
+                port.receive_truncated(data, len(data) + 1, None)
+                port.stop()
+
+            running(rules.UNKNOWN_PEER, f"{shown(data)} from nobody", receive)
+
+        check(self._datagrams(), run)
+
+    def test_a_listener_that_stops_leaves_nothing_behind(self) -> None:
+        """A host may stop a service and go on without it."""
+
+        def run(data: bytes) -> None:
+            def stop(watched: Watched) -> None:
+                port = self._listen()
+                port.receive(data, _PEERS[0])
+                port.stop()
+                protocol = reference_to(port.protocol)
+                del port
+                watched.raise_left(protocol, rules.STOPPED, shown(data))
+
+            running(rules.STOPPED, shown(data), stop)
+
+        check(self._datagrams(), run, examples=20)
+
+    def test_nothing_holds_up_the_event_loop(self) -> None:
+        """While one datagram is worked on all others wait."""
+
+        def run(data: bytes) -> None:
+            def receive(_watched: Watched) -> None:
+                times: list[float] = []
+                while len(times) < 3 and (not times or times[-1] > self.max_blocking):
+                    port = self._listen()
+                    port.receive(data, _PEERS[0])
+                    port.stop()
+                    times.append(port.longest)
+                if min(times) > self.max_blocking:
+                    raise ContractError(
+                        rules.BLOCKING,
+                        f"a call took {min(times):.1f} s (max_blocking: {self.max_blocking})",
+                        shown(data),
+                    )
+
+            running(rules.DATAGRAMS, shown(data), receive)
+
+        check(self._datagrams(), run)

@@ -1,0 +1,295 @@
+"""What every stream service holds to, whatever its peers do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sockservices.interfaces import IDrainable
+from sockservices.testing import rules
+from sockservices.testing.checking import (
+    Watched,
+    check,
+    growth_in,
+    reference_to,
+    running,
+    shown,
+)
+from sockservices.testing.failures import ContractError, Rule
+from sockservices.testing.wire import Conversation
+
+_MOST_PIECES = 8
+# What parsers stumble over: no UTF-8, ends of lines and none, numbers that are none or too large.
+_NASTY = (b"\xff", b"\x80", b"\0", b"\r\n", b"\n", b" ", b"-1", b"9" * 30, b"\xff\xff\xff\xff")
+_FLOOD = 1 << 24  # bytes that are sent where memory has to stay bounded
+_PIECE = 1 << 14
+
+
+class StreamServiceContract:
+    """The rules of a stream service, as tests.
+
+    Derive a test class from it, for pytest or (with ``unittest.TestCase`` beside it) for trial::
+
+        class TestShout(StreamServiceContract):
+            factory = ShoutFactory
+            examples = [b"hello\\n", b"two\\nlines\\n"]
+
+    A failure names the rule that is broken, the shortest input that was found to break it, and how
+    it is usually mended.
+    """
+
+    factory: Callable[[], Any]
+    """What builds the factory: its class, or a function."""
+    examples: Sequence[bytes] = ()
+    """What a peer may say, in full: inputs that mean something to the service."""
+    inputs: st.SearchStrategy[bytes] | None = None
+    """The same as a strategy of Hypothesis, instead of examples or beside them."""
+    endless: bytes = b"x"
+    """What a message may consist of that never ends; sent again and again."""
+    max_memory: int = 4 << 20
+    """Bytes that one connection may take, whatever its peer does."""
+    max_blocking: float = 0.5
+    """Seconds that one call into the protocol may take."""
+
+    def settle(self) -> None:
+        """Let time pass, for a service with a clock of its own: called in each turn."""
+
+    # What the tests are made of
+
+    def _factory(self) -> Any:
+        return type(self).factory()
+
+    def _inputs(self) -> st.SearchStrategy[bytes]:
+        told = [st.sampled_from(list(self.examples))] if self.examples else []
+        if self.inputs is not None:
+            told.append(self.inputs)
+        return st.one_of(*told) if told else st.binary(max_size=200)
+
+    def _anything(self) -> st.SearchStrategy[bytes]:
+        """Inputs that mean something, parts of them with rubbish between, and rubbish."""
+        pieces = self._inputs() | st.sampled_from(_NASTY) | st.binary(max_size=20)
+        return st.lists(pieces, max_size=4).map(b"".join) | st.binary(max_size=200)
+
+    def _talk(self, factory: Any) -> Conversation:
+        conversation = Conversation(factory, self.settle)
+        conversation.connect()
+        return conversation
+
+    def _say(self, factory: Any, pieces: Sequence[bytes]) -> Conversation:
+        conversation = self._talk(factory)
+        for piece in pieces:
+            conversation.send(piece)
+        return conversation
+
+    # The rules
+
+    def test_any_cutting_of_the_input_gives_the_same_output(self) -> None:
+        """Whole, in pieces, byte by byte: it is one stream."""
+
+        def cut(data: bytes, places: list[int]) -> list[bytes]:
+            ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
+            return [data[a:b] for a, b in itertools.pairwise(ends)]
+
+        def run(given: tuple[bytes, list[int]]) -> None:
+            data, places = given
+            for pieces in (cut(data, places), [bytes([each]) for each in data]):
+
+                def compare(_watched: Watched, pieces: list[bytes] = pieces) -> None:
+                    whole = self._say(self._factory(), [data])
+                    parts = self._say(self._factory(), pieces)
+                    for each in (whole, parts):
+                        each.end_input()
+                        each.vanish()
+                    if whole.output != parts.output:
+                        raise ContractError(
+                            rules.CUTTING,
+                            f"{shown(parts.output)}, and {shown(whole.output)} when it came whole",
+                            " + ".join(map(shown, pieces)),
+                        )
+
+                running(rules.BYTES, " + ".join(map(shown, pieces)), compare)
+
+        places = st.lists(st.integers(0, 1 << 16), max_size=_MOST_PIECES)
+        check(st.tuples(self._inputs(), places), run)
+
+    def test_no_input_raises_an_exception(self) -> None:
+        """Whatever comes, an exception would be logged as a bug of the service."""
+
+        def run(data: bytes) -> None:
+            def say(_watched: Watched) -> None:
+                conversation = self._say(self._factory(), [data])
+                conversation.end_input()
+                conversation.vanish()
+
+            running(rules.BYTES, shown(data), say)
+
+        check(self._anything(), run)
+
+    def test_a_peer_that_goes_leaves_nothing_behind(self) -> None:
+        """At the beginning, in the middle of a message, while the service writes."""
+
+        def run(given: tuple[bytes, int, bool]) -> None:
+            data, moment, while_writing = given
+            place = moment % (len(data) + 1)
+            where = "while the service writes" if while_writing else "then it goes"
+            label = f"{shown(data[:place])}, {where}"
+
+            def go(watched: Watched) -> None:
+                factory = self._factory()
+                conversation = Conversation(factory, self.settle)
+                if while_writing:
+                    conversation.vanish_at_write()
+                conversation.connect()
+                conversation.send(data[:place])
+                conversation.vanish()
+                protocol = reference_to(conversation.protocol)
+                del conversation
+                watched.raise_left(protocol, rules.GONE, label)
+
+            running(rules.GONE, label, go)
+
+        check(st.tuples(self._inputs(), st.integers(0, 1 << 16), st.booleans()), run, examples=20)
+
+    def test_a_peer_that_never_reads_takes_bounded_memory(self) -> None:
+        """It sends on and on, and what is answered has to wait somewhere."""
+
+        def run(data: bytes) -> None:
+            if not data:
+                return
+
+            def flood(_watched: Watched) -> None:
+                conversation = self._talk(self._factory())
+                conversation.transport.peer_reads = False
+                sent = 0
+                with growth_in() as growth:
+                    while sent < _FLOOD and conversation.is_open and not conversation.held_back:
+                        conversation.send(data * max(1, _PIECE // len(data)))
+                        sent += _PIECE
+                        self._bounded(growth(), rules.UNREAD, shown(data), sent)
+                conversation.vanish()
+
+            running(rules.BYTES, f"{shown(data)}, again and again", flood)
+
+        check(self._inputs(), run, examples=3)
+
+    def test_a_message_that_never_ends_takes_bounded_memory(self) -> None:
+        """What is incomplete has to be kept; for ever it cannot be."""
+
+        def flood(_watched: Watched) -> None:
+            piece = type(self).endless * max(1, _PIECE // len(type(self).endless))
+            conversation = self._talk(self._factory())
+            sent = 0
+            with growth_in() as growth:
+                while sent < _FLOOD and conversation.is_open and not conversation.held_back:
+                    conversation.send(piece)
+                    conversation.transport.output.clear()  # it reads, and forgets
+                    sent += len(piece)
+                    self._bounded(growth(), rules.ENDLESS, shown(type(self).endless), sent)
+            conversation.vanish()
+
+        running(rules.BYTES, f"{shown(type(self).endless)}, again and again", flood)
+
+    def _bounded(self, growth: int, rule: Rule, given: str, sent: int) -> None:
+        if growth > self.max_memory:
+            raise ContractError(
+                rule,
+                f"{growth} bytes more after {sent} that were sent (max_memory: {self.max_memory})",
+                f"{given}, again and again",
+            )
+
+    def test_a_half_close_loses_no_answer(self) -> None:
+        """A client may send all it has, end its side and wait for the answer, as nc -N does."""
+
+        def run(data: bytes) -> None:
+            def half_close(_watched: Watched) -> None:
+                whole = self._say(self._factory(), [data])
+                answer = whole.output
+                whole.vanish()
+                ended = self._talk(self._factory())
+                ended.send_and_end(data)
+                if not ended.output.startswith(answer):
+                    raise ContractError(
+                        rules.HALF_CLOSE,
+                        f"{shown(ended.output)}, and {shown(answer)} when the peer waits",
+                        f"{shown(data)} and the end of input",
+                    )
+                if ended.is_open:
+                    ended.vanish()
+                    raise ContractError(
+                        rules.HALF_CLOSE,
+                        "the service keeps the connection open",
+                        f"{shown(data)} and the end of input",
+                    )
+
+            running(rules.BYTES, f"{shown(data)} and the end of input", half_close)
+
+        check(self._inputs(), run)
+
+    def test_connection_lost_comes_once(self) -> None:
+        """It is the transport that tells of the end, and it has no use after that."""
+
+        def run(data: bytes) -> None:
+            def end(_watched: Watched) -> None:
+                conversation = Conversation(self._factory(), self.settle)
+                calls = conversation.count_connection_lost()
+                conversation.connect()
+                conversation.send(data)
+                conversation.end_input()
+                conversation.vanish()
+                self.settle()
+                if calls() != (0 if conversation.is_refused else 1):
+                    raise ContractError(rules.ONCE, f"it came {calls()} times", shown(data))
+                if conversation.transport.was_written_after_the_end:
+                    raise ContractError(rules.ONCE, "it writes after the end", shown(data))
+
+            running(rules.BYTES, shown(data), end)
+
+        check(self._inputs(), run)
+
+    def test_a_drain_ends_what_is_idle(self) -> None:
+        """At a stop a service that asked to be told of it (``IDrainable``) ends its connections."""
+
+        def run(data: bytes) -> None:
+            def drain(_watched: Watched) -> None:
+                conversation = self._talk(self._factory())
+                drainable = IDrainable(conversation.protocol, None)
+                if drainable is not None and conversation.is_open:
+                    conversation.send(data)
+                    if conversation.is_open:
+                        drainable.drain()
+                        conversation.turn()
+                    if conversation.is_open:
+                        conversation.vanish()
+                        raise ContractError(
+                            rules.DRAIN, "it stays open", f"{shown(data)}, then drain()"
+                        )
+                conversation.vanish()
+
+            running(rules.BYTES, f"{shown(data)}, then drain()", drain)
+
+        check(self._inputs(), run)
+
+    def test_nothing_holds_up_the_event_loop(self) -> None:
+        """While one connection is served all others wait."""
+
+        def run(data: bytes) -> None:
+            def say(_watched: Watched) -> None:
+                times: list[float] = []
+                # What is slow once may be the machine; what is slow three times is the service.
+                while len(times) < 3 and (not times or times[-1] > self.max_blocking):
+                    conversation = self._say(self._factory(), [data])
+                    conversation.vanish()
+                    times.append(conversation.longest)
+                if min(times) > self.max_blocking:
+                    raise ContractError(
+                        rules.BLOCKING,
+                        f"a call took {min(times):.1f} s (max_blocking: {self.max_blocking})",
+                        shown(data),
+                    )
+
+            running(rules.BYTES, shown(data), say)
+
+        check(self._anything(), run)

@@ -1,0 +1,275 @@
+"""A connection in memory, with a peer that reads or does not, and can go at any moment.
+
+It does what Twisted's transports do where a protocol can notice it: writes after the end are
+dropped, a producer is paused while too much waits and keeps the connection open until it
+unregisters, closing takes effect in a later turn and once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ITCPTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+HOST = IPv4Address("TCP", "127.0.0.1", 7000)
+PEER = IPv4Address("TCP", "127.0.0.1", 40000)
+
+_BUFFER = 1 << 16  # bytes that may wait before a producer is paused, as in Twisted
+_PULLS = 10_000  # times that a pull producer is asked in one turn
+
+
+@implementer(ITCPTransport, IConsumer, IPushProducer)
+class Transport:
+    """The service's end of a connection in memory."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.waiting = 0  # bytes of it that the peer has not read
+        self.peer_reads = True
+        self.is_reading = True
+        self.disconnecting = False
+        self.is_aborted = False
+        self.has_ended_output = False
+        self.is_over = False
+        self.producer: Any = None
+        self.is_pull_producer = False
+        self.was_written_after_the_end = False
+        self.on_write: Callable[[], None] = lambda: None
+
+    # ITransport and its kin
+
+    def write(self, data: bytes) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError("Data must be bytes")
+        self.was_written_after_the_end |= self.is_over
+        if data and not (self.is_over or self.is_aborted or self.has_ended_output):
+            self.output += data
+            if not self.peer_reads:
+                self.waiting += len(data)
+            if self.waiting > _BUFFER and self.producer is not None and not self.is_pull_producer:
+                self.producer.pauseProducing()
+        self.on_write()
+
+    def writeSequence(self, iovec: Any) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        if not self.disconnecting:
+            self.disconnecting = True
+            self.is_reading = False
+
+    def loseWriteConnection(self) -> None:
+        self.has_ended_output = True
+
+    def abortConnection(self) -> None:
+        self.is_aborted = self.disconnecting = True
+        self.is_reading = False
+
+    def getHost(self) -> IPv4Address:
+        return HOST
+
+    def getPeer(self) -> IPv4Address:
+        return PEER
+
+    def getTcpNoDelay(self) -> bool:
+        return False
+
+    def setTcpNoDelay(self, enabled: object) -> None: ...
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: object) -> None: ...
+
+    # IConsumer and IPushProducer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer} on {self}, because producer "
+                f"{self.producer} was never unregistered."
+            )
+        if self.is_over:
+            producer.stopProducing()
+            return
+        self.producer = producer
+        self.is_pull_producer = not streaming
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def pauseProducing(self) -> None:
+        self.is_reading = False
+
+    def resumeProducing(self) -> None:
+        if not self.disconnecting:
+            self.is_reading = True
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+
+class Conversation:
+    """One connection to a service: what the peer does, and what comes of it.
+
+    Parameters:
+        factory: builds the protocol.
+        settle: called in each turn; lets a service's own clock go on.
+    """
+
+    def __init__(self, factory: Any, settle: Callable[[], object]) -> None:
+        self._settle = settle
+        self.transport = Transport()
+        self.longest = 0.0  # seconds that one call into the protocol has taken
+        self._input: list[bytes] = []
+        self._ends = self._goes = False
+        self.is_refused = False
+        self.protocol: Any = self._call(factory.buildProtocol, PEER)
+        if self.protocol is None:
+            self.is_refused = self.transport.is_over = True
+
+    @property
+    def output(self) -> bytes:
+        """What the service has written."""
+        return bytes(self.transport.output)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it."""
+        return not (self.transport.is_over or self.transport.disconnecting)
+
+    def connect(self) -> None:
+        """Let it begin."""
+        if not self.is_refused:
+            self._call(self.protocol.makeConnection, self.transport)
+            self.turn()
+
+    def send(self, data: bytes) -> None:
+        """Send something; it is held back while the service does not read."""
+        if data:
+            self._input.append(data)
+        self.turn()
+
+    def end_input(self) -> None:
+        """Send no more: half-close."""
+        self._ends = True
+        self.turn()
+
+    def read(self) -> None:
+        """Read all that waits."""
+        transport = self.transport
+        transport.waiting = 0
+        if transport.producer is not None and not transport.is_pull_producer:
+            self._call(transport.producer.resumeProducing)
+        self.turn()
+
+    def vanish(self) -> None:
+        """Go without a word."""
+        self._end(ConnectionLost())
+
+    def vanish_at_write(self) -> None:
+        """Go while the service writes: it hears of it when its call is over."""
+
+        def gone() -> None:
+            self.transport.on_write = lambda: None
+            self._goes = True
+
+        self.transport.on_write = gone
+
+    def send_and_end(self, data: bytes) -> None:
+        """Send, and end the input in the same segment."""
+        self._input.append(data)
+        self.end_input()
+
+    def count_connection_lost(self) -> Callable[[], int]:
+        """Count the calls of ``connectionLost``, whoever makes them."""
+        count = 0
+        lost: Any = getattr(self.protocol, "connectionLost", None)
+
+        def counting(*arguments: Any) -> None:
+            nonlocal count
+            count += 1
+            lost(*arguments)
+
+        if lost is not None:
+            with contextlib.suppress(AttributeError):  # one with __slots__
+                self.protocol.connectionLost = counting
+        return lambda: count
+
+    @property
+    def held_back(self) -> int:
+        """Bytes that the service has not read."""
+        return sum(map(len, self._input))
+
+    def turn(self) -> None:
+        """Do what is due, until nothing is."""
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        transport = self.transport
+        if transport.is_over:
+            return False
+        self._call(self._settle)
+        if self._goes:
+            self.vanish()
+            return False
+        if transport.is_aborted:
+            self._end(ConnectionAborted())
+            return False
+        if transport.producer is not None and transport.is_pull_producer and not transport.waiting:
+            self._pull()
+        if transport.disconnecting and transport.producer is None and not transport.waiting:
+            self._end(ConnectionDone())
+            return False
+        if transport.is_reading and not transport.disconnecting:
+            if self._input:
+                self._call(self.protocol.dataReceived, self._input.pop(0))
+                return True
+            if self._ends:
+                self._ends = False
+                return self._half_close()
+        return False
+
+    def _pull(self) -> None:
+        transport = self.transport
+        for _ in range(_PULLS):
+            if transport.producer is None or transport.waiting:
+                return
+            self._call(transport.producer.resumeProducing)
+
+    def _half_close(self) -> bool:
+        if IHalfCloseableProtocol.providedBy(self.protocol):
+            self._call(self.protocol.readConnectionLost)
+            self.transport.is_reading = False
+            return True
+        self._end(ConnectionDone())
+        return False
+
+    def _end(self, why: Exception) -> None:
+        transport = self.transport
+        if not transport.is_over:
+            transport.is_over = True
+            producer, transport.producer = transport.producer, None
+            if producer is not None and producer is not transport:
+                self._call(producer.stopProducing)
+            self._call(self.protocol.connectionLost, Failure(why))
+
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        begun = perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            self.longest = max(self.longest, perf_counter() - begun)
