@@ -291,18 +291,16 @@ class HostOptions(OneLineErrors, LimitOptions):
         return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
 
 
-_METHODS = ("listen", "help", "version")
+def names_of_every_service() -> set[str]:
+    """Return the names of the options that every service has."""
+    rows = [*HostOptions.optParameters, *HostOptions.optFlags, *LimitOptions.optParameters]
+    return {row[0] for row in rows} | {*LimitOptions.lists, "listen", "help", "version"}
 
 
 def options_for(served: Served) -> HostOptions:
     """Return options for one service: those of every service, and its own."""
     own = served.declared()
-    of_every_service = [
-        *HostOptions.optParameters,
-        *HostOptions.optFlags,
-        *LimitOptions.optParameters,
-    ]
-    clash = {row[0] for row in of_every_service} | {*LimitOptions.lists, *_METHODS}
+    clash = names_of_every_service()
     for each in own:
         if each.name in clash:
             say_on_stderr(f"{served.name} declares --{each.name}, which every service has")

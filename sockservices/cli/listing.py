@@ -21,7 +21,7 @@ def list_services() -> None:
     For each: the twistd command, the kinds of socket (the one that --port and --socket mean comes
     first), a description, and the options of its own.
     """
-    for command, maker in _installed():
+    for command, maker in installed():
         if isinstance(maker, LoadError):
             click.echo(f"{command}\n    broken: {maker}")
             continue
@@ -30,7 +30,7 @@ def list_services() -> None:
             click.echo(f"      {line}")
 
 
-def _installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
+def installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
     """Find the twistd commands, then those entry points that no twistd command declares."""
     plugins = {
         maker.tapname: maker

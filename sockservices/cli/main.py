@@ -10,8 +10,10 @@ import sys
 
 import click
 
+from sockservices.cli.check import check
 from sockservices.cli.connect import connect
 from sockservices.cli.listing import list_services
+from sockservices.cli.new import new
 from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
 from sockservices.printable import escaped
@@ -26,7 +28,7 @@ def command() -> None:
     """
 
 
-for subcommand in (list_services, send, connect, refresh):
+for subcommand in (list_services, send, connect, new, check, refresh):
     command.add_command(subcommand)
 
 

@@ -1,0 +1,207 @@
+"""``sockservices check``: what is wrong with an installed service, and which rule it breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import click
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import AbstractDatagramProtocol
+
+from sockservices.cli.errors import CouldNot
+from sockservices.cli.listing import installed
+from sockservices.command_line import names_of_every_service
+from sockservices.interfaces import IDatagramFactory
+from sockservices.loading import LoadError, load
+from sockservices.options import DeclaredOption, OptionError, build, declared_options
+from sockservices.plugin import SocketServiceMaker
+from sockservices.printable import escaped
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--with",
+    "given",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="One of the service's own options, for what it needs to be built; may be repeated.",
+)
+def check(name: str, given: tuple[str, ...]) -> None:
+    """Check an installed service: its declaration, and the rules that every service holds to.
+
+    NAME is its command, as in twistd -n NAME. The exit status is 1 if anything is wrong.
+    """
+    maker = _found(name)
+    faults = list(_faults(maker))
+    for fault in faults:
+        click.echo(f"declaration: {fault}")
+    if any(fault.startswith("cannot import") for fault in faults):
+        raise CouldNot(f"{name}: what it declares cannot be built")
+    broken = list(_broken(maker, _pairs(given)))
+    for text in broken:
+        click.echo(text)
+    count = len(faults) + len(broken)
+    if count:
+        raise CouldNot(f"{name}: {count} fault{'s' if count > 1 else ''}")
+    click.echo(f"{name}: nothing found")
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in given:
+        option, equals, value = text.partition("=")
+        if not (option and equals):
+            raise click.UsageError(f"--with: {text!r} is not OPTION=VALUE")
+        pairs[option.replace("_", "-")] = value
+    return pairs
+
+
+def _found(name: str) -> SocketServiceMaker:
+    services = {command.removeprefix("sock "): maker for command, maker in installed()}
+    if name not in services:
+        raise CouldNot(f"there is no service {escaped(name)!r}; there are {', '.join(services)}")
+    maker = services[name]
+    if isinstance(maker, LoadError):
+        raise CouldNot(f"{name}: {maker}")
+    return maker
+
+
+def _faults(maker: SocketServiceMaker) -> Iterator[str]:
+    """Go through what is wrong with a declaration, a line each."""
+    if not maker.description.strip():
+        yield "it has no description for twistd --help"
+    heavy = _imported_early(maker)
+    if heavy:
+        yield f"it imports {', '.join(heavy)}, with every twistd command: name things instead"
+    declared: dict[str, DeclaredOption] = {}
+    for kind in maker.kinds:
+        dotted_name = getattr(maker, kind)
+        try:
+            factory = load(dotted_name)
+        except LoadError as error:
+            yield str(error)
+            continue
+        if not _serves(factory, kind):
+            what = "protocol factory" if kind == "stream" else "datagram protocol"
+            yield f"{kind}={dotted_name!r} is no {what}"
+        declared.update({each.name: each for each in declared_options(factory)})
+    for each in declared.values():
+        if not each.help:
+            yield f"--{each.name} has no help text"
+        if each.name in names_of_every_service():
+            yield f"--{each.name} is an option that every service has"
+
+
+def _serves(factory: Any, kind: str) -> bool:
+    if kind == "stream":
+        return _provides(IProtocolFactory, factory)
+    is_protocol = isinstance(factory, type) and issubclass(factory, AbstractDatagramProtocol)
+    return (
+        is_protocol
+        or isinstance(factory, AbstractDatagramProtocol)
+        or _provides(IDatagramFactory, factory)
+    )
+
+
+def _provides(interface: Any, found: Any) -> bool:
+    if isinstance(found, type):
+        return bool(interface.implementedBy(found))
+    # A function that makes one is known by what it makes.
+    return bool(interface.providedBy(found)) or callable(found)
+
+
+_LOOK = """
+import importlib, json, sys
+importlib.import_module(sys.argv[1])
+print(json.dumps([name for name in sys.argv[2:] if name in sys.modules]))
+"""
+
+
+def _imported_early(maker: SocketServiceMaker) -> list[str]:
+    """Return what the declaration's module imports that it should only name."""
+    module = _module_of(maker)
+    if module is None:
+        return []
+    services = [str(getattr(maker, kind)).rpartition(".")[0] for kind in maker.kinds]
+    looked_for = [*services, "twisted.internet.reactor"]
+    # A package is imported with each of its modules.
+    looked_for = [name for name in looked_for if not f"{module}.".startswith(f"{name}.")]
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOK, module, *looked_for],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return []
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _module_of(maker: SocketServiceMaker) -> str | None:
+    for name, module in list(sys.modules.items()):
+        if module is not None and any(value is maker for value in vars(module).values()):
+            return name
+    return None
+
+
+def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
+    """Hold a service to its contracts; yields what is broken, several lines each."""
+    try:
+        from sockservices.testing import (
+            ContractError,
+            DatagramServiceContract,
+            StreamServiceContract,
+        )
+    except ImportError as error:
+        raise CouldNot(str(error)) from None
+    contracts = {"stream": StreamServiceContract, "datagram": DatagramServiceContract}
+    tests: list[tuple[str, Callable[[], None]]] = []
+    for kind in maker.kinds:
+        factory = load(getattr(maker, kind))
+        make = partial(_made, factory, given)
+        try:
+            make()
+        except OptionError as error:
+            raise CouldNot(f"{maker.tapname}: {error} (see --with)") from None
+        contract = type("Contract", (contracts[kind],), {"factory": staticmethod(make)})()
+        for name in sorted(dir(contract)):
+            if name.startswith("test_"):
+                tests.append((f"{kind}: {name[5:].replace('_', ' ')}", getattr(contract, name)))
+    with _quiet() as terminal:
+        with click.progressbar(tests, label="rules", file=terminal) as bar:
+            for name, test in bar:
+                try:
+                    test()
+                except ContractError as error:
+                    yield f"{name}{error}"
+
+
+def _made(factory: Any, given: dict[str, str]) -> Any:
+    if not callable(factory):
+        return factory
+    takes = {each.name for each in declared_options(factory)}
+    return build(factory, {name: value for name, value in given.items() if name in takes})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Any]:
+    """Keep off the terminal what a service prints meanwhile; yields a way around that."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        with os.fdopen(os.dup(2), "w") as terminal:
+            yield terminal
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

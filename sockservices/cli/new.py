@@ -1,0 +1,103 @@
+"""``sockservices new``: a project for a service of one's own, ready to run, test and publish."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import string
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
+from sockservices.cli.errors import CouldNot
+from sockservices.entry_points import service_entry_points
+from sockservices.printable import escaped, system_reason
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+
+class _Text(string.Template):
+    delimiter = "@@"
+
+
+@click.command()
+@click.argument("name")
+@click.option("--datagram", is_flag=True, help="A service of datagrams, not of streams.")
+@click.option(
+    "--entry-point",
+    is_flag=True,
+    help="Declare it as an entry point (twistd -n sock NAME), not under twisted/plugins.",
+)
+def new(name: str, datagram: bool, entry_point: bool) -> None:
+    """Make a project for a new service, in a new folder.
+
+    NAME is the service's command, its package and the folder. The project is complete: it
+    installs, its tests pass, twistd runs it, and python -m build makes a wheel of it.
+    """
+    _check(name)
+    command = f"sock {name}" if entry_point else name
+    words = {
+        "name": name,
+        "title": "".join(part.capitalize() for part in name.split("_")),
+        "version": version("sockservices"),
+        "kind": "datagram" if datagram else "stream",
+        "command": command,
+        "arguments": "".join(f'"{word}", ' for word in command.split()),
+        "packages": f'"{name}"' if entry_point else f'"{name}", "twisted"',
+        "entry_points": _ENTRY_POINTS.format(name=name) if entry_point else "",
+    }
+    parts = ("common", words["kind"], "entry_point" if entry_point else "plugin")
+    try:
+        for part in parts:
+            for path, text in _texts(files("sockservices.cli") / "project" / part):
+                target = Path(name, _Text(path).substitute(words))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(_Text(text).substitute(words))
+    except OSError as error:
+        raise CouldNot(f"{escaped(str(error.filename))}: {system_reason(error)}") from None
+    click.echo(
+        f"{name}/ is there. Next:\n\n"
+        f"    cd {name}\n"
+        "    python3 -m venv .venv && .venv/bin/pip install -e '.[test]'\n"
+        "    .venv/bin/pytest\n"
+        f"    .venv/bin/twistd -n {command} --port 7000"
+    )
+
+
+_ENTRY_POINTS = """
+[project.entry-points."sockservices.services"]
+{name} = "{name}.declaration:{name}"
+"""
+
+
+def _check(name: str) -> None:
+    if not (name.isascii() and name.isidentifier() and name == name.lower()):
+        raise CouldNot(
+            f"{escaped(name)!r} is no name for a package: wanted is one as shout or my_chat"
+        )
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise CouldNot(f"{name!r} is a word of Python")
+    commands = {maker.tapname for maker in getPlugins(IServiceMaker)}
+    if name in commands | {entry_point.name for entry_point in service_entry_points()}:
+        raise CouldNot(f"there is a service named {name!r} already")
+    if importlib.util.find_spec(name) is not None:
+        raise CouldNot(f"there is a module named {name!r} already, which it would hide")
+    if Path(name).exists() or Path(name).is_symlink():
+        raise CouldNot(f"{name} is there already; it is left as it is")
+
+
+def _texts(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
+    """Go through the files of a folder; yields their paths and texts."""
+    for each in folder.iterdir():
+        if each.is_dir():
+            if each.name != "__pycache__":
+                yield from _texts(each, f"{under}{each.name}/")
+        elif not each.name.endswith(".pyc"):
+            yield f"{under}{each.name}", each.read_text("utf-8")

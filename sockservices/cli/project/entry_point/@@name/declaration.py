@@ -1,0 +1,9 @@
+"""What @@name declares to sockservices: names alone, nothing is imported before it is used."""
+
+from sockservices import SocketServiceMaker
+
+@@name = SocketServiceMaker(
+    "@@name",
+    "Answers in capitals.",
+    @@kind="@@name.@@{title}Factory",
+)

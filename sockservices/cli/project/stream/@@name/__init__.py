@@ -1,0 +1,41 @@
+"""@@title: answers each line with the line in capitals."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.protocol import Factory
+from twisted.protocols.basic import LineOnlyReceiver
+
+from sockservices import option
+
+
+class @@title(LineOnlyReceiver):
+    """One connection."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = 65536  # bytes of a line; a longer one ends the connection
+
+    def __init__(self, suffix: bytes) -> None:
+        self._suffix = suffix
+
+    def connectionMade(self) -> None:
+        # While the peer does not read its answers, nothing more is read of it.
+        self.transport.registerProducer(self.transport, True)
+
+    def lineReceived(self, line: bytes) -> None:
+        self.sendLine(line.upper() + self._suffix)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+@attrs.define(eq=False, slots=False)
+class @@{title}Factory(Factory):
+    """Builds a protocol for each connection. Its fields are the options of the command."""
+
+    suffix: str = option(default="", help="What to add to each line.")
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> @@title:
+        return @@title(self.suffix.encode())

@@ -1,0 +1,137 @@
+"""``sockservices check``: finds what is planted in bad plugins, and nothing in ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import BIN, run
+
+PLUGINS = """
+import bad_heavy
+from sockservices import SocketServiceMaker
+
+heavy = SocketServiceMaker("heavy", "Imported early.", stream="bad_heavy.Factory")
+silent = SocketServiceMaker("silent", " ", stream="bad_options.Silent")
+unhelpful = SocketServiceMaker("unhelpful", "An option without help.", stream="bad_options.Bare")
+clashing = SocketServiceMaker("clashing", "An option that all have.", stream="bad_options.Clash")
+unknown = SocketServiceMaker("unknown", "Named wrongly.", stream="bad_options.Nothing")
+mistaken = SocketServiceMaker("mistaken", "No factory.", stream="bad_options.Protocol")
+needy = SocketServiceMaker("needy", "Needs to be told.", stream="bad_options.Needy")
+broken = SocketServiceMaker("broken", "Believes in UTF-8.", stream="bad_options.Decoding")
+half = SocketServiceMaker("half", "Bad datagrams.", datagram="bad_options.FirstByte")
+"""
+
+HEAVY = """
+from twisted.internet.protocol import Factory as Base, Protocol
+
+class Factory(Base):
+    protocol = Protocol
+    noisy = False
+"""
+
+OPTIONS = """
+import attrs
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from sockservices import option
+
+@attrs.define(eq=False, slots=False)
+class Silent(Factory):
+    protocol = Protocol
+    noisy = False
+
+@attrs.define(eq=False, slots=False)
+class Bare(Silent):
+    level: int = 3
+
+@attrs.define(eq=False, slots=False)
+class Clash(Silent):
+    backlog: int = option(default=3, help="How much.")
+
+@attrs.define(eq=False, slots=False)
+class Needy(Silent):
+    secret: str = option(help="What nobody knows.")
+
+class Decoder(Protocol):
+    def dataReceived(self, data):
+        print(data.decode())
+
+@attrs.define(eq=False, slots=False)
+class Decoding(Silent):
+    protocol = Decoder
+
+class FirstByte(DatagramProtocol):
+    noisy = False
+    def datagramReceived(self, data, peer):
+        self.last = data[0]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    plugins = tmp_path / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "bad_plugins.py").write_text(PLUGINS)
+    (tmp_path / "bad_heavy.py").write_text(HEAVY)
+    (tmp_path / "bad_options.py").write_text(OPTIONS)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("heavy", ["declaration: it imports bad_heavy, with every twistd command"]),
+        ("silent", ["declaration: it has no description for twistd --help"]),
+        ("unhelpful", ["declaration: --level has no help text"]),
+        ("clashing", ["declaration: --backlog is an option that every service has"]),
+        ("unknown", ["declaration: cannot import 'bad_options.Nothing'"]),
+        ("mistaken", ["declaration: stream='bad_options.Protocol' is no protocol factory"]),
+        (
+            "broken",
+            [
+                "stream: no input raises an exception",
+                "rule:  no input raises an exception",
+                "input: b'",
+                "seen:  UnicodeDecodeError",
+                "hint:  bytes from the network may be anything",
+            ],
+        ),
+        (
+            "half",
+            ["datagram: no datagram raises an exception", "input: b'' from", "seen:  IndexError"],
+        ),
+    ],
+)
+def test_a_planted_fault_is_found(folder: Path, name: str, said: list[str]) -> None:
+    done = run(BIN / "sockservices", "check", name, cwd=folder, env={"PYTHONPATH": str(folder)})
+    text = done.stdout.decode()
+    assert done.returncode == 1
+    for each in said:
+        assert each in text
+    assert done.stderr.decode().splitlines()[-1].startswith(f"sockservices check: {name}: ")
+    assert "Traceback" not in text + done.stderr.decode()
+
+
+def test_what_it_needs_can_be_given(folder: Path) -> None:
+    command = (BIN / "sockservices", "check", "needy")
+    path = {"PYTHONPATH": str(folder)}
+    done = run(*command, cwd=folder, env=path)
+    assert done.returncode == 1
+    assert b"needs --secret (see --with)" in done.stderr
+    assert run(*command, "--with", "secret=x", cwd=folder, env=path).returncode == 0
+    wrong = run(*command, "--with", "x", cwd=folder, env=path)
+    assert (wrong.returncode, wrong.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["ack", "counter", "echo", "hello", "hexdump"])
+def test_in_ours_nothing_is_found(tmp_path: Path, name: str) -> None:
+    done = run(BIN / "sockservices", "check", f"sock-{name}", cwd=tmp_path)
+    assert done.stdout.decode() == f"sock-{name}: nothing found\n"
+    assert done.returncode == 0
+
+
+def test_a_service_that_is_not_there(tmp_path: Path) -> None:
+    done = run(BIN / "sockservices", "check", "nothing", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"there is no service 'nothing'; there are" in done.stderr
