@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, NoReturn
 
 import attrs
 from twisted.application.app import ServerOptions
@@ -32,6 +36,8 @@ from sockservices.listening import (
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.orders import run_under_orders
 from sockservices.parameters import parameter
+from sockservices.reloading import SERVED, ReloadingService
+from sockservices.signals import handle_signals
 
 Kind = Literal["stream", "datagram"]
 
@@ -195,6 +201,7 @@ class HostOptions(OneLineErrors, LimitOptions):
     ]
 
     optFlags: ClassVar[list[list[Any]]] = [
+        ["reload", None, "Start anew, on the same sockets, when a source file changes."],
         ["stock-transports", None, "Twisted's own transports, not the eager ones (faster)."],
     ]
 
@@ -212,6 +219,8 @@ class HostOptions(OneLineErrors, LimitOptions):
 
     def listen(self) -> list[str]:
         """Return the endpoint descriptions of all listeners that were asked for."""
+        if self["reload"] and SERVED in os.environ:  # they were opened for us
+            return os.environ[SERVED].split(" ")
         return [*self._short_forms(), *self._descriptions]
 
     def _short_forms(self) -> list[str]:
@@ -235,11 +244,48 @@ class HostOptions(OneLineErrors, LimitOptions):
             if self[name] is not None and self["tls-cert"] is None:
                 raise usage.UsageError(f"--{name} goes with --tls-cert")
         self.check_together()
+        if self["reload"] and self._goes_to_background():
+            raise usage.UsageError("--reload is for the foreground: twistd -n")
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
 
-    def make_service(self) -> SocketService:
-        """Build the host; end the process with one line where that cannot be done."""
+    def make_service(self) -> Any:
+        """Build the ``IService`` that runs it; end the process with one line if that fails."""
+        supervises = self["reload"] and SERVED not in os.environ
+        return self._supervisor() if supervises else self._host()
+
+    def _supervisor(self) -> ReloadingService:
+        if importlib.util.find_spec("watchfiles") is None:
+            self._end("--reload needs: pip install 'sockservices[reload]'")
+        from twisted.internet import reactor
+
+        try:
+            supervisor = ReloadingService(
+                *(self.listen(), int(self["backlog"]), octal_mode(self["mode"])),
+                *(self._command_again(), reactor, fail_process),
+            )
+        except DescriptionError as error:
+            self._end(str(error))
+        handle_signals(
+            reactor,
+            hurry=partial(supervisor.pass_on, signal.SIGTERM),
+            reload=partial(supervisor.pass_on, signal.SIGHUP),
+            suspend_or_resume=partial(supervisor.pass_on, signal.SIGUSR2),
+        )
+        return supervisor
+
+    def _command_again(self) -> list[str]:
+        """Return the command line of this process, for one that has no file with its number."""
+        top = self._top()
+        place = sys.argv.index(top.subCommand)
+        no_file = ["--pidfile="] if isinstance(top, ServerOptions) else []
+        return [sys.executable, *sys.argv[:place], *no_file, *sys.argv[place:]]
+
+    def _end(self, why: str) -> NoReturn:
+        say_on_stderr(f"{self._command()}: {why}")
+        sys.exit(1)
+
+    def _host(self) -> SocketService:
         report = ForegroundReport() if self._goes_to_background() else None
         try:
             host = self.served.host(
@@ -260,8 +306,7 @@ class HostOptions(OneLineErrors, LimitOptions):
                 on_failure=report.failed if report is not None else fail_process,
             )
         except (OptionError, DescriptionError, CertificateError) as error:
-            say_on_stderr(f"{self._command()}: {error}")
-            sys.exit(1)
+            self._end(str(error))
         from twisted.internet import reactor
 
         raise_limit(reactor)
@@ -284,10 +329,14 @@ class HostOptions(OneLineErrors, LimitOptions):
         except ValueError as error:
             raise CertificateError(f"--tls-cert: {error}") from None
 
-    def _goes_to_background(self) -> bool:
-        top: usage.Options = self
+    def _top(self) -> Any:
+        top: Any = self
         while top.parent is not None:
             top = top.parent
+        return top
+
+    def _goes_to_background(self) -> bool:
+        top = self._top()
         return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
 
 

@@ -101,4 +101,5 @@ def served(name: str, found: Any) -> Served:
 
 def makeService(options: Options) -> IService:
     """Build the host. See ``twisted.application.service.ServiceMaker``."""
-    return options.make_service()
+    service: IService = options.make_service()
+    return service

@@ -1,0 +1,283 @@
+"""``--reload``: while a service is written, a change of its source restarts it.
+
+A supervisor has the listening sockets and passes them on, as a service manager does: to a process
+that serves, and after a change to the next one. Only when that one listens is the old one asked to
+end, so a change that cannot be loaded costs nothing, and no connection is refused meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservices.listening import (
+    DatagramListener,
+    DescriptionError,
+    StreamListener,
+    listener,
+    why_not_listening,
+)
+
+SERVED = "SOCKSERVICES_RELOADED"
+"""The environment variable that gives a serving process its endpoint descriptions."""
+
+_KINDS = ("tcp", "tcp6", "unix", "udp", "unixgram", "systemd", "systemd-datagram")
+_DEBOUNCE = 200  # milliseconds in which changes count as one
+_FIRST = 3  # the first descriptor that is passed on: sd_listen_fds(3)
+
+# A shell knows the number of the process that it becomes, which is to be told: LISTEN_PID. Ctrl-C
+# reaches all processes of a terminal; to those that serve, the supervisor tells the end.
+_BECOME = ("/bin/sh", "-c", 'trap "" INT; LISTEN_PID=$$; export LISTEN_PID; exec "$@"', "sh")
+
+
+class ReloadingService(Service):
+    """Serves by a process of its own, and by another one after each change.
+
+    Parameters:
+        listen: endpoint descriptions; of plain sockets, which can be passed on.
+        backlog: as for ``SocketService``.
+        mode: as for ``SocketService``.
+        command: what the processes run.
+        reactor: an ``IReactorProcess``, ``IReactorThreads``, ``IReactorUNIXDatagram`` and more.
+        on_failure: called with one line when there is nothing to listen on.
+
+    Raises ``DescriptionError``.
+    """
+
+    def __init__(
+        self,
+        listen: Iterable[str],
+        backlog: int,
+        mode: int,
+        command: Sequence[str],
+        reactor: Any,
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        for each in self._listeners:
+            if each.description.partition(":")[0].lower() not in _KINDS:
+                raise DescriptionError(
+                    f"{each.description!r} cannot be reloaded: {', '.join(_KINDS)} can"
+                )
+        self._command = command
+        self._reactor = reactor
+        self._on_failure = on_failure
+        self._log = Logger(namespace="reload")
+        self._ports: list[Any] = []
+        self._serving: _Process | None = None
+        self._starting: _Process | None = None
+        self._ending: list[_Process] = []
+        self._is_outdated = False
+        self._over = Event()
+
+    def privilegedStartService(self) -> None:
+        """Listen, start the first process, and watch."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._folder = tempfile.TemporaryDirectory(prefix="sockservices-")
+        listening = [maybeDeferred(self._listen, each) for each in self._listeners]
+        DeferredList(listening, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
+            self._all_listen, self._not_all_listen
+        )
+
+    def _listen(self, each: StreamListener | DatagramListener) -> Any:
+        def failed(failure: Failure) -> None:
+            raise why_not_listening(each.description, failure.value)
+
+        def listens(port: Any) -> None:
+            port.stopReading()  # what comes is for the process that serves
+            self._ports.append(port)
+
+        protocol = DatagramProtocol() if isinstance(each, DatagramListener) else _Nobody()
+        return maybeDeferred(each.endpoint.listen, protocol).addCallbacks(listens, failed)
+
+    def _all_listen(self, _results: object) -> None:
+        self._start_another()
+        folders = source_folders()
+        self._log.info("watching {folders}", folders=", ".join(map(str, folders)))
+        self._reactor.callInThread(self._watch, folders)
+
+    def _not_all_listen(self, failure: Failure) -> None:
+        error: Any = failure.value
+        self._on_failure(str(error.subFailure.value))
+
+    def _watch(self, folders: list[Path]) -> None:
+        from watchfiles import PythonFilter, watch
+
+        for _changes in watch(
+            *folders,
+            watch_filter=PythonFilter(),
+            debounce=_DEBOUNCE,
+            stop_event=self._over,
+            raise_interrupt=False,
+        ):
+            self._reactor.callFromThread(self._changed)
+
+    def _changed(self) -> None:
+        if self._over.is_set():
+            return
+        if self._starting is not None:
+            self._is_outdated = True
+        else:
+            self._log.info("a change: starting anew")
+            self._start_another()
+
+    def _start_another(self) -> None:
+        self._is_outdated = False
+        self._starting = _Process(self._folder.name, self._ready, self._ended)
+        environment = dict(os.environ)
+        descriptors = {0: 0, 1: 1, 2: 2}
+        served = []
+        for place, (port, each) in enumerate(zip(self._ports, self._listeners, strict=True)):
+            descriptors[_FIRST + place] = port.fileno()
+            kind = "systemd-datagram" if isinstance(each, DatagramListener) else "systemd"
+            served.append(f"{kind}:index={place}")
+        environment |= {
+            SERVED: " ".join(served),
+            "LISTEN_FDS": str(len(served)),
+            "LISTEN_FDNAMES": "",
+            "NOTIFY_SOCKET": self._starting.listen(self._reactor),
+        }
+        self._reactor.spawnProcess(
+            self._starting,
+            _BECOME[0],
+            [*_BECOME, *self._command],
+            env=environment,
+            path=None,
+            childFDs=descriptors,
+        )
+
+    def _ready(self, process: _Process) -> None:
+        if process is not self._starting:
+            return
+        old, self._serving, self._starting = self._serving, process, None
+        if old is not None:
+            self._end(old)
+        if self._is_outdated:
+            self._changed()
+
+    def _ended(self, process: _Process) -> None:
+        if process in self._ending:
+            self._ending.remove(process)
+        if process is self._serving:
+            self._serving = None
+            if not self._over.is_set():
+                self._log.error("the service has ended; it starts anew after the next change")
+        if process is self._starting:
+            self._starting = None
+            if self._over.is_set():
+                return
+            kept = "the old code keeps serving" if self._serving else "nothing is served"
+            self._log.error("the change could not be loaded: {kept}", kept=kept)
+            if self._is_outdated:
+                self._changed()
+
+    def _end(self, process: _Process) -> None:
+        self._ending.append(process)
+        process.signal(signal.SIGTERM)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop watching, and have the processes end in order."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._over.set()
+        processes = self._processes()
+        for process in processes:
+            process.signal(signal.SIGTERM)
+        done: list[Deferred[Any]] = [process.when_ended for process in processes]
+        done += [maybeDeferred(_stop_listening, port) for port in self._ports]
+        return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+
+    def _stopped(self, _results: object) -> None:
+        self._folder.cleanup()
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Send a signal to the process that serves, and to those that end."""
+        for process in self._processes():
+            process.signal(number)
+
+    def _processes(self) -> list[_Process]:
+        found = [self._serving, self._starting, *self._ending]
+        return [each for each in found if each is not None]
+
+
+def _stop_listening(port: Any) -> Any:
+    return port.stopListening()
+
+
+class _Nobody(Factory):
+    """Stands where the factory is in the processes."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> None:
+        return None
+
+
+class _Process(ProcessProtocol):
+    """One process that serves, or is about to, or ends."""
+
+    def __init__(
+        self, folder: str, ready: Callable[[_Process], None], ended: Callable[[_Process], None]
+    ) -> None:
+        self._name = os.path.join(folder, f"{id(self):x}")
+        self._ready = ready
+        self._ended = ended
+        self._port: Any = None
+        self.when_ended: Deferred[None] = Deferred()
+
+    def listen(self, reactor: Any) -> str:
+        """Wait for news of the process; returns the name for NOTIFY_SOCKET."""
+        self._port = reactor.listenUNIXDatagram(self._name, _News(self._heard))
+        return self._name
+
+    def _heard(self, news: bytes) -> None:
+        if b"READY=1" in news.split(b"\n"):
+            self._ready(self)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.transport is not None and self.transport.pid:
+            os.kill(self.transport.pid, number)
+
+    def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
+        """See ``IProcessProtocol``."""
+        self._port.stopListening()
+        self._ended(self)
+        self.when_ended.callback(None)
+
+
+class _News(DatagramProtocol):
+    noisy = False
+
+    def __init__(self, heard: Callable[[bytes], None]) -> None:
+        self._heard = heard
+
+    def datagramReceived(self, datagram: bytes, _addr: object) -> None:
+        self._heard(datagram)
+
+
+def source_folders() -> list[Path]:
+    """Return the folders with the modules that are imported and are no installed packages'."""
+    installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    installed |= {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    found = set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and file.endswith(".py"):
+            folder = Path(file).resolve().parent
+            if not installed & {folder, *folder.parents}:
+                found.add(folder)
+    found = found or {Path.cwd()}
+    return sorted(each for each in found if not found & set(each.parents))
