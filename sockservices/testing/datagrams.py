@@ -23,7 +23,7 @@ _PEERS: tuple[DatagramPeer, ...] = (("127.0.0.1", 40000), ("192.0.2.1", 1), ("20
 
 
 @implementer(IUDPTransport)
-class Port:
+class _Port:
     """A listener for datagrams in memory."""
 
     def __init__(self, protocol: Any) -> None:
@@ -106,11 +106,11 @@ class DatagramServiceContract:
     max_blocking: float = 0.5
     """Seconds that one call into the protocol may take."""
 
-    def _listen(self) -> Port:
+    def _listen(self) -> _Port:
         built: Any = type(self).factory()
         if IDatagramFactory.providedBy(built):
             built = built.build_datagram_protocol()  # type: ignore[no-untyped-call]
-        return Port(built)
+        return _Port(built)
 
     def _datagrams(self) -> st.SearchStrategy[bytes]:
         told = [st.sampled_from([*self.examples, b""]), st.just(_LARGEST).map(bytes)]

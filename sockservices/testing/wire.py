@@ -31,7 +31,7 @@ _PULLS = 10_000  # times that a pull producer is asked in one turn
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class Transport:
+class _Transport:
     """The service's end of a connection in memory."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Conversation:
 
     def __init__(self, factory: Any, settle: Callable[[], object]) -> None:
         self._settle = settle
-        self.transport = Transport()
+        self.transport = _Transport()
         self.longest = 0.0  # seconds that one call into the protocol has taken
         self._input: list[bytes] = []
         self._ends = self._goes = False
