@@ -24,7 +24,6 @@ from sockservices.testing.wire import Conversation
 _MOST_PIECES = 8
 # What parsers stumble over: no UTF-8, ends of lines and none, numbers that are none or too large.
 _NASTY = (b"\xff", b"\x80", b"\0", b"\r\n", b"\n", b" ", b"-1", b"9" * 30, b"\xff\xff\xff\xff")
-_FLOOD = 1 << 24  # bytes that are sent where memory has to stay bounded
 _PIECE = 1 << 14
 
 
@@ -49,7 +48,7 @@ class StreamServiceContract:
     """The same as a strategy of Hypothesis, instead of examples or beside them."""
     endless: bytes = b"x"
     """What a message may consist of that never ends; sent again and again."""
-    max_memory: int = 4 << 20
+    max_memory: int = 1 << 20
     """Bytes that one connection may take, whatever its peer does."""
     max_blocking: float = 0.5
     """Seconds that one call into the protocol may take."""
@@ -165,7 +164,7 @@ class StreamServiceContract:
                 conversation.transport.peer_reads = False
                 sent = 0
                 with growth_in() as growth:
-                    while sent < _FLOOD and conversation.is_open and not conversation.held_back:
+                    while sent < 2 * self.max_memory and conversation.takes_more:
                         conversation.send(data * max(1, _PIECE // len(data)))
                         sent += _PIECE
                         self._bounded(growth(), rules.UNREAD, shown(data), sent)
@@ -183,7 +182,7 @@ class StreamServiceContract:
             conversation = self._talk(self._factory())
             sent = 0
             with growth_in() as growth:
-                while sent < _FLOOD and conversation.is_open and not conversation.held_back:
+                while sent < 2 * self.max_memory and conversation.takes_more:
                     conversation.send(piece)
                     conversation.transport.output.clear()  # it reads, and forgets
                     sent += len(piece)

@@ -209,9 +209,9 @@ class Conversation:
         return lambda: count
 
     @property
-    def held_back(self) -> int:
-        """Bytes that the service has not read."""
-        return sum(map(len, self._input))
+    def takes_more(self) -> bool:
+        """Whether the service has read all so far, and may read more."""
+        return self.is_open and not self._input
 
     def turn(self) -> None:
         """Do what is due, until nothing is."""
