@@ -33,7 +33,7 @@ from sockservices.guards import Guards
 from sockservices.ledger import Ledger
 from sockservices.listening import DatagramPort
 from sockservices.networks import Networks, address
-from sockservices.newcomers import Newcomer
+from sockservices.newcomers import Newcomer, log_prefix
 from sockservices.printable import DatagramPeer, address_of_datagram, peer_of_stream
 from sockservices.proxy_protocol import ProxyProtocol
 
@@ -241,8 +241,7 @@ class AdmittingFactory:
 
     def logPrefix(self) -> str:
         """See ``ILoggingContext.logPrefix``."""
-        context = ILoggingContext(self._factory, None)
-        return type(self._factory).__name__ if context is None else str(context.logPrefix())
+        return log_prefix(self._factory)
 
     def buildProtocol(self, addr: Any) -> Any:
         """Build the protocol; refuse the connection if that fails."""

@@ -120,7 +120,7 @@ class Newcomer:
         if isinstance(transport, Counted):
             own: Any = transport
             own.protocol = successor
-            system = f"{_log_prefix(successor)},{own.sessionno},{getattr(peer, 'host', '')}"
+            system = f"{log_prefix(successor)},{own.sessionno},{getattr(peer, 'host', '')}"
             own.logstr = system
             handing_over = _Rest(own, rest, self._door.reactor).follow_connecting
             # The reactor has set the context of what is logged now, and that says the proxy.
@@ -185,6 +185,7 @@ def _shown_as(transport: Any, header: Header) -> Any:
     return transport.getPeer()
 
 
-def _log_prefix(protocol: Any) -> str:
-    context = ILoggingContext(protocol, None)
-    return type(protocol).__name__ if context is None else str(context.logPrefix())
+def log_prefix(what: Any) -> str:
+    """Return what stands for a protocol or a factory in the log."""
+    context = ILoggingContext(what, None)
+    return type(what).__name__ if context is None else str(context.logPrefix())

@@ -93,10 +93,11 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
             what = "protocol factory" if kind == "stream" else "datagram protocol"
             yield f"{kind}={dotted_name!r} is no {what}"
         declared.update({each.name: each for each in declared_options(factory)})
+    taken = names_of_every_service()
     for each in declared.values():
         if not each.help:
             yield f"--{each.name} has no help text"
-        if each.name in names_of_every_service():
+        if each.name in taken:
             yield f"--{each.name} is an option that every service has"
 
 

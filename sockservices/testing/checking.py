@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from sockservices.printable import escaped
+from sockservices.testing import rules
 from sockservices.testing.failures import ContractError, Rule
 
 _V = TypeVar("_V")
@@ -146,3 +147,20 @@ def growth_in() -> Iterator[Callable[[], int]]:
     finally:
         if not was_tracing:
             tracemalloc.stop()
+
+
+def raise_if_blocking(longest: Callable[[], float], most: float, given: str) -> None:
+    """Raise ``ContractError`` if a call into a protocol takes too long.
+
+    Parameters:
+        longest: does it all, and returns the seconds of the longest call.
+        most: seconds that a call may take.
+        given: the input, as it is shown.
+    """
+    times = [longest()]
+    # What is slow once may be the machine; what is slow three times is the service.
+    while len(times) < 3 and times[-1] > most:
+        times.append(longest())
+    if min(times) > most:
+        what = f"a call took {min(times):.1f} s (max_blocking: {most})"
+        raise ContractError(rules.BLOCKING, what, given)

@@ -14,6 +14,7 @@ from sockservices.testing.checking import (
     Watched,
     check,
     growth_in,
+    raise_if_blocking,
     reference_to,
     running,
     shown,
@@ -275,19 +276,13 @@ class StreamServiceContract:
         """While one connection is served all others wait."""
 
         def run(data: bytes) -> None:
+            def longest() -> float:
+                conversation = self._say(self._factory(), [data])
+                conversation.vanish()
+                return conversation.longest
+
             def say(_watched: Watched) -> None:
-                times: list[float] = []
-                # What is slow once may be the machine; what is slow three times is the service.
-                while len(times) < 3 and (not times or times[-1] > self.max_blocking):
-                    conversation = self._say(self._factory(), [data])
-                    conversation.vanish()
-                    times.append(conversation.longest)
-                if min(times) > self.max_blocking:
-                    raise ContractError(
-                        rules.BLOCKING,
-                        f"a call took {min(times):.1f} s (max_blocking: {self.max_blocking})",
-                        shown(data),
-                    )
+                raise_if_blocking(longest, self.max_blocking, shown(data))
 
             running(rules.BYTES, shown(data), say)
 
