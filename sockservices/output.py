@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -72,8 +73,8 @@ class Output:
             self._fd = 1
         else:
             self._name = path
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as we are
-            self._fd = self._file.fileno()
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._close = weakref.finalize(self, os.close, self._fd)  # open as long as we are
         self._stalls: bool | None = None
         self._watched = -1
         self._at_end: Callable[[], None] | None = None

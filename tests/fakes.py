@@ -119,7 +119,7 @@ def close_output(output: Output) -> None:
     if output._watched >= 0:
         reactor.removeWriter(output)
         os.close(output._watched)
-    output._file.close()
+    output._close()
 
 
 @contextmanager

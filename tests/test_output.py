@@ -123,6 +123,14 @@ def test_a_file_is_made_when_it_is_missing(tmp_path: Path) -> None:
     assert (tmp_path / "new").read_bytes() == b"first\n"
 
 
+def test_its_file_is_closed_when_nobody_has_it_any_more(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    output = Output(str(tmp_path / "new"))
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    del output
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         Output(str(tmp_path))

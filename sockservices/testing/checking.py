@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import tracemalloc
 import weakref
@@ -20,6 +21,22 @@ from sockservices.testing.failures import ContractError, Rule
 
 _V = TypeVar("_V")
 _LONGEST_SHOWN = 60  # bytes
+
+
+def built_by(contract: Any) -> Any:
+    """Return what a contract's ``factory`` builds; raise ``ContractError`` if it does not."""
+    factory = type(contract).factory
+    named = getattr(factory, "__qualname__", repr(factory))
+    try:
+        return factory(contract) if _takes_self(factory) else factory()
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ContractError(rules.BUILDING, what, f"{named}()") from error
+
+
+def _takes_self(factory: Any) -> bool:
+    parameters = inspect.signature(factory).parameters if inspect.isfunction(factory) else {}
+    return any(each.default is each.empty for each in parameters.values())
 
 
 def check(inputs: st.SearchStrategy[_V], run: Callable[[_V], None], examples: int = 50) -> None:

@@ -17,6 +17,7 @@ from sockservices.printable import DatagramPeer
 from sockservices.testing import rules
 from sockservices.testing.checking import (
     Watched,
+    built_by,
     check,
     raise_if_blocking,
     reference_to,
@@ -104,7 +105,7 @@ class DatagramServiceContract:
 
     factory: Callable[[], Any]
     """What builds it: a ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function
-    that returns an object of one of them."""
+    or a method that returns an object of one of them."""
     examples: Sequence[bytes] = ()
     """Datagrams that mean something to the service."""
     inputs: st.SearchStrategy[bytes] | None = None
@@ -113,7 +114,7 @@ class DatagramServiceContract:
     """Seconds that one call into the protocol may take."""
 
     def _listen(self) -> _Port:
-        built: Any = type(self).factory()
+        built = built_by(self)
         if IDatagramFactory.providedBy(built):
             built = built.build_datagram_protocol()  # type: ignore[no-untyped-call]
         return _Port(built)

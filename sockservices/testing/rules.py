@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from sockservices.testing.failures import Rule
 
+BUILDING = Rule(
+    "a contract's factory can be built",
+    "let `factory` be what builds it without arguments: its class, or a function or method that "
+    "returns one",
+)
 CUTTING = Rule(
     "the output is the same for any cutting of the input",
     "TCP has no messages: keep what is incomplete until the rest has come, as LineReceiver and "

@@ -12,6 +12,7 @@ from sockservices.interfaces import IDrainable
 from sockservices.testing import rules
 from sockservices.testing.checking import (
     Watched,
+    built_by,
     check,
     growth_in,
     raise_if_blocking,
@@ -42,7 +43,7 @@ class StreamServiceContract:
     """
 
     factory: Callable[[], Any]
-    """What builds the factory: its class, or a function."""
+    """What builds the factory: its class, or a function or a method that returns one."""
     examples: Sequence[bytes] = ()
     """What a peer may say, in full: inputs that mean something to the service."""
     inputs: st.SearchStrategy[bytes] | None = None
@@ -60,7 +61,7 @@ class StreamServiceContract:
     # What the tests are made of
 
     def _factory(self) -> Any:
-        return type(self).factory()
+        return built_by(self)
 
     def _inputs(self) -> st.SearchStrategy[bytes]:
         told = [st.sampled_from(list(self.examples))] if self.examples else []

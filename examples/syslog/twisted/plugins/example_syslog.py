@@ -1,0 +1,9 @@
+"""What the collector plugs into twistd."""
+
+from sockservices import SocketServiceMaker
+
+syslog = SocketServiceMaker(
+    "example-syslog",
+    "Collects syslog messages (RFC 5424), as JSON.",
+    datagram="syslog_collector.SyslogFactory",
+)
