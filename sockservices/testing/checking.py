@@ -20,6 +20,7 @@ from sockservices.testing import rules
 from sockservices.testing.failures import ContractError, Rule
 
 _V = TypeVar("_V")
+__tracebackhide__ = True  # from pytest: an author looks for frames of the service
 _LONGEST_SHOWN = 60  # bytes
 
 
@@ -58,7 +59,10 @@ def check(inputs: st.SearchStrategy[_V], run: Callable[[_V], None], examples: in
     def each(found: _Input) -> None:
         run(found.value)
 
-    each()
+    try:
+        each()
+    except ContractError as error:  # without what Hypothesis notes of its own
+        raise ContractError(error.rule, error.what, error.given) from error.__cause__
 
 
 class _Input:

@@ -25,6 +25,8 @@ from sockservices.testing.checking import (
     shown,
 )
 
+__tracebackhide__ = True  # as in checking.py
+
 _LARGEST = 65507  # bytes: the largest UDP datagram over IPv4
 _PEERS: tuple[DatagramPeer, ...] = (("127.0.0.1", 40000), ("192.0.2.1", 1), ("2001:db8::1", 9))
 
@@ -104,8 +106,8 @@ class DatagramServiceContract:
     """The rules of a datagram service, as tests; see ``StreamServiceContract``."""
 
     factory: Callable[[], Any]
-    """What builds it: a ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function
-    or a method that returns an object of one of them."""
+    """A ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function or a method that
+    returns an object of one of them."""
     examples: Sequence[bytes] = ()
     """Datagrams that mean something to the service."""
     inputs: st.SearchStrategy[bytes] | None = None

@@ -23,6 +23,8 @@ from sockservices.testing.checking import (
 from sockservices.testing.failures import ContractError, Rule
 from sockservices.testing.wire import Conversation
 
+__tracebackhide__ = True  # as in checking.py
+
 _MOST_PIECES = 8
 # What parsers stumble over: no UTF-8, ends of lines and none, numbers that are none or too large.
 _NASTY = (b"\xff", b"\x80", b"\0", b"\r\n", b"\n", b" ", b"-1", b"9" * 30, b"\xff\xff\xff\xff")
@@ -43,9 +45,9 @@ class StreamServiceContract:
     """
 
     factory: Callable[[], Any]
-    """What builds the factory: its class, or a function or a method that returns one."""
+    """Its class, or a function or a method that returns one."""
     examples: Sequence[bytes] = ()
-    """What a peer may say, in full: inputs that mean something to the service."""
+    """Inputs that mean something to the service, each in full."""
     inputs: st.SearchStrategy[bytes] | None = None
     """The same as a strategy of Hypothesis, instead of examples or beside them."""
     endless: bytes = b"x"

@@ -23,6 +23,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+__tracebackhide__ = True  # as in checking.py
+
 HOST = IPv4Address("TCP", "127.0.0.1", 7000)
 PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 

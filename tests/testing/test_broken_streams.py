@@ -179,6 +179,7 @@ def test_it_is_caught(
     with pytest.raises(ContractError) as caught:
         getattr(_contract(protocol), test)()
     assert caught.value.rule == rule
+    assert not hasattr(caught.value, "__notes__")  # Hypothesis's own
     assert re.search(given, caught.value.given), caught.value
     assert seen in caught.value.what
     assert rule.text in str(caught.value)
