@@ -36,6 +36,7 @@ from sockservices.networks import Networks, address
 from sockservices.newcomers import Newcomer, log_prefix
 from sockservices.printable import DatagramPeer, address_of_datagram, peer_of_stream
 from sockservices.proxy_protocol import ProxyProtocol
+from sockservices.reasons import Reason
 
 _log = Logger(namespace="sockservices")
 
@@ -88,14 +89,14 @@ class Door:
 
     def refuses_unknown(self, peer: Any) -> bool:
         """Do the same with one of which more is to be known."""
-        reason = None
+        reason: Reason | None = None
         if self.proxy is not None and not self._is_proxy(peer):
             reason = "proxy-allow-from"
         elif self._guards is not None and self._guards.is_full:
             reason = "max-connections"
         return self._enter_refusal(peer, reason)
 
-    def _enter_refusal(self, peer: Any, reason: str | None) -> bool:
+    def _enter_refusal(self, peer: Any, reason: Reason | None) -> bool:
         if reason is not None:
             self.ledger.refuse(self.listener, peer, reason)
         return reason is not None
@@ -112,7 +113,7 @@ class Door:
         guards = self._guards
         return guards is not None and guards.asks_for_users and isinstance(peer, UNIXAddress)
 
-    def why_not_user(self, transport: Any) -> str | None:
+    def why_not_user(self, transport: Any) -> Reason | None:
         """Return why the process at the other end of a connection is not let in."""
         if self._guards is None or not self._asks_for_user(transport.getPeer()):
             return None
@@ -122,7 +123,7 @@ class Door:
             is_allowed = False
         return None if is_allowed else "user"
 
-    def why_not(self, peer: Any) -> str | None:
+    def why_not(self, peer: Any) -> Reason | None:
         """Return why one is not let in that is connected, now that its peer is known."""
         return self._guards.refusal(peer, is_live=True) if self._guards is not None else None
 
@@ -162,7 +163,7 @@ class Door:
     def _overflown(self, transport: Any) -> None:
         self.cut(transport, "max-write-buffer")
 
-    def cut(self, transport: Any, reason: str) -> None:
+    def cut(self, transport: Any, reason: Reason) -> None:
         """End a connection that has come in here."""
         self.ledger.of(transport).end(reason)
 

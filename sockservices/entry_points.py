@@ -37,9 +37,9 @@ def service_entry_points() -> list[EntryPoint]:
             declared = list(package.entry_points.select(group=GROUP))
         except Exception as error:  # whatever its metadata holds, it must not hide the others
             _log.warn(
-                "the entry points of {package} cannot be read: {error}",
+                "the entry points of {package} cannot be read: {reason}",
                 package=_name(package),
-                error=error,
+                reason=error,
             )
             continue
         for each in declared:

@@ -15,6 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from sockservices.credentials import Credentials
 from sockservices.ledger import Closed, Event, Ledger, Opened
 from sockservices.networks import Address, Network, Networks, address, networks_in
+from sockservices.reasons import Reason
 
 AtLimit = Literal["refuse", "wait"]
 
@@ -189,7 +190,7 @@ class Guards:
             limits.allow_groups
         )
 
-    def refusal(self, peer: Any, is_live: bool = False) -> str | None:
+    def refusal(self, peer: Any, is_live: bool = False) -> Reason | None:
         """Return why a newcomer is refused; ``None`` lets it in, and counts it.
 
         Parameters:
@@ -206,7 +207,7 @@ class Guards:
             return "max-per-source"
         return self._connections.refusal(who.limited, self._clock())
 
-    def datagram_refusal(self, peer: Any) -> str | None:
+    def datagram_refusal(self, peer: Any) -> Reason | None:
         """Return why a datagram is dropped; ``None`` lets it in, and counts it.
 
         Parameters:
@@ -233,7 +234,7 @@ class _Rates:
         self._all = _Window(limits.rate)
         self._sources = _Windows(limits.rate_per_source)
 
-    def refusal(self, source: Any, now: float) -> str | None:
+    def refusal(self, source: Any, now: float) -> Reason | None:
         """Return why one more is too many; ``None`` counts it."""
         if not self._all.has_room(now):
             return "rate"

@@ -331,7 +331,7 @@ class SocketService(Service):
         try:
             reload()
         except ValueError as error:
-            self._log.error("not reloaded: {error}", error=error)
+            self._log.error("not reloaded: {reason}", reason=error)
         else:
             self._log.info("reloaded: {what}", what=what)
 

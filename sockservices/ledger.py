@@ -17,9 +17,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservices.reasons import Reason
+
 _log = Logger(namespace="sockservices")
 
-_ENDS: dict[type[BaseException], str] = {
+_ENDS: dict[type[BaseException], Reason] = {
     ConnectionDone: "closed",
     ConnectionLost: "lost",
     ConnectionAborted: "aborted",
@@ -40,7 +42,7 @@ class Connection:
     """What it came in on; its bytes are counted there."""
     protocol: Any = None
     """The service's protocol; ``None`` before there is one, and when it has ended."""
-    cut: str | None = None
+    cut: Reason | None = None
     """Why we end it, where we do."""
 
     @property
@@ -55,7 +57,7 @@ class Connection:
         is_there = self.protocol is not None and getattr(self.transport, "connected", True)
         return self.transport.getHost() if is_there else None
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: Reason) -> None:
         """Cut it, and say why; what we have cut already stays as it is."""
         if self.cut is None:
             self.cut = reason
@@ -98,7 +100,7 @@ class Refused:
     service: str
     listener: str
     peer: IAddress
-    reason: str
+    reason: Reason
 
 
 @attrs.frozen
@@ -107,7 +109,7 @@ class Closed:
 
     connection: Connection
     reason: str
-    """``closed`` in order, ``lost``, ``aborted``, or why we cut it."""
+    """A ``Reason``, or the name of the exception by which it ended."""
     seconds: float
     """How long it lived."""
 
@@ -219,7 +221,7 @@ class Ledger:
         """Return the live connection of a transport."""
         return self._live[transport]
 
-    def refuse(self, listener: str, peer: IAddress, reason: str) -> None:
+    def refuse(self, listener: str, peer: IAddress, reason: Reason) -> None:
         """Enter one that was not let in."""
         self._ended.refused[reason] += 1
         self._tell(Refused(self._service, listener, peer, reason))

@@ -19,6 +19,7 @@ from sockservices.calls import cancel
 from sockservices.eager import Counted
 from sockservices.printable import peer_of_stream
 from sockservices.proxy_protocol import Header, HeaderError, ProxyProtocol, read_header
+from sockservices.reasons import Reason
 
 _log = Logger(namespace="sockservices")
 
@@ -35,10 +36,10 @@ class Door(Protocol):
     def enter(self, transport: Any, protocol: Any) -> None:
         """Enter a connection in the ledger."""
 
-    def why_not_user(self, transport: Any) -> str | None:
+    def why_not_user(self, transport: Any) -> Reason | None:
         """Return why the process at the other end is not let in."""
 
-    def cut(self, transport: Any, reason: str) -> None:
+    def cut(self, transport: Any, reason: Reason) -> None:
         """End a connection."""
 
     def log_rarely(self, text: str, **named: object) -> None:
@@ -87,9 +88,9 @@ class Newcomer:
             found = read_header(self._begun, self._door.proxy.version)
         except HeaderError as error:
             self._door.log_rarely(
-                "no PROXY header from {peer}: {error}",
+                "no PROXY header from {peer}: {reason}",
                 peer=peer_of_stream(self._peer),
-                error=error,
+                reason=error,
             )
             self._door.cut(self._transport, "proxy-header")
             return

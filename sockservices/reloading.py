@@ -180,7 +180,7 @@ class ReloadingService(Service):
             if self._over.is_set():
                 return
             kept = "the old code keeps serving" if self._serving else "nothing is served"
-            self._log.error("the change could not be loaded: {kept}", kept=kept)
+            self._log.error("the change could not be loaded: {what}", what=kept)
             if self._is_outdated:
                 self._changed()
 

@@ -9,6 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservices.ledger import Closed, Event, Ledger, Opened, Refused
+from sockservices.reasons import Reason
 from tests.fakes import logged, opened
 
 _PEER = IPv4Address("TCP", "192.0.2.1", 40000)
@@ -49,9 +50,9 @@ def test_the_totals_are_of_all_there_have_been() -> None:
         opened(ledger, transport, object())
         transport.bytes_in, transport.bytes_out = 10**number, 2 * 10**number
     ledger.close(transports[0], Failure(ConnectionDone()))
-    ledger.refuse("tcp:7", _PEER, "too many")
+    ledger.refuse("tcp:7", _PEER, "rate")
     totals = ledger.totals
-    assert (totals.opened, totals.closed, totals.refused) == (3, {"closed": 1}, {"too many": 1})
+    assert (totals.opened, totals.closed, totals.refused) == (3, {"closed": 1}, {"rate": 1})
     assert (totals.bytes_in, totals.bytes_out) == (111, 222)
     totals.closed["closed"] = 99  # a copy
     assert ledger.totals.closed == {"closed": 1}
@@ -63,11 +64,11 @@ def test_the_totals_are_of_all_there_have_been() -> None:
         (ConnectionDone(), None, "closed"),
         (ConnectionLost(), None, "lost"),
         (ConnectionAborted(), None, "aborted"),
-        (ConnectionAborted(), "idle", "idle"),
+        (ConnectionAborted(), "idle-timeout", "idle-timeout"),
         (RuntimeError("broken"), None, "RuntimeError"),
     ],
 )
-def test_an_end_has_its_reason(why: Exception, cut: str | None, reason: str) -> None:
+def test_an_end_has_its_reason(why: Exception, cut: Reason | None, reason: str) -> None:
     ledger, transport = Ledger("echo"), Transport()
     opened(ledger, transport, object()).cut = cut
     ledger.close(transport, Failure(why))
@@ -79,11 +80,11 @@ def test_a_subscriber_hears_of_each_event_once_and_of_none_after() -> None:
     events: list[Event] = []
     unsubscribe = ledger.subscribe(events.append)
     connection = opened(ledger, transport, object())
-    ledger.refuse("tcp:7", _PEER, "too many")
+    ledger.refuse("tcp:7", _PEER, "rate")
     ledger.close(transport, Failure(ConnectionDone()))
     first, refused, closed = events
     assert first == Opened(connection)
-    assert refused == Refused("echo", "tcp:7", _PEER, "too many")
+    assert refused == Refused("echo", "tcp:7", _PEER, "rate")
     assert isinstance(closed, Closed)
     assert (closed.connection, closed.reason) == (connection, "closed")
     assert closed.seconds >= 0
@@ -121,7 +122,8 @@ def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:
     counts: list[int] = []
     ledger.subscribe(events.append)
     forget = ledger.watch(lambda _connection: counts.append(ledger.live))
-    for transport, cut in zip(transports, ("denied", None), strict=True):
+    cuts: tuple[Reason | None, ...] = ("denied", None)
+    for transport, cut in zip(transports, cuts, strict=True):
         ledger.enter("tcp:7", transport).cut = cut
         assert transport in ledger
         transport.bytes_in = 10

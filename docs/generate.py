@@ -1,0 +1,194 @@
+"""The tables of the reference, made from the code, so that they say what it says.
+
+The pages in ``reference/`` include them; ``conf.py`` has them written when the site is built.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from twisted.application.service import IServiceMaker
+from zope.interface.interface import InterfaceClass, Method
+
+import sockservices
+from sockservices.cli.main import command
+from sockservices.command_line import HostOptions
+from sockservices.logs import FIELDS
+from sockservices.reasons import REASONS
+from twisted.plugins import sockservices as plugins
+
+_SOURCE = Path(sockservices.__file__).parent
+
+
+def options() -> str:
+    """Return the options of every service, and of each of ours its own."""
+    every = HostOptions()
+    parts = ["## Of every service", _options_table(every, every.longOpt)]
+    for maker in _service_makers():
+        of_service = maker.options()
+        own = [each for each in of_service.longOpt if each not in every.longOpt]
+        parts += [f"## `{maker.tapname}`", maker.description]
+        parts.append(_options_table(of_service, own) if own else "It has no options of its own.")
+    return _page(parts)
+
+
+def _service_makers() -> list[Any]:
+    found = [each for each in vars(plugins).values() if IServiceMaker.providedBy(each)]
+    return [each for each in found if each.tapname != "sock"]  # which has others' services
+
+
+def _options_table(options: Any, names: Iterable[str]) -> str:
+    rows = []
+    for name in sorted(each.removesuffix("=") for each in names):
+        takes_value = f"{name}=" in options.longOpt
+        # The parser adds defaults to its own texts only when it prints them; ours say it already.
+        text, _, default = options.docs[name].strip().removesuffix("]").partition(" [default: ")
+        if takes_value and options.defaults.get(name) is not None:
+            default = str(options.defaults[name])
+        rows.append((f"`--{name}{' …' if takes_value else ''}`", text, default and f"`{default}`"))
+    return _table(("option", "what it does", "default"), rows)
+
+
+def commands() -> str:
+    """Return the subcommands of ``sockservices``."""
+    parts = []
+    for name, subcommand in sorted(command.commands.items()):
+        context = click.Context(subcommand, info_name=f"sockservices {name}")
+        usage = " ".join(["sockservices", name, *subcommand.collect_usage_pieces(context)])
+        records = [each.get_help_record(context) for each in subcommand.params]
+        rows = [(f"`{option}`", text) for option, text in filter(None, records)]
+        parts += [
+            f"## `sockservices {name}`",
+            _fenced("text", [usage]),
+            inspect.cleandoc(subcommand.help or ""),
+            _table(("option", "what it does"), rows) if rows else "",
+        ]
+    return _page(parts)
+
+
+class LogEvent(NamedTuple):
+    """One place where something is logged."""
+
+    module: str
+    level: str
+    text: str
+    fields: tuple[str, ...]
+
+
+_LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
+_RARELY = "log_rarely"
+
+
+def log_events() -> list[LogEvent]:
+    """Find every event that the package logs."""
+    sources = [each for each in sorted(_SOURCE.rglob("*.py")) if "project" not in each.parts]
+    return sorted(
+        (event for path in sources for event in _log_events_in(path)), key=lambda each: each.text
+    )
+
+
+def _log_events_in(path: Path) -> Iterator[LogEvent]:
+    module = ".".join(path.relative_to(_SOURCE.parent).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        logger, level = ast.unparse(node.func.value), node.func.attr
+        if level != _RARELY and not (level in _LEVELS and logger.endswith("_log")):
+            continue
+        if ast.unparse(node.args[0]).startswith("text + "):
+            continue  # log_rarely itself
+        text = ast.literal_eval(node.args[0])
+        fields = tuple(each.arg for each in node.keywords if each.arg is not None)
+        yield LogEvent(module, "info" if level == _RARELY else level, text, fields)
+
+
+def events() -> str:
+    """Return what is logged."""
+    shown = {"failure": "critical, with a traceback"}
+    return _table(
+        ("event", "level", "module"),
+        [
+            (f"`{each.text}`", shown.get(each.level, each.level), f"`{each.module}`")
+            for each in log_events()
+        ],
+    )
+
+
+def fields() -> str:
+    """Return the fields of what is logged."""
+    return _table(
+        ("field", "what it is"), [(f"`{name}`", text) for name, text in sorted(FIELDS.items())]
+    )
+
+
+def reasons() -> str:
+    """Return the reasons of closed and refused connections."""
+    return _table(
+        ("reason", "what happened"), [(f"`{reason}`", text) for reason, text in REASONS.items()]
+    )
+
+
+def interfaces() -> str:
+    """Return the public interfaces: they are zope's, and no classes for autodoc."""
+    found = [getattr(sockservices, name) for name in sockservices.__all__]
+    return _page(_interface(each) for each in found if isinstance(each, InterfaceClass))
+
+
+def _interface(interface: InterfaceClass) -> str:
+    lines = [
+        f".. py:class:: sockservices.{interface.__name__}",
+        f"   :canonical: {interface.__module__}.{interface.__name__}",
+        "",
+        _indented(_docstring(interface)),
+    ]
+    for name, what in sorted(interface.namesAndDescriptions()):
+        is_method = isinstance(what, Method)
+        signature = what.getSignatureString() if is_method else ""
+        lines += ["", f"   .. py:{'method' if is_method else 'attribute'}:: {name}{signature}", ""]
+        lines.append(_indented(_indented(_docstring(what))))
+    return _fenced("{eval-rst}", lines)
+
+
+def _docstring(thing: Any) -> str:
+    from sphinx.ext.napoleon.docstring import GoogleDocstring  # the tests have no Sphinx
+
+    return str(GoogleDocstring(inspect.cleandoc(thing.getDoc() or "")))
+
+
+def _page(parts: Iterable[str]) -> str:
+    return "\n\n".join(filter(None, parts))
+
+
+def _fenced(language: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"```{language}", *lines, "```"])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(text, "   ")
+
+
+_GENERATED: tuple[Callable[[], str], ...] = (
+    *(options, commands, events, fields, reasons),
+    interfaces,
+)
+
+
+def write(folder: Path) -> None:
+    """Write them into a folder, made when missing; what is as it was is left alone."""
+    folder.mkdir(exist_ok=True)
+    for make in _GENERATED:
+        path, text = folder / f"{make.__name__}.md", make() + "\n"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
