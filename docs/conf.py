@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any, get_args
 
+import attrs
+from sphinx.application import Sphinx
 from twisted.internet.interfaces import IAddress
 from twisted.logger import ILogObserver
 
 from sockservices import host
+from sockservices.reasons import Reason
 from sockservices.tls import Certificate
 
 HERE = Path(__file__).parent
@@ -31,8 +36,35 @@ vars(host)["Certificate"] = Certificate  # imported there for type checkers alon
 for interface in (IAddress, ILogObserver):  # which have what Sphinx asks of a class, but for this
     interface.__qualname__ = interface.__name__
 
+# They are made by the ledger, and not by those who read them.
+_NOT_CALLED = ("Closed", "Connection", "Ledger", "Opened", "Refused", "Totals")
+_REASONS = f"Literal[{', '.join(map(repr, get_args(Reason)))}]"
+
+
+def shorten_signature(
+    _app: Sphinx, what: str, name: str, thing: Any, _options: Any, shown: Any, returns: Any
+) -> tuple[str, Any] | None:
+    """Leave out of a signature what says nothing to a reader."""
+    if shown is None:
+        return None
+    if what == "class" and name.rpartition(".")[2] in _NOT_CALLED:
+        return "", None
+
+    def default(match: re.Match[str]) -> str:
+        value = attrs.fields_dict(thing)[match[1]].default
+        return "..." if hasattr(value, "factory") else repr(value)
+
+    shown = re.sub(r"attr_dict\['(\w+)'\]\.default", default, shown)
+    return shown.replace(_REASONS, "Reason"), returns
+
+
+def setup(app: Sphinx) -> None:
+    """See Sphinx's extensions."""
+    app.connect("autodoc-process-signature", shorten_signature)
+
+
 # What others document; intersphinx would need their sites to build ours.
-nitpick_ignore = [("py:class", "Kind")]
+nitpick_ignore = [("py:class", "Kind"), ("py:class", "Reason"), ("py:obj", "typing.Reason")]
 nitpick_ignore_regex = [
     ("py:class", r"(collections|hypothesis|ipaddress|pathlib|re|socket|twisted)\..*"),
 ]
@@ -40,4 +72,6 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = "sockservices"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
+smartquotes = False  # which makes one dash of the two of an option

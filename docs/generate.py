@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def _options_table(options: Any, names: Iterable[str]) -> str:
         text, _, default = options.docs[name].strip().removesuffix("]").partition(" [default: ")
         if takes_value and options.defaults.get(name) is not None:
             default = str(options.defaults[name])
+        text = re.sub(r"(?<!\S)--[a-z0-9-]+", r"`\g<0>`", text)
         rows.append((f"`--{name}{' …' if takes_value else ''}`", text, default and f"`{default}`"))
     return _table(("option", "what it does", "default"), rows)
 

@@ -81,6 +81,7 @@ class Door:
         self.is_admitting = False
         self.built: Any = None
         self._around: AdmittingFactory | None = None
+        self._renewed: Any = None
         self._silent_until = 0.0
 
     def refuses(self, peer: Any) -> bool:
@@ -198,13 +199,15 @@ class Door:
 
     def admitting_around(self, factory: Any) -> AdmittingFactory:
         """Do the same for a layer that an endpoint has put around the service."""
-        self._around = self.admitting(factory)
+        # The endpoint has what it was described by; at another start that may be old.
+        self._around = self.admitting(self._renewed or factory)
         return self._around
 
     def renew_layer(self, factory: Any) -> None:
         """Have another factory build that layer, for connections from now on."""
-        assert self._around is not None
-        self._around.stand_for(factory)
+        self._renewed = factory
+        if self._around is not None:  # it listens
+            self._around.stand_for(factory)
 
 
 @implementer(IProtocolFactory, ILoggingContext)

@@ -93,6 +93,20 @@ def test_who_is_exempt_has_no_limits_of_a_source() -> None:
     assert entry.knock("198.51.100.1") == "max-per-source"
 
 
+def test_all_may_be_exempt() -> None:
+    entry = Entry(max_per_source=1, exempt=[network("0.0.0.0/0")])
+    assert all(isinstance(entry.knock(), StringTransport) for _ in range(3))
+    entry.knock("2001:db8::1")
+    assert entry.knock("2001:db8::1") == "max-per-source"
+
+
+def test_ipv4_addresses_are_sources_each() -> None:
+    entry = Entry(max_per_source=1)
+    for last in range(1, 5):
+        assert isinstance(entry.knock(f"192.0.2.{last}"), StringTransport)
+        assert entry.knock(f"192.0.2.{last}") == "max-per-source"
+
+
 def test_unix_peers_have_no_source() -> None:
     entry = Entry(max_per_source=1, rate_per_source=Rate(1, 60), allow=[network("192.0.2.1")])
     assert all(isinstance(entry.knock(None), StringTransport) for _ in range(10))
@@ -173,6 +187,13 @@ def test_times_are_bounded_as_well_and_forgotten_when_they_are_over(
         (["192.0.2.1"], ["192.0.2.0/24"], "192.0.2.1", True),
         (["192.0.2.0/24"], ["192.0.2.0/24"], "192.0.2.1", False),
         (["192.0.2.0/24"], ["0.0.0.0/0"], "2001:db8::1", False),
+        ([], ["0.0.0.0/0"], "192.0.2.1", False),
+        ([], ["::/0"], "2001:db8::1", False),
+        (["0.0.0.0/0"], [], "192.0.2.1", True),
+        (["0.0.0.0/0"], ["192.0.2.0/24"], "198.51.100.1", True),
+        (["192.0.2.0/24"], ["0.0.0.0/0"], "192.0.2.1", True),
+        (["::/0"], ["0.0.0.0/0"], "192.0.2.1", False),
+        (["0.0.0.0/0"], ["0.0.0.0/0"], "192.0.2.1", False),
         ([], ["2001:db8::/32"], "2001:db8::1", False),
         ([], ["192.0.2.0/24"], "::ffff:192.0.2.1", False),
     ],
@@ -204,6 +225,21 @@ def test_files_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -
     allowed.write_text("")  # nobody at all
     entry.guards.reload()
     assert not entry.guards.is_allowed(peer("192.0.2.2"))
+
+
+def test_files_are_found_when_the_process_has_changed_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "allow").write_text("192.0.2.0/24\n")
+    (tmp_path / "deny").write_text("192.0.2.1\n")
+    monkeypatch.chdir(tmp_path)
+    entry = Entry(allow_files=["allow"], deny_files=["deny"])
+    monkeypatch.chdir("/")
+    (tmp_path / "deny").write_text("192.0.2.2\n")
+    entry.guards.reload()
+    assert entry.guards.is_allowed(peer("192.0.2.1"))
+    assert not entry.guards.is_allowed(peer("192.0.2.2"))
+    assert not entry.guards.is_allowed(peer("198.51.100.1"))
 
 
 def test_datagrams_have_rates_of_their_own() -> None:

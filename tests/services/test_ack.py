@@ -106,3 +106,18 @@ async def test_nothing_is_acknowledged_that_is_not_printed(tmp_path: Path) -> No
         await deferLater(reactor, 0)  # past the turn in which the output is written
         assert (transport.value(), transport.disconnecting) == (b"ok", True)
         assert (received + read_pipe(reading)).endswith(b"Here is the message: hello\n")
+
+
+def test_a_reply_that_is_no_utf_8_is_sent_byte_by_byte() -> None:
+    # As a command line gives it: PEP 383.
+    assert _received(AckFactory(reply="\udcff"), b"hello").value() == b"\xff"
+
+
+def test_a_message_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+        full = Source()
+        while not full.told:
+            output.write(b"." * 4096, full)
+        transport = StringTransport()
+        connected(Acknowledge(b"ok", output), transport).dataReceived(b"hello")
+        assert transport.producerState == "paused"

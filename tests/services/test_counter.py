@@ -48,3 +48,8 @@ def test_a_greeting_says_the_number_wherever_it_is_asked_for(text: str) -> None:
 def test_other_braces_in_a_greeting_stay_as_they_are() -> None:
     factory = CounterFactory(greeting=r'{"number": {}, "of": "{0}"}\n')
     assert _greeted(factory).value() == b'{"number": 1, "of": "{0}"}\n'
+
+
+def test_a_greeting_that_is_no_utf_8_is_sent_byte_by_byte() -> None:
+    # As a command line gives it: PEP 383.
+    assert _greeted(CounterFactory(greeting="\udcff{}")).value() == b"\xff1"

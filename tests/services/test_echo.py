@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent
 from twisted.python.failure import Failure
+from zope.interface import alsoProvides
 
 from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
 from sockservices.services.echo import Echo, EchoFactory
-from tests.fakes import ManualReactor, SlowPeer, connected, logged
+from tests.fakes import ManualReactor, SlowPeer, Source, connected, logged, output_to, pipe_at
 
 _PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 
@@ -129,6 +133,49 @@ def test_without_report_nothing_is_printed(capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr().out == ""
 
 
+class _Tcp(StringTransport):
+    """One that remembers whether small segments go out at once."""
+
+    no_delay: object = None
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        alsoProvides(self, ITCPTransport)
+
+    def setTcpNoDelay(self, enabled: object) -> None:  # noqa: N802 - as ITCPTransport calls it
+        self.no_delay = enabled
+
+
+def test_over_tcp_a_small_answer_does_not_wait_for_an_acknowledgement() -> None:
+    transport = _Tcp()
+    _connected(EchoFactory(), transport)
+    assert transport.no_delay is True
+
+
+def test_a_connection_that_is_gone_already_is_no_error() -> None:
+    class Gone(_Tcp):
+        def setTcpNoDelay(self, enabled: object) -> None:  # noqa: N802 - as ITCPTransport calls it
+            raise OSError("not connected")
+
+    _connected(EchoFactory(), Gone())
+
+
+def test_a_report_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
+    factory = EchoFactory(report=True)
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+        factory._output = output
+        full = Source()
+        while not full.told:
+            output.write(b"." * 4096, full)
+        transport = StringTransport()
+        _connected(factory, transport).dataReceived(b"four")
+        assert transport.producerState == "paused"
+        source = Source()
+        datagrams = connected(factory.build_datagram_protocol(), source)
+        datagrams.datagramReceived(b"four", None)
+        assert source.told == ["pause"]
+
+
 class _Sent:
     """A datagram transport that remembers."""
 
@@ -157,7 +204,10 @@ def test_a_datagram_of_nobody_is_reported_and_not_sent_back(
     echo = connected(EchoFactory(report=True).build_datagram_protocol(), sent)
     echo.datagramReceived(b"four", None)
     assert sent.all == []
-    assert capfd.readouterr().out == "Received 4 bytes from an unnamed Unix socket\n"
+    echo.datagramReceived(b"five!", ("127.0.0.1", 7))
+    assert capfd.readouterr().out == (
+        "Received 4 bytes from an unnamed Unix socket\nReceived 5 bytes from 127.0.0.1, port 7\n"
+    )
 
 
 def test_a_datagram_that_was_cut_is_logged_and_not_sent_back() -> None:
@@ -167,7 +217,9 @@ def test_a_datagram_that_was_cut_is_logged_and_not_sent_back() -> None:
     with logged() as events:
         echo.datagram_truncated(b"part", 300_000, ("127.0.0.1", 7))
     assert sent.all == []
-    assert [(event["size"], event["peer"]) for event in events] == [(300_000, "127.0.0.1, port 7")]
+    assert [formatEvent(event) for event in events] == [
+        "no echo for a datagram of 300000 bytes from 127.0.0.1, port 7: the limit is 262144"
+    ]
 
 
 def test_each_datagram_listener_gets_a_protocol_of_its_own() -> None:

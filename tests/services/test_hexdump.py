@@ -21,7 +21,7 @@ from sockservices.services.hexdump import (
     json_line,
     plain,
 )
-from tests.fakes import Source, close_output, connected
+from tests.fakes import Source, close_output, connected, output_to, pipe_at
 
 # Rows that repeat, so that the squeezing has something to squeeze.
 ROWS = st.lists(st.sampled_from([b"\0" * 16, b"A" * 16, bytes(range(16))]), max_size=8)
@@ -148,22 +148,24 @@ def test_each_read_of_a_stream_is_a_record_with_its_peer(tmp_path: Path) -> None
     found = [json.loads(line) for line in (tmp_path / "dump").read_text().splitlines()]
     assert [bytes.fromhex(each["hex"]) for each in found] == [b"one", b"two"]
     assert {each["peer"] for each in found} == {"127.0.0.1, port 40000"}
-    assert not any(each["truncated"] for each in found)
+    assert [(each["size"], each["truncated"]) for each in found] == [(3, False)] * 2
 
 
 def test_each_datagram_is_a_record(tmp_path: Path) -> None:
     with _dumping(tmp_path / "dump", format="json", max_size=4) as factory:
         protocol = connected(factory.build_datagram_protocol(), Source())
         protocol.datagramReceived(b"", None)
+        protocol.datagramReceived(b"", "/run/y")
         protocol.datagram_truncated(b"1234", 9, "/run/x")
     assert ITruncationReceiver.providedBy(protocol)
     assert protocol.max_datagram_size == 4
     found = [json.loads(line) for line in (tmp_path / "dump").read_text().splitlines()]
     assert [(each["hex"], each["size"], each["truncated"]) for each in found] == [
         ("", 0, False),
+        ("", 0, False),
         ("31323334", 9, True),
     ]
-    assert [each["peer"] for each in found] == ["an unnamed Unix socket", "/run/x"]
+    assert [each["peer"] for each in found] == ["an unnamed Unix socket", "/run/y", "/run/x"]
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -233,3 +235,17 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, object], line:
 def test_an_output_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         HexdumpFactory(output=str(tmp_path / "missing" / "dump"))
+
+
+def test_a_dump_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
+    factory = HexdumpFactory()
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+        factory._output = output
+        full = Source()
+        while not full.told:
+            output.write(b"." * 4096, full)
+        protocol = connected(factory.build_datagram_protocol(), source := Source())
+        protocol.datagramReceived(b"whole", None)
+        assert source.told == ["pause"]
+        protocol.datagram_truncated(b"cut", 9, None)
+        assert source.told == ["pause"] * 2

@@ -1,0 +1,284 @@
+"""What a host does when it is told to suspend, resume, reload, hurry and stop."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, formatEvent
+
+from sockservices.guards import Limits
+from sockservices.host import SocketService
+from sockservices.ledger import Closed, Event
+from sockservices.networks import network
+from sockservices.services.counter import CounterFactory
+from sockservices.services.echo import EchoFactory
+from sockservices.tls import Certificate
+from tests.certificates import make_certificate
+from tests.fakes import logged, with_reactor
+
+reactor: Any = _reactor
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+UDP_LOOPBACK = "udp:0:interface=127.0.0.1"
+_TURNS = 20  # in which what could come would have come
+
+
+class Client(Protocol):
+    """A peer that remembers what it hears, and tells of its end."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.ended: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.ended.callback(None)
+
+
+async def _started(service: SocketService) -> list[Any]:
+    service.startService()
+    return await service.when_listening()
+
+
+async def _connect(address: Any) -> Any:
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    return await connectProtocol(endpoint, Client())
+
+
+async def _turns() -> None:
+    for _ in range(_TURNS):
+        await deferLater(reactor, 0)
+
+
+async def _until(condition: Any) -> None:
+    while not condition():
+        await deferLater(reactor, 0.001)
+
+
+def _said(events: Iterable[LogEvent], service: str) -> list[str]:
+    return [formatEvent(each) for each in events if each["log_namespace"] == service]
+
+
+@with_reactor
+async def test_suspended_it_lets_connections_wait_and_resumed_it_takes_them() -> None:
+    service = SocketService(CounterFactory(), listen=[LOOPBACK], name="counter")
+    [address] = await _started(service)
+    with logged() as events:
+        for _ in range(2):
+            service.suspend()
+            assert service.is_suspended
+        client = await _connect(address)
+        await _turns()
+        assert (client.heard, service.ledger.totals.opened) == (b"", 0)
+        for _ in range(2):
+            service.resume()
+            assert not service.is_suspended
+        await client.ended
+    assert client.heard == b"Connection 1!\n"
+    assert _said(events, "counter") == ["suspended: 0 connections live", "resumed"]
+    await service.stopService()
+
+
+@with_reactor
+async def test_suspended_it_lets_datagrams_wait_and_tells_how_many_connections_live() -> None:
+    service = SocketService(EchoFactory(), listen=[LOOPBACK, UDP_LOOPBACK], name="echo")
+    streams, datagrams = await _started(service)
+    client = await _connect(streams)
+    await _until(lambda: service.ledger.live)
+    with logged() as events:
+        service.suspend()
+    assert _said(events, "echo") == ["suspended: 1 connections live"]
+    sender = reactor.listenUDP(0, _Sender(datagrams.port), interface="127.0.0.1")
+    await _turns()
+    assert service.ledger.totals.datagrams == 0
+    client.transport.write(b"what lives goes on")
+    await _until(lambda: client.heard == b"what lives goes on")
+    service.resume()
+    await _until(lambda: service.ledger.totals.datagrams)
+    await sender.stopListening()
+    await service.stopService()
+
+
+class _Sender(Protocol):
+    """Sends a datagram when it can."""
+
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def makeConnection(self, transport: Any) -> None:
+        transport.write(b"datagram", ("127.0.0.1", self._port))
+
+    def doStop(self) -> None: ...
+
+
+@with_reactor
+async def test_at_its_limit_it_lets_the_next_one_wait() -> None:
+    limits = Limits(max_connections=1, at_limit="wait")
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits)
+    [address] = await _started(service)
+    first, second = await _connect(address), await _connect(address)
+    for client in (first, second):
+        client.transport.write(b"here")
+    await _until(lambda: first.heard)
+    await _turns()
+    assert (second.heard, service.ledger.live) == (b"", 1)
+    first.transport.loseConnection()
+    await _until(lambda: second.heard)
+    assert service.ledger.totals.refused == {}
+    await service.stopService()
+
+
+@with_reactor
+async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> None:
+    denied = tmp_path / "denied"
+    denied.write_text("192.0.2.0/24\n")
+    limits = Limits(deny_files=[str(denied)])
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits, name="echo")
+    ended: list[Event] = []
+    service.ledger.subscribe(ended.append)
+    [address] = await _started(service)
+    client = await _connect(address)
+    await _until(lambda: service.ledger.live)
+    with logged() as events:
+        service.reload()
+        await _turns()
+        assert service.ledger.live == 1
+        denied.write_text("127.0.0.0/8\n")
+        service.reload()
+        await client.ended
+        denied.write_text("nonsense\n")
+        service.reload()
+    assert [each.reason for each in ended if isinstance(each, Closed)] == ["denied"]
+    *reloaded, failed = _said(events, "echo")
+    assert reloaded == ["reloaded: guards"] * 2
+    assert failed.startswith(f"not reloaded: {denied}, line 1: 'nonsense' is not a network")
+    refused = await _connect(address)
+    await refused.ended
+    assert service.ledger.totals.refused == {"denied": 1}
+    await service.stopService()
+
+
+# Twisted's own, with a recent pyOpenSSL.
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@with_reactor
+async def test_a_reload_shows_a_new_certificate_on_every_kind_of_listener(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    chain, key = tmp_path / "trusted/cert.pem", tmp_path / "key.pem"
+    own = SocketService(
+        EchoFactory(), listen=[LOOPBACK], tls=Certificate(str(chain), str(key)), name="own"
+    )
+    twisteds = SocketService(
+        EchoFactory(),
+        listen=[f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}"],
+        name="twisteds",
+    )
+    for service in (own, twisteds):
+        make_certificate(tmp_path, "before")
+        service.reload()
+        [address] = await _started(service)
+        assert await _certificate_at(address) == chain.read_text()
+        make_certificate(tmp_path, "after")
+        assert await _certificate_at(address) != chain.read_text()
+        with logged() as events:
+            service.reload()
+            assert await _certificate_at(address) == chain.read_text()
+            key.write_text("nonsense")
+            service.reload()
+            assert await _certificate_at(address) == chain.read_text()
+        await service.stopService()
+        [address] = await _started(service)
+        assert await _certificate_at(address) == chain.read_text()
+        done, failed = _said(events, service.ledger._service)[:2]
+        assert done == "reloaded: certificate"
+        assert failed.startswith("not reloaded: ")
+        await service.stopService()
+
+
+async def _certificate_at(address: Any) -> str:
+    shown: str = await deferToThread(ssl.get_server_certificate, ("127.0.0.1", address.port))
+    return shown
+
+
+@with_reactor
+async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
+    service = SocketService(EchoFactory(), listen=[LOOPBACK, UDP_LOOPBACK], graceful_timeout=600)
+    for order in ("before", "after"):
+        address, _datagrams = await _started(service)
+        client = await _connect(address)
+        await _until(lambda: service.ledger.live)
+        if order == "before":
+            service.hurry()
+            stopped = service.stopService()
+        else:
+            stopped = service.stopService()
+            await _turns()
+            assert (stopped.called, service.ledger.live) == (False, 1)
+            service.hurry()
+        await stopped
+        await client.ended
+        assert service.ledger.live == 0
+
+
+@with_reactor
+async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], idle_timeout=600, name="echo")
+    await _started(service)
+    peer = IPv4Address("TCP", "127.0.0.1", 1)
+    service.ledger.refuse(LOOPBACK, peer, "rate")
+    service.ledger.refuse(LOOPBACK, peer, "denied")
+    service.ledger.refuse(LOOPBACK, peer, "rate")
+    with logged() as events:
+        await service.stopService()
+    assert _said(events, "echo") == [
+        "stopped: 0 connections finished, 0 were cut",
+        "refused since the start: denied 1, rate 2",
+    ]
+    assert [each for each in reactor.getDelayedCalls() if "Timeouts" in str(each)] == []
+
+
+@with_reactor
+async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
+    limits = Limits(allow=[network("127.0.0.0/8")])
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits, name="echo")
+    await _started(service)
+    with logged() as events:
+        await service.stopService()
+    assert _said(events, "echo") == ["stopped: 0 connections finished, 0 were cut"]
+
+
+@with_reactor
+async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
+    service = SocketService(EchoFactory(), listen=[LOOPBACK], graceful_timeout=600)
+    [address] = await _started(service)
+    client = await _connect(address)
+    await _until(lambda: service.ledger.live)
+    first = service.stopService()
+    [again] = await _started(service)
+    await _turns()
+    assert not first.called
+    client.transport.loseConnection()
+    await first
+    other = await _connect(again)
+    other.transport.write(b"here")
+    await _until(lambda: other.heard)
+    second = ensureDeferred(_ending(service))
+    other.transport.loseConnection()
+    await second
+
+
+async def _ending(service: SocketService) -> None:
+    await service.stopService()
