@@ -9,6 +9,10 @@ BUILDING = Rule(
     "let `factory` be what builds it without arguments: its class, or a function or method that "
     "returns one",
 )
+REPEATABLE = Rule(
+    "the same input gives the same output, each time",
+    "a contract compares answers: let `factory` build everything anew, and seed what is random",
+)
 CUTTING = Rule(
     "the output is the same for any cutting of the input",
     "TCP has no messages: keep what is incomplete until the rest has come, as LineReceiver and "
@@ -27,7 +31,7 @@ GONE = Rule(
 UNREAD = Rule(
     "a peer that never reads takes bounded memory",
     "register a producer (for an echo: self.transport.registerProducer(self.transport, True)), so "
-    "that a full write buffer pauses the reading",
+    "that a full write buffer pauses the reading; unregister it before loseConnection()",
 )
 ENDLESS = Rule(
     "a message that never ends takes bounded memory",
@@ -36,6 +40,11 @@ ENDLESS = Rule(
 HALF_CLOSE = Rule(
     "a peer that ends its input gets the whole answer, and then the end",
     "provide IHalfCloseableProtocol, and close in readConnectionLost when all is written",
+)
+CLOSING = Rule(
+    "a connection that the service closes ends",
+    "call transport.unregisterProducer() before transport.loseConnection(): with TLS it waits for "
+    "a producer for ever",
 )
 ONCE = Rule(
     "connectionLost comes once, and nothing is done with the transport after it",

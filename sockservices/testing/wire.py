@@ -29,7 +29,7 @@ HOST = IPv4Address("TCP", "127.0.0.1", 7000)
 PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 
 _BUFFER = 1 << 16  # bytes that may wait before a producer is paused, as in Twisted
-_PULLS = 10_000  # times that a pull producer is asked in one turn
+_PULLS = 1000  # times that a pull producer is asked in one turn
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -40,6 +40,7 @@ class _Transport:
         self.output = bytearray()
         self.waiting = 0  # bytes of it that the peer has not read
         self.peer_reads = True
+        self.connected, self.disconnected = 1, 0  # as Twisted's have, without an interface
         self.is_reading = True
         self.disconnecting = False
         self.is_aborted = False
@@ -136,7 +137,7 @@ class Conversation:
         self.transport = _Transport()
         self.longest = 0.0  # seconds that one call into the protocol has taken
         self._input: list[bytes] = []
-        self._ends = self._goes = False
+        self._ends = self._ends_together = self._goes = False
         self.is_refused = False
         self.protocol: Any = self._call(factory.buildProtocol, PEER)
         if self.protocol is None:
@@ -151,6 +152,18 @@ class Conversation:
     def is_open(self) -> bool:
         """Whether neither side has ended it."""
         return not (self.transport.is_over or self.transport.disconnecting)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the service has closed it, but not unregistered what produces at any time."""
+        transport = self.transport
+        waits = transport.producer is not None and not transport.is_pull_producer
+        return transport.disconnecting and not transport.is_over and waits
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the service would go on writing as long as the peer reads."""
+        return self.transport.is_pull_producer and self.transport.producer is not None
 
     def connect(self) -> None:
         """Let it begin."""
@@ -193,6 +206,7 @@ class Conversation:
     def send_and_end(self, data: bytes) -> None:
         """Send, and end the input in the same segment."""
         self._input.append(data)
+        self._ends_together = True
         self.end_input()
 
     def count_connection_lost(self) -> Callable[[], int]:
@@ -239,7 +253,8 @@ class Conversation:
         if transport.is_reading and not transport.disconnecting:
             if self._input:
                 self._call(self.protocol.dataReceived, self._input.pop(0))
-                return True
+                if not (self._ends_together and transport.is_reading):
+                    return True
             if self._ends:
                 self._ends = False
                 return self._half_close()
@@ -264,6 +279,7 @@ class Conversation:
         transport = self.transport
         if not transport.is_over:
             transport.is_over = True
+            transport.connected, transport.disconnected = 0, 1
             producer, transport.producer = transport.producer, None
             if producer is not None and producer is not transport:
                 self._call(producer.stopProducing)
