@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from getopt import getopt
 from typing import Any, ClassVar, Literal, NoReturn
 
 import attrs
@@ -19,7 +20,7 @@ from twisted.python import usage
 from sockservices.background import ForegroundReport
 from sockservices.converters import octal_mode, seconds, some_seconds
 from sockservices.descriptors import raise_limit
-from sockservices.ending import fail_process, say_on_stderr
+from sockservices.ending import fail_process, say_on_stderr, stop_process
 from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
 from sockservices.interfaces import IDatagramFactory
 from sockservices.limit_options import LimitOptions
@@ -36,7 +37,7 @@ from sockservices.listening import (
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.orders import run_under_orders
 from sockservices.parameters import parameter
-from sockservices.reloading import SERVED, ReloadingService
+from sockservices.reloading import SERVED, ReloadingService, end_with_supervisor
 from sockservices.signals import handle_signals
 
 Kind = Literal["stream", "datagram"]
@@ -261,8 +262,13 @@ class HostOptions(OneLineErrors, LimitOptions):
 
         try:
             supervisor = ReloadingService(
-                *(self.listen(), int(self["backlog"]), octal_mode(self["mode"])),
-                *(self._command_again(), reactor, fail_process),
+                self.listen(),
+                int(self["backlog"]),
+                octal_mode(self["mode"]),
+                command=self._command_again(),
+                folder=os.getcwd(),
+                reactor=reactor,
+                on_failure=fail_process,
             )
         except DescriptionError as error:
             self._end(str(error))
@@ -277,9 +283,10 @@ class HostOptions(OneLineErrors, LimitOptions):
     def _command_again(self) -> list[str]:
         """Return the command line of this process, for one that has no file with its number."""
         top = self._top()
-        place = sys.argv.index(top.subCommand)
+        _options, rest = getopt(sys.argv[1:], top.shortOpt, top.longOpt)
         no_file = ["--pidfile="] if isinstance(top, ServerOptions) else []
-        return [sys.executable, *sys.argv[:place], *no_file, *sys.argv[place:]]
+        # As it was begun: python -m twisted has another path for modules than its file.
+        return [sys.executable, *sys.orig_argv[1 : -len(rest)], *no_file, *rest]
 
     def _end(self, why: str) -> NoReturn:
         say_on_stderr(f"{self._command()}: {why}")
@@ -309,6 +316,8 @@ class HostOptions(OneLineErrors, LimitOptions):
             self._end(str(error))
         from twisted.internet import reactor
 
+        if SERVED in os.environ:
+            end_with_supervisor(reactor, stop_process)
         raise_limit(reactor)
         run_under_orders(reactor, host)
         if report is not None:

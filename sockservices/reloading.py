@@ -36,6 +36,7 @@ SERVED = "SOCKSERVICES_RELOADED"
 
 _KINDS = ("tcp", "tcp6", "unix", "udp", "unixgram", "systemd", "systemd-datagram")
 _DEBOUNCE = 200  # milliseconds in which changes count as one
+_LOOKS_EVERY = 1.0  # seconds: at whether its supervisor is there
 _FIRST = 3  # the first descriptor that is passed on: sd_listen_fds(3)
 
 # A shell knows the number of the process that it becomes, which is to be told: LISTEN_PID. Ctrl-C
@@ -51,6 +52,7 @@ class ReloadingService(Service):
         backlog: as for ``SocketService``.
         mode: as for ``SocketService``.
         command: what the processes run.
+        folder: where they run it: relative names in it are meant from there.
         reactor: an ``IReactorProcess``, ``IReactorThreads``, ``IReactorUNIXDatagram`` and more.
         on_failure: called with one line when there is nothing to listen on.
 
@@ -63,6 +65,7 @@ class ReloadingService(Service):
         backlog: int,
         mode: int,
         command: Sequence[str],
+        folder: str,
         reactor: Any,
         on_failure: Callable[[str], None],
     ) -> None:
@@ -73,6 +76,7 @@ class ReloadingService(Service):
                     f"{each.description!r} cannot be reloaded: {', '.join(_KINDS)} can"
                 )
         self._command = command
+        self._where = folder
         self._reactor = reactor
         self._on_failure = on_failure
         self._log = Logger(namespace="reload")
@@ -80,17 +84,27 @@ class ReloadingService(Service):
         self._serving: _Process | None = None
         self._starting: _Process | None = None
         self._ending: list[_Process] = []
-        self._is_outdated = False
+        self._is_suspended = False
         self._over = Event()
+        self._news: tempfile.TemporaryDirectory[str] | None = None
 
     def privilegedStartService(self) -> None:
         """Listen, start the first process, and watch."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        self._folder = tempfile.TemporaryDirectory(prefix="sockservices-")
+        self._begin()
+
+    def startService(self) -> None:
+        """Do so, if ``privilegedStartService`` was not called before, as by ``twist``."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._news is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
         listening = [maybeDeferred(self._listen, each) for each in self._listeners]
         DeferredList(listening, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
             self._all_listen, self._not_all_listen
-        )
+        ).addErrback(lambda failure: self._on_failure(failure.getErrorMessage()))
 
     def _listen(self, each: StreamListener | DatagramListener) -> Any:
         def failed(failure: Failure) -> None:
@@ -116,27 +130,33 @@ class ReloadingService(Service):
     def _watch(self, folders: list[Path]) -> None:
         from watchfiles import PythonFilter, watch
 
-        for _changes in watch(
-            *folders,
-            watch_filter=PythonFilter(),
-            debounce=_DEBOUNCE,
-            stop_event=self._over,
-            raise_interrupt=False,
-        ):
-            self._reactor.callFromThread(self._changed)
+        try:
+            for _changes in watch(
+                *folders,
+                watch_filter=PythonFilter(),
+                debounce=_DEBOUNCE,
+                stop_event=self._over,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                self._reactor.callFromThread(self._changed)
+        except Exception as error:  # whatever the system has against watching
+            self._reactor.callFromThread(
+                self._log.error, "changes are not seen any more: {reason}", reason=error
+            )
 
     def _changed(self) -> None:
         if self._over.is_set():
             return
-        if self._starting is not None:
-            self._is_outdated = True
-        else:
-            self._log.info("a change: starting anew")
-            self._start_another()
+        self._log.info("a change: starting anew")
+        if self._starting is not None:  # it serves nobody yet, and may never come to it
+            self._ending.append(self._starting)
+            self._starting.signal(signal.SIGKILL)
+        self._start_another()
 
     def _start_another(self) -> None:
-        self._is_outdated = False
-        self._starting = _Process(self._folder.name, self._ready, self._ended)
+        assert self._news is not None
+        starting = _Process(self._news.name, self._ready, self._ended)
         environment = dict(os.environ)
         descriptors = {0: 0, 1: 1, 2: 2}
         served = []
@@ -148,14 +168,15 @@ class ReloadingService(Service):
             SERVED: " ".join(served),
             "LISTEN_FDS": str(len(served)),
             "LISTEN_FDNAMES": "",
-            "NOTIFY_SOCKET": self._starting.listen(self._reactor),
+            "NOTIFY_SOCKET": starting.listen(self._reactor),
         }
+        self._starting = starting
         self._reactor.spawnProcess(
-            self._starting,
+            starting,
             _BECOME[0],
             [*_BECOME, *self._command],
             env=environment,
-            path=None,
+            path=self._where,
             childFDs=descriptors,
         )
 
@@ -163,10 +184,10 @@ class ReloadingService(Service):
         if process is not self._starting:
             return
         old, self._serving, self._starting = self._serving, process, None
+        if self._is_suspended:
+            process.signal(signal.SIGUSR2)
         if old is not None:
             self._end(old)
-        if self._is_outdated:
-            self._changed()
 
     def _ended(self, process: _Process) -> None:
         if process in self._ending:
@@ -181,8 +202,6 @@ class ReloadingService(Service):
                 return
             kept = "the old code keeps serving" if self._serving else "nothing is served"
             self._log.error("the change could not be loaded: {what}", what=kept)
-            if self._is_outdated:
-                self._changed()
 
     def _end(self, process: _Process) -> None:
         self._ending.append(process)
@@ -200,16 +219,33 @@ class ReloadingService(Service):
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
     def _stopped(self, _results: object) -> None:
-        self._folder.cleanup()
+        if self._news is not None:
+            self._news.cleanup()
+            self._news = None
 
     def pass_on(self, number: signal.Signals) -> None:
         """Send a signal to the process that serves, and to those that end."""
+        if number == signal.SIGUSR2:
+            self._is_suspended = not self._is_suspended
         for process in self._processes():
             process.signal(number)
 
     def _processes(self) -> list[_Process]:
         found = [self._serving, self._starting, *self._ending]
         return [each for each in found if each is not None]
+
+
+def end_with_supervisor(reactor: Any, stop: Callable[[], None]) -> None:
+    """In a process that serves: stop when the supervisor is no more, however it ended."""
+    supervisor = os.getppid()
+
+    def look() -> None:
+        if os.getppid() == supervisor:
+            reactor.callLater(_LOOKS_EVERY, look)
+        else:
+            stop()
+
+    look()
 
 
 def _stop_listening(port: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from sockservices.plugin import SocketServiceMaker
 from sockservices.printable import escaped
 
 
-@click.command()
+@click.command(short_help="Check an installed service.")
 @click.argument("name")
 @click.option(
     "--with",
@@ -37,13 +38,14 @@ from sockservices.printable import escaped
 def check(name: str, given: tuple[str, ...]) -> None:
     """Check an installed service: its declaration, and the rules that every service holds to.
 
-    NAME is its command, as in twistd -n NAME. The exit status is 1 if anything is wrong.
+    NAME is its command, as in twistd -n NAME, or the name of its entry point. The exit status is
+    1 if anything is wrong.
     """
-    maker = _found(name)
+    maker = _found(name.removeprefix("sock "))
     faults = list(_faults(maker))
     for fault in faults:
         click.echo(f"declaration: {fault}")
-    if any(fault.startswith("cannot import") for fault in faults):
+    if any(isinstance(fault, _NoService) for fault in faults):
         raise CouldNot(f"{name}: what it declares cannot be built")
     broken = list(_broken(maker, _pairs(given)))
     for text in broken:
@@ -74,24 +76,27 @@ def _found(name: str) -> SocketServiceMaker:
     return maker
 
 
+class _NoService(str):
+    """A fault with which there is nothing to hold to a contract."""
+
+
 def _faults(maker: SocketServiceMaker) -> Iterator[str]:
     """Go through what is wrong with a declaration, a line each."""
-    if not maker.description.strip():
+    if not (maker.description or "").strip():
         yield "it has no description for twistd --help"
-    heavy = _imported_early(maker)
-    if heavy:
-        yield f"it imports {', '.join(heavy)}, with every twistd command: name things instead"
+    yield from _imported_early(maker)
     declared: dict[str, DeclaredOption] = {}
     for kind in maker.kinds:
         dotted_name = getattr(maker, kind)
         try:
             factory = load(dotted_name)
         except LoadError as error:
-            yield str(error)
+            yield _NoService(error)
             continue
         if not _serves(factory, kind):
             what = "protocol factory" if kind == "stream" else "datagram protocol"
-            yield f"{kind}={dotted_name!r} is no {what}"
+            yield _NoService(f"{kind}={dotted_name!r} is no {what}")
+            continue
         declared.update({each.name: each for each in declared_options(factory)})
     taken = names_of_every_service()
     for each in declared.values():
@@ -119,32 +124,39 @@ def _provides(interface: Any, found: Any) -> bool:
     return bool(interface.providedBy(found)) or callable(found)
 
 
+# What every twistd command has imported before it reads a declaration.
 _LOOK = """
 import importlib, json, sys
+import twisted.scripts.twistd, sockservices.plugin
+before = set(sys.modules)
 importlib.import_module(sys.argv[1])
-print(json.dumps([name for name in sys.argv[2:] if name in sys.modules]))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
+_MOST_MODULES = 20  # that a declaration may bring along: its own package has some
 
 
-def _imported_early(maker: SocketServiceMaker) -> list[str]:
-    """Return what the declaration's module imports that it should only name."""
+def _imported_early(maker: SocketServiceMaker) -> Iterator[str]:
+    """Go through what the declaration's module imports that it should only name."""
     module = _module_of(maker)
     if module is None:
-        return []
-    services = [str(getattr(maker, kind)).rpartition(".")[0] for kind in maker.kinds]
-    looked_for = [*services, "twisted.internet.reactor"]
-    # A package is imported with each of its modules.
-    looked_for = [name for name in looked_for if not f"{module}.".startswith(f"{name}.")]
+        return
     done = subprocess.run(
-        [sys.executable, "-c", _LOOK, module, *looked_for],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", _LOOK, module], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return []
-    found: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        yield f"it cannot be imported by itself: {done.stderr.strip().splitlines()[-1]}"
+        return
+    imported: list[str] = json.loads(done.stdout.splitlines()[-1])
+    services = {str(getattr(maker, kind)).rpartition(".")[0] for kind in maker.kinds}
+    # A package is imported with each of its modules.
+    services = {name for name in services if not f"{module}.".startswith(f"{name}.")}
+    heavy = [name for name in imported if name in services | {"twisted.internet.reactor"}]
+    if len(imported) > _MOST_MODULES:
+        packages = Counter(name.partition(".")[0] for name in imported)
+        largest = ", ".join(name for name, _ in packages.most_common(3))
+        heavy.append(f"{len(imported)} modules, most of them of {largest}")
+    if heavy:
+        yield f"it imports {', '.join(heavy)}, with every twistd command: name things instead"
 
 
 def _module_of(maker: SocketServiceMaker) -> str | None:
@@ -184,6 +196,8 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
                     test()
                 except ContractError as error:
                     yield f"{name}{error}"
+                except Exception as error:
+                    yield f"{name}\n  {type(error).__name__}: {escaped(str(error))}"
 
 
 def _made(factory: Any, given: dict[str, str]) -> Any:
@@ -197,12 +211,14 @@ def _made(factory: Any, given: dict[str, str]) -> Any:
 def _quiet() -> Iterator[Any]:
     """Keep off the terminal what a service prints meanwhile; yields a way around that."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    kept = {number: os.dup(number) for number in (1, 2)}
     try:
         with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-        with os.fdopen(os.dup(2), "w") as terminal:
+            for number in kept:
+                os.dup2(nowhere.fileno(), number)
+        with os.fdopen(os.dup(kept[2]), "w") as terminal:
             yield terminal
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        for number, descriptor in kept.items():
+            os.dup2(descriptor, number)
+            os.close(descriptor)

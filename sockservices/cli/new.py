@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
+import re
+import shutil
 import string
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -21,6 +24,11 @@ from sockservices.printable import escaped, system_reason
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_LONGEST = 60  # characters; a file system takes 255 bytes, with what is added to it
+_OF_THE_PROJECT = ("build", "dist", "tests")  # folders that it has, or will have
 
 
 class _Text(string.Template):
@@ -54,14 +62,18 @@ def new(name: str, datagram: bool, entry_point: bool) -> None:
         "entry_points": _ENTRY_POINTS.format(name=name) if entry_point else "",
     }
     parts = ("common", words["kind"], "entry_point" if entry_point else "plugin")
+    unfinished = Path(f".{name}.{os.getpid()}")
     try:
         for part in parts:
             for path, text in _texts(files("sockservices.cli") / "project" / part):
-                target = Path(name, _Text(path).substitute(words))
+                target = unfinished / _Text(path).substitute(words)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(_Text(text).substitute(words))
+        unfinished.rename(name)
     except OSError as error:
-        raise CouldNot(f"{escaped(str(error.filename))}: {system_reason(error)}") from None
+        raise CouldNot(f"{name}: {system_reason(error)}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     click.echo(
         f"{name}/ is there. Next:\n\n"
         f"    cd {name}\n"
@@ -78,12 +90,15 @@ _ENTRY_POINTS = """
 
 
 def _check(name: str) -> None:
-    if not (name.isascii() and name.isidentifier() and name == name.lower()):
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise CouldNot(
-            f"{escaped(name)!r} is no name for a package: wanted is one as shout or my_chat"
+            f"{escaped(name)!r} is no name for a package: wanted is one as shout or my_chat, "
+            f"of {_LONGEST} characters at the most"
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise CouldNot(f"{name!r} is a word of Python")
+    if name in _OF_THE_PROJECT:
+        raise CouldNot(f"{name!r} is a folder that every project has")
     commands = {maker.tapname for maker in getPlugins(IServiceMaker)}
     if name in commands | {entry_point.name for entry_point in service_entry_points()}:
         raise CouldNot(f"there is a service named {name!r} already")

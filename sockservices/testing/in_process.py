@@ -27,7 +27,11 @@ async def serving(
         listen: endpoint descriptions; none is a free TCP port of the loopback interface.
         reactor: ``None`` is the installed one.
         arguments: for ``SocketService``.
+
+    Raises ``ListenError``.
     """
+    # It is no process of its own: who awaits is told.
+    arguments.setdefault("on_failure", lambda _line: None)
     running = SocketService(service, listen=listen or (LOOPBACK,), reactor=reactor, **arguments)
     running.startService()
     try:
@@ -102,11 +106,15 @@ async def connect(service: SocketService, listener: int = 0, reactor: Any = None
     Parameters:
         listener: which one, from 0.
         reactor: ``None`` is the installed one.
+
+    Raises ``ValueError`` for a listener for datagrams.
     """
     if reactor is None:
         from twisted.internet import reactor
     description = service.where.split(" ")[listener]
     kind, _colon, rest = description.partition(":")
+    if kind in ("udp", "unixgram"):
+        raise ValueError(f"{description} is for datagrams, which a Client does not send")
     if kind == "tcp":
         rest = rest.replace("0.0.0.0", "127.0.0.1", 1)
     client: Client = await connectProtocol(clientFromString(reactor, f"{kind}:{rest}"), Client())

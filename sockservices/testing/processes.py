@@ -82,7 +82,8 @@ class Twistd:
             )
             found = re.search(pattern, self._log_now())
         if found is None:
-            raise RuntimeError(f"{pattern!r} did not come; the log says:\n{self.log}")
+            said = self.log + self.output.decode("utf-8", "replace")
+            raise RuntimeError(f"{pattern!r} did not come; it said:\n{said}")
         return found
 
     def _log_now(self) -> str:

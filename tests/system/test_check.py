@@ -20,7 +20,19 @@ unknown = SocketServiceMaker("unknown", "Named wrongly.", stream="bad_options.No
 mistaken = SocketServiceMaker("mistaken", "No factory.", stream="bad_options.Protocol")
 needy = SocketServiceMaker("needy", "Needs to be told.", stream="bad_options.Needy")
 broken = SocketServiceMaker("broken", "Believes in UTF-8.", stream="bad_options.Decoding")
+function = SocketServiceMaker("function", "Makes nothing.", stream="bad_options.make_nothing")
+number = SocketServiceMaker("number", "Is no class.", stream="bad_options.NUMBER")
+nameless = SocketServiceMaker("nameless", None, stream="bad_options.Silent")
+several = SocketServiceMaker("several", "Fails in two ways.", stream="bad_options.Several")
+leaving = SocketServiceMaker("leaving", "Ends the process.", stream="bad_options.Leaving")
 half = SocketServiceMaker("half", "Bad datagrams.", datagram="bad_options.FirstByte")
+"""
+
+CROWD = """
+import http.server, sqlite3, unittest.mock
+from sockservices import SocketServiceMaker
+
+crowded = SocketServiceMaker("crowded", "Brings a crowd.", stream="bad_options.Silent")
 """
 
 HEAVY = """
@@ -61,6 +73,28 @@ class Decoder(Protocol):
 class Decoding(Silent):
     protocol = Decoder
 
+NUMBER = 7
+
+def make_nothing():
+    pass
+
+class TwoWays(Protocol):
+    def dataReceived(self, data):
+        data.decode()
+        int(data[:1])
+
+@attrs.define(eq=False, slots=False)
+class Several(Silent):
+    protocol = TwoWays
+
+class Leaver(Protocol):
+    def dataReceived(self, data):
+        raise SystemExit(3)
+
+@attrs.define(eq=False, slots=False)
+class Leaving(Silent):
+    protocol = Leaver
+
 class FirstByte(DatagramProtocol):
     noisy = False
     def datagramReceived(self, data, peer):
@@ -73,6 +107,7 @@ def folder(tmp_path: Path) -> Path:
     plugins = tmp_path / "twisted" / "plugins"
     plugins.mkdir(parents=True)
     (plugins / "bad_plugins.py").write_text(PLUGINS)
+    (plugins / "bad_crowd.py").write_text(CROWD)
     (tmp_path / "bad_heavy.py").write_text(HEAVY)
     (tmp_path / "bad_options.py").write_text(OPTIONS)
     return tmp_path
@@ -83,6 +118,12 @@ def folder(tmp_path: Path) -> Path:
     [
         ("heavy", ["declaration: it imports bad_heavy, with every twistd command"]),
         ("silent", ["declaration: it has no description for twistd --help"]),
+        ("nameless", ["declaration: it has no description for twistd --help"]),
+        ("function", ["seen:  NoneType is no protocol factory"]),
+        ("number", ["declaration: stream='bad_options.NUMBER' is no protocol factory"]),
+        ("several", ["seen:  UnicodeDecodeError"]),
+        ("leaving", ["seen:  SystemExit: 3"]),
+        ("crowded", ["declaration: it imports ", " modules, most of them of "]),
         ("unhelpful", ["declaration: --level has no help text"]),
         ("clashing", ["declaration: --backlog is an option that every service has"]),
         ("unknown", ["declaration: cannot import 'bad_options.Nothing'"]),

@@ -51,12 +51,18 @@ def test_no_gap_is_left(tmp_path: Path) -> None:
             assert "@@" not in path.read_text() + str(path)
 
 
+NO_NAME = (
+    "is no name for a package: wanted is one as shout or my_chat, of 60 characters at the most"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("a-b", "'a-b' is no name for a package: wanted is one as shout or my_chat"),
-        ("2x", "'2x' is no name for a package: wanted is one as shout or my_chat"),
-        ("Shout", "'Shout' is no name for a package: wanted is one as shout or my_chat"),
+        *((name, f"'{name}' {NO_NAME}") for name in ("a-b", "2x", "Shout", "_x", "x_", "__main__")),
+        ("a" * 61, f"'{'a' * 61}' {NO_NAME}"),
+        ("dist", "'dist' is a folder that every project has"),
+        ("tests", "'tests' is a folder that every project has"),
         ("class", "'class' is a word of Python"),
         ("match", "'match' is a word of Python"),
         ("json", "there is a module named 'json' already, which it would hide"),
@@ -81,3 +87,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.decode().startswith("sockservices new: shout: ")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_one_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    # No file of more than one block: what comes next fails as on a full disk.
+    command = f"ulimit -f 1; exec '{BIN}/sockservices' new shout"
+    done = run("bash", "-c", command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("sockservices new: shout: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none", "factory", "any"])
+def test_a_name_may_be_that_of_something_in_python(tmp_path: Path, name: str) -> None:
+    assert run(BIN / "sockservices", "new", name, cwd=tmp_path).returncode == 0
+    project = tmp_path / name
+    tests = (BIN / "pytest", "-q", "-n", "0", "-k", "not command")
+    done = run(*tests, cwd=project, env={"PYTHONPATH": str(project)})
+    assert done.returncode == 0, done.stdout.decode()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.system.processes import PATIENCE, TWISTD, Running, read_all, run
+from tests.system.processes import BIN, PATIENCE, TWISTD, Running, read_all, run
 
 PLUGIN = """
 from sockservices import SocketServiceMaker
@@ -53,10 +56,10 @@ LISTEN = ("--listen=tcp:0:interface=127.0.0.1", "--listen=udp:0:interface=127.0.
 class Talking(Running):
     """The service, supervised; waits until it listens and is watched."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, command: Sequence[str | Path] = TWISTD) -> None:
         self._folder = folder
         super().__init__(
-            [*TWISTD, "talk", "--reload", *LISTEN, *options],
+            [*command, "talk", "--reload", *LISTEN, *options],
             folder,
             env={"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         )
@@ -72,9 +75,23 @@ class Talking(Running):
         self._listened += 1
         self.err.wait_for(f"(listening on tcp(.|\n)*){{{self._listened}}}")
 
+    def children(self) -> list[int]:
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(each) for each in found.split()]
+
     def hears(self) -> bytes:
         with socket.create_connection(("127.0.0.1", self.tcp), PATIENCE) as client:
             return client.recv(10)
+
+
+def _wait_for_end(pid: int) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended, _, _ = select.select([process], [], [], PATIENCE)
+    os.close(process)
+    assert ended
 
 
 def test_a_change_is_there_on_the_same_socket(folder: Path) -> None:
@@ -114,15 +131,84 @@ def test_what_cannot_be_loaded_is_shown_and_the_old_code_keeps_serving(folder: P
 
 def test_one_that_dies_is_started_after_the_next_change(folder: Path) -> None:
     with Talking(folder) as talk:
-        [child] = (
-            Path(f"/proc/{talk.process.pid}/task/{talk.process.pid}/children").read_text().split()
-        )
-        os.kill(int(child), signal.SIGKILL)
+        [child] = talk.children()
+        os.kill(child, signal.SIGKILL)
         talk.err.wait_for("the service has ended; it starts anew after the next change")
         talk.change(SOURCE.format(word="four"))
         talk.wait_for_another()
         assert talk.hears() == b"four"
         assert talk.stop() == 0
+
+
+def test_one_that_never_comes_to_listen_gives_way_to_the_next_change(folder: Path) -> None:
+    with Talking(folder) as talk:
+        talk.change("import time; print('hanging', flush=True); time.sleep(1e6)")
+        talk.out.wait_for("hanging")
+        assert talk.hears() == b"one"
+        before = talk.children()
+        assert len(before) == 2
+        talk.change(SOURCE.format(word="five"))
+        talk.wait_for_another()
+        talk.err.wait_for("stopped: ")  # until then the old one may be faster
+        assert talk.hears() == b"five"
+        for each in before:
+            _wait_for_end(each)
+        assert talk.stop() == 0
+
+
+def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> None:
+    with Talking(folder) as talk:
+        [child] = talk.children()
+        talk.process.kill()
+        talk.wait()
+        talk.err.wait_for("stopped: ")
+        _wait_for_end(child)
+
+
+def test_a_pause_outlives_a_change(folder: Path) -> None:
+    with Talking(folder) as talk:
+        talk.process.send_signal(signal.SIGUSR2)
+        talk.err.wait_for("suspended: 0 connections live")
+        talk.change(SOURCE.format(word="six"))
+        talk.wait_for_another()
+        talk.err.wait_for("(suspended: (.|\n)*){2}")
+        with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as client:
+            talk.process.send_signal(signal.SIGUSR2)
+            assert client.recv(10) == b"six"
+        assert talk.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (BIN / "twist", "--log-format=text", "--log-file=+"),
+        (sys.executable, "-m", "twisted", "--log-format=text", "--log-file=+"),
+        (*TWISTD, "--rundir=elsewhere"),
+        (*TWISTD, "--prefix", "talk"),
+    ],
+    ids=["twist", "python -m twisted", "another folder", "a name that is the command's"],
+)
+def test_the_command_is_given_again_as_it_was(
+    folder: Path, command: tuple[str | Path, ...]
+) -> None:
+    (folder / "elsewhere").mkdir()
+    with Talking(folder, command=command) as talk:
+        assert talk.hears() == b"one"
+        talk.change(SOURCE.format(word="seven"))
+        talk.wait_for_another()
+        talk.err.wait_for("stopped: ")  # until then the old one may be faster
+        assert talk.hears() == b"seven"
+        talk.stop()
+        assert "Traceback" not in talk.err.text
+
+
+def test_folders_that_nobody_may_read_are_left_out(folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0)
+    with Talking(folder) as talk:
+        talk.change(SOURCE.format(word="eight"))
+        talk.wait_for_another()
+        assert talk.stop() == 0
+        assert "Traceback" not in talk.err.text
 
 
 def test_ctrl_c_ends_all_in_order(folder: Path) -> None:

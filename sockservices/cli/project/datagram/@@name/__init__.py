@@ -10,9 +10,10 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 
-class @@title(DatagramProtocol):
+class @@{title}Protocol(DatagramProtocol):
     """One listener."""
 
+    transport: Any
     noisy = False
 
     def __init__(self, suffix: bytes) -> None:
@@ -31,5 +32,5 @@ class @@{title}Factory:
 
     suffix: str = option(default="", help="What to add to each answer.")
 
-    def build_datagram_protocol(self) -> @@title:
-        return @@title(self.suffix.encode())
+    def build_datagram_protocol(self) -> @@{title}Protocol:
+        return @@{title}Protocol(self.suffix.encode())

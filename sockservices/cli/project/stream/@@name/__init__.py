@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
+from sockservices import option
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
-from sockservices import option
 
-
-class @@title(LineOnlyReceiver):
+class @@{title}Protocol(LineOnlyReceiver):
     """One connection."""
 
+    transport: Any
     delimiter = b"\n"
     MAX_LENGTH = 65536  # bytes of a line; a longer one ends the connection
 
@@ -37,5 +39,5 @@ class @@{title}Factory(Factory):
     suffix: str = option(default="", help="What to add to each line.")
     noisy = False
 
-    def buildProtocol(self, addr: object) -> @@title:
-        return @@title(self.suffix.encode())
+    def buildProtocol(self, addr: object) -> @@{title}Protocol:
+        return @@{title}Protocol(self.suffix.encode())

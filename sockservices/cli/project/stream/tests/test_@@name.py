@@ -5,7 +5,7 @@ from @@name import @@{title}Factory
 
 
 class TestContract(StreamServiceContract):
-    """What every service holds to: any cutting of the input, peers that go, memory, and more."""
+    """What every service holds to: any cutting of the input, peers that go, and more."""
 
     factory = @@{title}Factory
     examples = (b"hello\n", b"two\nlines\n")

@@ -1,4 +1,4 @@
-"""What @@name plugs into twistd: names alone, nothing is imported before it is used."""
+"""What twistd is told: names alone, so that nothing is imported before it is used."""
 
 from sockservices import SocketServiceMaker
 
