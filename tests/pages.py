@@ -8,6 +8,7 @@ A page is read from top to bottom, in one folder:
   end of a line of the output, in this order; ``...`` in a line stands for anything;
 - a command that begins with ``twistd -n`` runs until the end of the page; the page goes on when it
   listens;
+- a command in a block after ``<!-- fails -->`` ends with another status than 0;
 - ``cd`` holds for the rest of the page, as does ``<!-- env: NAME=VALUE -->``;
 - a port of five digits that begins with 517 stands for one that is free;
 - what stands between ``<!-- in a new environment -->`` and ``<!-- so far -->`` installs things: it
@@ -35,7 +36,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 _PATIENCE = 300  # seconds until a command is given up
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<order>file|run|env): (?P<name>\S+) -->\n)?"
+    r"(?:<!-- (?P<order>file|run|env|fails)(?:: (?P<name>\S+))? -->\n)?"
     r"^```(?P<language>\S*)\n(?P<content>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -48,7 +49,7 @@ class Block(NamedTuple):
     """One block of code, and what is to be done with it."""
 
     order: str | None
-    name: str
+    name: str | None
     language: str
     content: str
 
@@ -117,32 +118,32 @@ class Reading:
                 _compare(said, step.expected, step.command)
 
     def _do(self, block: Block, running: contextlib.ExitStack) -> None:
-        if block.order == "env":
+        if block.order == "env" and block.name:
             name, _, value = block.name.partition("=")
             variables = {**self._env, "PWD": str(self._folder)}
             self._env[name] = string.Template(value).substitute(variables)
-        if block.order in ("file", "run"):
+        if block.order in ("file", "run") and block.name:
             path = self._folder / block.name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.content)
-        if block.order == "run":
+        if block.order == "run" and block.name:
             self._printed = self._run(["python", block.name])
         elif block.language == "text":
             _compare(self._printed, block.content.splitlines(), "the program before")
         elif block.language == "console":
             for step in steps(block.content):
-                self._step(step, running)
+                self._step(step, block.order == "fails", running)
 
-    def _step(self, step: Step, running: contextlib.ExitStack) -> None:
+    def _step(self, step: Step, fails: bool, running: contextlib.ExitStack) -> None:
         if step.command.startswith("cd "):
             self._folder /= step.command.removeprefix("cd ")
         elif re.match(r"(\S*/)?twistd -n", step.command):
             self._services.append((step, running.enter_context(self._start(step.command))))
         else:
-            said = self._run(["bash", "-c", step.command])
+            said = self._run(["bash", "-c", step.command], fails)
             _compare(said, step.expected, step.command)
 
-    def _run(self, command: list[str]) -> str:
+    def _run(self, command: list[str], fails: bool = False) -> str:
         done = subprocess.run(
             command,
             cwd=self._folder,
@@ -152,7 +153,7 @@ class Reading:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        assert bool(done.returncode) == fails, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
     def _start(self, command: str) -> Running:

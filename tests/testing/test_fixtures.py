@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from twisted.internet.protocol import Factory, Protocol
 
-from sockservices import EchoFactory, HelloFactory
-from sockservices.testing import serving
+from sockservices import EchoFactory, HelloFactory, ListenError
+from sockservices.testing import connect, serving
 from tests.fakes import with_reactor
 
 
@@ -56,6 +56,21 @@ async def test_without_fixtures() -> None:
     assert not service.running
     with socket.socket() as late, pytest.raises(ConnectionRefusedError):
         late.connect((where.host, where.port))
+
+
+@with_reactor
+async def test_one_that_cannot_listen_ends_its_test_and_not_the_session(serve: Any) -> None:
+    service = await serve(EchoFactory())
+    with pytest.raises(ListenError):
+        await serve(EchoFactory(), f"tcp:{service.addresses[0].port}:interface=127.0.0.1")
+    await (await connect(service)).close()  # the reactor turns
+
+
+@with_reactor
+async def test_a_client_is_for_streams(serve: Any) -> None:
+    service = await serve(EchoFactory(), "udp:0:interface=127.0.0.1")
+    with pytest.raises(ValueError, match=r"^udp:127.0.0.1:\d+ is for datagrams"):
+        await connect(service)
 
 
 def test_a_command_as_an_operator_runs_it(twistd: Any) -> None:
