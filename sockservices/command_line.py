@@ -140,6 +140,16 @@ class OneLineErrors(usage.Options):
             above = above.parent
         return " ".join(names) or "options"
 
+    def opt_help(self) -> NoReturn:
+        """Display this help and exit."""
+        try:
+            print(self)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read it has seen enough. Python would complain when it flushes at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+
     def opt_version(self) -> None:
         """Print the versions of sockservices and Twisted, and exit."""
         from importlib.metadata import version

@@ -135,7 +135,11 @@ class Guards:
         self._allow, self._deny = Networks(allow), Networks(deny)
         self._only_allowed = bool(limits.allow or limits.allow_files)
         # To read an address takes longer than all else that is asked of a newcomer.
-        self._known = lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
+        self._known: Callable[[str], _Known] = (
+            lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
+            if self._asks_about_addresses
+            else lambda _host: _NOBODY
+        )
 
     def _look_up(self, host: str) -> _Known:
         found = address(host)
@@ -150,11 +154,21 @@ class Guards:
         return self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
 
     @property
+    def _asks_about_networks(self) -> bool:
+        limits = self._limits
+        return any((limits.allow, limits.allow_files, limits.deny, limits.deny_files))
+
+    @property
+    def _asks_about_addresses(self) -> bool:
+        limits = self._limits
+        of_sources = (limits.max_per_source, limits.rate_per_source)
+        return self._asks_about_networks or of_sources != (None, None)
+
+    @property
     def asks_about_datagrams(self) -> bool:
         """Whether any of the limits is one of datagrams."""
-        limits = self._limits
-        networks = (limits.allow, limits.allow_files, limits.deny, limits.deny_files)
-        return any(networks) or limits.rate is not None or limits.rate_per_source is not None
+        rates = (self._limits.rate, self._limits.rate_per_source)
+        return self._asks_about_networks or rates != (None, None)
 
     @property
     def is_full(self) -> bool:

@@ -93,6 +93,25 @@ def test_who_is_exempt_has_no_limits_of_a_source() -> None:
     assert entry.knock("198.51.100.1") == "max-per-source"
 
 
+@pytest.mark.parametrize(
+    ("limits", "is_read"),
+    [
+        ({"max_connections": 9}, False),
+        ({"rate": Rate(9, 9)}, False),
+        ({"max_per_source": 9}, True),
+        ({"rate_per_source": Rate(9, 9)}, True),
+        ({"deny": [network("192.0.2.0/24")]}, True),
+    ],
+)
+def test_an_address_is_read_only_where_it_matters(
+    limits: dict[str, Any], is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(module, "address", lambda host: read.append(host))
+    Entry(**limits).knock("192.0.2.1")
+    assert bool(read) == is_read
+
+
 def test_all_may_be_exempt() -> None:
     entry = Entry(max_per_source=1, exempt=[network("0.0.0.0/0")])
     assert all(isinstance(entry.knock(), StringTransport) for _ in range(3))

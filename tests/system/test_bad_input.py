@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, Running, Service, needs, run
+from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
 
 _TWISTD = (BIN / "twistd", "-n", "--pidfile=", "--logfile=log")
 # Root may do everything, so some rights are taken from it.
@@ -83,6 +83,21 @@ def _content(folder: Path) -> dict[str, tuple[int, int]]:
 )
 def test_usage(folder: Path, arguments: list[str], line: str) -> None:
     assert _refused(folder, "sock-echo", *arguments) == (2, f"sock-echo: {line}")
+
+
+def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [BIN / "twistd", "sock-echo", "--help"],
+        cwd=tmp_path,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(
