@@ -38,11 +38,8 @@ _SHORTEST_ANSWER = 16  # so many times a request may be longer than its answer
 class StreamServiceContract:
     """The rules of a stream service, as tests.
 
-    Derive a test class from it, for pytest or (with ``unittest.TestCase`` beside it) for trial::
-
-        class TestShout(StreamServiceContract):
-            factory = ShoutFactory
-            examples = [b"hello\\n", b"two\\nlines\\n"]
+    Derive a test class from it, for pytest or (with ``unittest.TestCase`` beside it) for trial. Say
+    in it what builds the service's factory, and what a peer may say.
 
     A failure names the rule that is broken, the shortest input that was found to break it, and how
     it is usually mended.
