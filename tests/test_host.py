@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactor
+from twisted.logger import formatEvent
 from zope.interface import implementer
 
 from sockservices import host
@@ -116,9 +117,9 @@ async def test_it_has_listeners_of_both_kinds_and_the_addresses_in_their_order(
         "IPv4Address",
     ]
     assert [addresses[1].type, addresses[3].type] == ["TCP", "UDP"]
-    [line] = [event["addresses"] for event in events if "addresses" in event]
+    [line] = [formatEvent(event) for event in events if event["log_namespace"] == "both"]
     assert line == (
-        f"unixgram:{tmp_path}/datagrams tcp:127.0.0.1:{addresses[1].port} "
+        f"both listening on unixgram:{tmp_path}/datagrams tcp:127.0.0.1:{addresses[1].port} "
         f"unix:{tmp_path}/streams udp:127.0.0.1:{addresses[3].port}"
     )
     await service.stopService()
@@ -442,6 +443,36 @@ def test_an_endpoint_that_fires_after_the_stop_is_closed(
     assert slow.failures == []
 
 
+def test_an_endpoint_that_fires_after_another_start_is_closed_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = FakeEndpoint(), FakeEndpoint()
+    slow = Slow(monkeypatch, one, other)
+    slow.service.startService()
+    slow.service.stopService()
+    slow.service.startService()
+    stays, late = FakePort(1), FakePort(2)
+    one.asked[1].callback(stays)
+    one.asked[0].callback(late)
+    assert (stays.stopped, late.stopped) == (0, 1)
+    other.asked[1].callback(FakePort(3))
+    assert [each.port for each in slow.service.addresses] == [1, 3]
+
+
+def test_a_privileged_start_that_failed_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = FakeEndpoint()
+    slow = Slow(monkeypatch, endpoint)
+    slow.service.privilegedStartService()
+    endpoint.asked[0].errback(RuntimeError("trouble"))
+    slow.service.startService()
+    assert (len(endpoint.asked), len(slow.failures)) == (1, 1)
+    slow.service.stopService()
+    slow.service.startService()  # by somebody who has no such first step
+    assert len(endpoint.asked) == 2
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_an_endpoint_that_fails_after_the_stop_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, again: bool
@@ -488,7 +519,9 @@ def test_the_stop_waits_until_every_listener_is_closed(monkeypatch: pytest.Monke
     with logged() as events:
         second.closing.errback(RuntimeError("stuck"))
     assert stopped.called
-    assert [event["reason"] for event in events if "reason" in event] == ["stuck"]
+    assert [formatEvent(event) for event in events if "reason" in event] == [
+        "a listener did not close cleanly: stuck"
+    ]
 
 
 def test_a_datagram_builder_that_raises_is_a_failure_to_listen() -> None:
