@@ -129,7 +129,6 @@ class SocketService(Service):
         self._gate = Gate()
         self._datagram_gate = Gate()
         self._tls = tls
-        self._handshake_timeout = handshake_timeout
         if self._guards is not None and self._guards.lets_wait:
             self.ledger.watch(self._wait_while_full)
         self._doors = [

@@ -264,6 +264,13 @@ def test_a_kind_that_is_not_served_is_refused() -> None:
         SocketService(Quiet(), listen=["tcp:0"])
 
 
+def test_one_datagram_object_has_one_listener_also_beside_streams() -> None:
+    SocketService(EchoFactory(), datagram=Quiet(), listen=["tcp:0", "tcp:0", "udp:0"])
+    with pytest.raises(DescriptionError) as raised:
+        SocketService(CounterFactory(), datagram=Quiet(), listen=["udp:0", "udp:0"])
+    assert str(raised.value) == ("one Quiet object can have one listener, not 2: pass its class")
+
+
 def test_a_class_is_called_by_its_own_name() -> None:
     with pytest.raises(DescriptionError, match=r"^Quiet serves datagrams only"):
         SocketService(Quiet, listen=["tcp:0"])

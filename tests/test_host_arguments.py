@@ -60,7 +60,13 @@ def test_users_are_of_unix_sockets() -> None:
 
 def test_a_listener_has_tls_once(certificate: Certificate, tmp_path: Path) -> None:
     files = f"privateKey={tmp_path}/key.pem:certKey={tmp_path}/trusted/cert.pem"
-    for description in (f"ssl:0:{files}", f"haproxy:ssl:0:{files}"):
+    trusted = f"tls:{tmp_path}/trusted:0"
+    (tmp_path / "trusted/localhost.pem").write_text(
+        (tmp_path / "key.pem").read_text() + (tmp_path / "trusted/cert.pem").read_text()
+    )
+    (tmp_path / "trusted/cert.pem").rename(tmp_path / "cert.pem")
+    files = files.replace("trusted/", "")
+    for description in (f"ssl:0:{files}", f"haproxy:ssl:0:{files}", trusted):
         SocketService(EchoFactory(), listen=[description])
         with pytest.raises(DescriptionError) as raised:
             SocketService(EchoFactory(), listen=[description], tls=certificate)

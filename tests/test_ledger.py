@@ -7,9 +7,10 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 
-from sockservices.ledger import Closed, Event, Ledger, Opened, Refused
+from sockservices.ledger import Closed, Connection, Event, Ledger, Opened, Refused
 from sockservices.reasons import Reason
 from tests.fakes import logged, opened
 
@@ -109,6 +110,7 @@ def test_a_subscriber_that_fails_costs_nobody_else_the_event() -> None:
         opened(ledger, Transport(), object())
     assert len(events) == 1
     assert [event["log_failure"].type for event in log] == [RuntimeError]
+    assert [formatEvent(event) for event in log] == ["a subscriber of the ledger failed"]
 
 
 def test_what_does_not_count_has_no_bytes() -> None:
@@ -124,7 +126,12 @@ def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:
     events: list[Event] = []
     counts: list[int] = []
     ledger.subscribe(events.append)
-    forget = ledger.watch(lambda _connection: counts.append(ledger.live))
+
+    def watch(connection: Connection) -> None:
+        assert connection.transport in transports
+        counts.append(ledger.live)
+
+    forget = ledger.watch(watch)
     cuts: tuple[Reason | None, ...] = ("denied", None)
     for transport, cut in zip(transports, cuts, strict=True):
         ledger.enter("tcp:7", transport).cut = cut
