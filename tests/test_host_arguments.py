@@ -58,6 +58,9 @@ def test_users_are_of_unix_sockets() -> None:
         SocketService(EchoFactory(), listen=[LOOPBACK], limits=Limits(allow_users=[0]), name="echo")
 
 
+# Twisted's own, with a recent pyOpenSSL.
+@pytest.mark.filterwarnings("ignore:X509:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 def test_a_listener_has_tls_once(certificate: Certificate, tmp_path: Path) -> None:
     files = f"privateKey={tmp_path}/key.pem:certKey={tmp_path}/trusted/cert.pem"
     trusted = f"tls:{tmp_path}/trusted:0"
