@@ -18,6 +18,8 @@ from sockservices.reasons import Reason
 from sockservices.tls import Certificate
 
 HERE = Path(__file__).parent
+if Path(host.__file__).parent.parent != HERE.parent:
+    sys.exit(f"{host.__file__} is not the code of this checkout: pip install -e '.[docs]'")
 sys.path.insert(0, str(HERE.parent))
 
 from docs import generate  # noqa: E402

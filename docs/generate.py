@@ -49,7 +49,8 @@ def _options_table(options: Any, names: Iterable[str]) -> str:
     for name in sorted(each.removesuffix("=") for each in names):
         takes_value = f"{name}=" in options.longOpt
         # The parser adds defaults to its own texts only when it prints them; ours say it already.
-        text, _, default = options.docs[name].strip().removesuffix("]").partition(" [default: ")
+        text, _, told = options.docs[name].strip().partition(" [")
+        default = told.removesuffix("]").removeprefix("default: ")
         if takes_value and options.defaults.get(name) is not None:
             default = str(options.defaults[name])
         text = re.sub(r"(?<!\S)--[a-z0-9-]+", r"`\g<0>`", text)
@@ -89,10 +90,18 @@ _RARELY = "log_rarely"
 
 def log_events() -> list[LogEvent]:
     """Find every event that the package logs."""
-    sources = [each for each in sorted(_SOURCE.rglob("*.py")) if "project" not in each.parts]
     return sorted(
-        (event for path in sources for event in _log_events_in(path)), key=lambda each: each.text
+        (event for path in sources() for event in _log_events_in(path)), key=lambda each: each.text
     )
+
+
+def sources() -> list[Path]:
+    """Return the files of the package; the templates of new projects are none."""
+    return [
+        path
+        for path in sorted(_SOURCE.rglob("*.py"))
+        if "project" not in path.relative_to(_SOURCE).parts
+    ]
 
 
 def _log_events_in(path: Path) -> Iterator[LogEvent]:
@@ -188,8 +197,12 @@ _GENERATED: tuple[Callable[[], str], ...] = (
 
 
 def write(folder: Path) -> None:
-    """Write them into a folder, made when missing; what is as it was is left alone."""
+    """Write them into a folder, made when missing, and nothing else is left there."""
     folder.mkdir(exist_ok=True)
+    made = {f"{make.__name__}.md" for make in _GENERATED}
+    for path in folder.iterdir():
+        if path.name not in made:
+            path.unlink()
     for make in _GENERATED:
         path, text = folder / f"{make.__name__}.md", make() + "\n"
         if not path.exists() or path.read_text() != text:

@@ -31,7 +31,7 @@ FIELDS = {
     "name": "the name of a service",
     "package": "an installed package",
     "path": "a file, escaped",
-    "peer": "who sent it, escaped",
+    "peer": "who is at the other end, escaped",
     "protocol": "the class of a protocol",
     "reason": "why, in words",
     "remaining": "connections that have not ended yet",

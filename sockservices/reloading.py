@@ -79,7 +79,7 @@ class ReloadingService(Service):
         self._where = folder
         self._reactor = reactor
         self._on_failure = on_failure
-        self._log = Logger(namespace="reload")
+        self._log = Logger(namespace="sockservices")
         self._ports: list[Any] = []
         self._serving: _Process | None = None
         self._starting: _Process | None = None
@@ -141,9 +141,10 @@ class ReloadingService(Service):
             ):
                 self._reactor.callFromThread(self._changed)
         except Exception as error:  # whatever the system has against watching
-            self._reactor.callFromThread(
-                self._log.error, "changes are not seen any more: {reason}", reason=error
-            )
+            self._reactor.callFromThread(self._cannot_watch, error)
+
+    def _cannot_watch(self, error: Exception) -> None:
+        self._log.error("changes are not seen any more: {reason}", reason=error)
 
     def _changed(self) -> None:
         if self._over.is_set():

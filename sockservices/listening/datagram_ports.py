@@ -59,6 +59,9 @@ _SEND_BUFFER = 1 << 22  # bytes; without CAP_NET_ADMIN the system grants net.cor
 _CANNOT_SEND_NOW = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
 
 
+_log = Logger(namespace="sockservices")
+
+
 class _Unsent:
     """Datagrams that wait for their peers, in order for each peer, bounded for all."""
 
@@ -95,7 +98,6 @@ class DatagramPort:
     # Called with the peer of each datagram that comes: whether to drop it.
     refuses: Callable[[DatagramPeer], bool] | None = None
 
-    _log = Logger(namespace="sockservices")
     _buffer: memoryview
     _reading = False
     _retry: IDelayedCall | None = None
@@ -195,7 +197,7 @@ class DatagramPort:
             if ITruncationReceiver.providedBy(self.protocol):
                 self.protocol.datagram_truncated(data, size, peer)
             else:
-                self._log.warn(
+                _log.warn(
                     "a datagram of {size} bytes from {peer} was cut at {limit}",
                     size=size,
                     peer=peer_of_datagram(peer),
@@ -203,7 +205,7 @@ class DatagramPort:
                 )
                 self.protocol.datagramReceived(data, peer)
         except BaseException:  # as Twisted does for streams: no peer may end the listener
-            self._log.failure(
+            _log.failure(
                 "{protocol} failed on a datagram of {size} bytes from {peer}",
                 protocol=type(self.protocol).__name__,
                 size=size,
@@ -218,7 +220,7 @@ class DatagramPort:
         try:
             self.protocol.datagrams_received(batch)
         except BaseException:
-            self._log.failure(
+            _log.failure(
                 "{protocol} failed on {count} datagrams, the first from {peer}",
                 protocol=type(self.protocol).__name__,
                 count=len(batch),
@@ -265,12 +267,12 @@ class DatagramPort:
 
     def _drop(self, peer: Any, reason: str) -> None:
         self.datagrams_dropped += 1
-        log = self._log.warn if self.datagrams_dropped == 1 else self._log.debug
-        log(
-            "a datagram to {peer} is dropped: {reason} (further ones are only counted)",
-            peer=peer_of_datagram(peer),
-            reason=reason,
-        )
+        if self.datagrams_dropped == 1:
+            _log.warn(
+                "a datagram to {peer} is dropped: {reason} (further ones are only counted)",
+                peer=peer_of_datagram(peer),
+                reason=reason,
+            )
 
     def _retry_later(self) -> None:
         if self._retry is None:
@@ -340,7 +342,7 @@ class DatagramPort:
             self._retry = None
         self.datagrams_dropped += self._unsent.count
         if self.datagrams_dropped:
-            self._log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
+            _log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
 
     def _tell_finished(self) -> None:
         finished, self._finished = self._finished, None

@@ -16,6 +16,8 @@ from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
 
+_log = Logger(namespace="sock-echo")
+
 
 @implementer(IHalfCloseableProtocol)
 class Echo(Protocol):
@@ -64,7 +66,6 @@ class DatagramEcho(DatagramProtocol):
 
     noisy = False
     max_datagram_size = 1 << 18  # more than Linux lets a Unix peer send unless it is told to
-    _log = Logger(namespace="sock-echo")
 
     transport: Any
 
@@ -80,7 +81,7 @@ class DatagramEcho(DatagramProtocol):
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
         """Send nothing back: a part would pass for the whole."""
-        self._log.warn(
+        _log.warn(
             "no echo for a datagram of {size} bytes from {peer}: the limit is {limit}",
             size=size,
             peer=peer_of_datagram(peer),
