@@ -34,6 +34,7 @@ from sockservices.listening import (
 SERVED = "SOCKSERVICES_RELOADED"
 """The environment variable that gives a serving process its endpoint descriptions."""
 
+_SUPERVISOR = "SOCKSERVICES_SUPERVISOR"
 _KINDS = ("tcp", "tcp6", "unix", "udp", "unixgram", "systemd", "systemd-datagram")
 _DEBOUNCE = 200  # milliseconds in which changes count as one
 _LOOKS_EVERY = 1.0  # seconds: at whether its supervisor is there
@@ -169,6 +170,7 @@ class ReloadingService(Service):
             SERVED: " ".join(served),
             "LISTEN_FDS": str(len(served)),
             "LISTEN_FDNAMES": "",
+            _SUPERVISOR: str(os.getpid()),
             "NOTIFY_SOCKET": starting.listen(self._reactor),
         }
         self._starting = starting
@@ -238,10 +240,10 @@ class ReloadingService(Service):
 
 def end_with_supervisor(reactor: Any, stop: Callable[[], None]) -> None:
     """In a process that serves: stop when the supervisor is no more, however it ended."""
-    supervisor = os.getppid()
+    supervisor = os.environ[_SUPERVISOR]
 
     def look() -> None:
-        if os.getppid() == supervisor:
+        if str(os.getppid()) == supervisor:
             reactor.callLater(_LOOKS_EVERY, look)
         else:
             stop()

@@ -166,6 +166,16 @@ def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> N
         _wait_for_end(child)
 
 
+def test_nor_when_it_is_killed_before_they_serve(folder: Path) -> None:
+    (folder / "talking.py").write_text("print('loading', flush=True)\n" + SOURCE.format(word="x"))
+    command = [*TWISTD, "talk", "--reload", "--port=0"]
+    env = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    with Running(command, folder, env=env) as supervisor:
+        supervisor.out.wait_for("loading(.|\n)*loading")  # by the supervisor, and by the other
+        supervisor.process.kill()
+        supervisor.err.whole()  # to its end, which comes when nobody has it any more
+
+
 def test_a_pause_outlives_a_change(folder: Path) -> None:
     with Talking(folder) as talk:
         talk.process.send_signal(signal.SIGUSR2)
