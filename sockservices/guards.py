@@ -27,7 +27,12 @@ _MOST_KNOWN = 1024  # addresses that need not be read again
 
 @attrs.frozen
 class Rate:
-    """At most so many in any so many seconds."""
+    """At most so many in any so many seconds.
+
+    Parameters:
+        count: how many.
+        seconds: in which time.
+    """
 
     count: int
     seconds: float

@@ -33,7 +33,9 @@ class Connection:
     """One connection, live or ended."""
 
     id: int
+    """Its number, from 1."""
     service: str
+    """The name of the service."""
     listener: str
     """The endpoint description where it came in."""
     opened: float
@@ -91,6 +93,7 @@ class Opened:
     """A connection was admitted."""
 
     connection: Connection
+    """Which one."""
 
 
 @attrs.frozen
@@ -98,9 +101,13 @@ class Refused:
     """A connection was closed before the service knew of it."""
 
     service: str
+    """The name of the service."""
     listener: str
+    """The endpoint description where it came."""
     peer: IAddress
+    """Who it was."""
     reason: Reason
+    """Why."""
 
 
 @attrs.frozen
@@ -108,10 +115,11 @@ class Closed:
     """A connection has ended."""
 
     connection: Connection
+    """Which one."""
     reason: str
     """A ``Reason``, or the name of the exception by which it ended."""
     seconds: float
-    """How long it lived."""
+    """How long it lived, in seconds."""
 
 
 Event: TypeAlias = Opened | Refused | Closed
@@ -122,14 +130,15 @@ class Totals:
     """What there has been since the start."""
 
     opened: int = 0
-    """Connections."""
+    """Connections that were admitted."""
     closed: Counter[str] = attrs.Factory(Counter)
-    """The same, by reason."""
+    """Connections that have ended, by reason."""
     refused: Counter[str] = attrs.Factory(Counter)
     """Connections and datagrams, by reason."""
     bytes_in: int = 0
-    """Of connections and of datagrams."""
+    """Bytes that were read, of connections and of datagrams."""
     bytes_out: int = 0
+    """Bytes that were sent."""
     datagrams: int = 0
     """Those that the service has got."""
     truncated: int = 0

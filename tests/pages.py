@@ -9,7 +9,8 @@ A page is read from top to bottom, in one folder:
 - a command that begins with ``twistd -n`` runs until the end of the page; the page goes on when it
   listens;
 - a command in a block after ``<!-- fails -->`` ends with another status than 0;
-- ``cd`` holds for the rest of the page, as does ``<!-- env: NAME=VALUE -->``;
+- ``cd`` and ``export`` hold for the rest of the page, as does ``<!-- env: NAME=VALUE -->`` for what
+  the page says in words;
 - a port of five digits that begins with 517 stands for one that is free;
 - what stands between ``<!-- in a new environment -->`` and ``<!-- so far -->`` installs things: it
   is left to ``python -m tests.pages PAGE FOLDER``, which does nothing else.
@@ -21,6 +22,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import socket
 import string
 import subprocess
@@ -32,12 +34,20 @@ from typing import NamedTuple
 from tests.system.processes import BIN, Running
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(
+        path
+        for path in (ROOT / "docs").rglob("*.md")
+        if "generated" not in path.relative_to(ROOT).parts
+    ),
+]
 
 _PATIENCE = 300  # seconds until a command is given up
 _BLOCK = re.compile(
     r"(?:<!-- (?P<order>file|run|env|fails)(?:: (?P<name>\S+))? -->\n)?"
-    r"^```(?P<language>\S*)\n(?P<content>.*?)^```$",
+    r"^```(?P<language>\S*)[^\n]*\n(?P<content>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _NEW_ENVIRONMENT = re.compile(
@@ -112,16 +122,16 @@ class Reading:
             for step, service in self._services:
                 for line in step.expected:
                     service.out.wait_for(".*".join(map(re.escape, line.rstrip().split("..."))))
-                service.stop()
+                status = service.stop()
                 said = service.err.whole() + service.out.whole()
+                # Stock twistd ends by the signal, where no service of ours has the handlers.
+                assert status in (0, -signal.SIGTERM), f"{step.command}: {status}: {said}"
                 assert "Traceback" not in said, said
                 _compare(said, step.expected, step.command)
 
     def _do(self, block: Block, running: contextlib.ExitStack) -> None:
         if block.order == "env" and block.name:
-            name, _, value = block.name.partition("=")
-            variables = {**self._env, "PWD": str(self._folder)}
-            self._env[name] = string.Template(value).substitute(variables)
+            self._set(block.name)
         if block.order in ("file", "run") and block.name:
             path = self._folder / block.name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,12 +141,21 @@ class Reading:
         elif block.language == "text":
             _compare(self._printed, block.content.splitlines(), "the program before")
         elif block.language == "console":
-            for step in steps(block.content):
+            found = list(steps(block.content))
+            assert found, f"no command in:\n{block.content}"
+            for step in found:
                 self._step(step, block.order == "fails", running)
+
+    def _set(self, assignment: str) -> None:
+        name, _, value = assignment.partition("=")
+        variables = {**self._env, "PWD": str(self._folder)}
+        self._env[name] = string.Template(value).substitute(variables)
 
     def _step(self, step: Step, fails: bool, running: contextlib.ExitStack) -> None:
         if step.command.startswith("cd "):
             self._folder /= step.command.removeprefix("cd ")
+        elif step.command.startswith("export "):
+            self._set(step.command.removeprefix("export "))
         elif re.match(r"(\S*/)?twistd -n", step.command):
             self._services.append((step, running.enter_context(self._start(step.command))))
         else:

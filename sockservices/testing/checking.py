@@ -137,8 +137,10 @@ class Watched:
             failed = [each for each in self.failures if "log_failure" in each]
             event = (failed or self.failures)[0]
             failure = event.get("log_failure")
-            what = failure.getErrorMessage() if failure is not None else formatEvent(event)
-            raise ContractError(rule, f"logged: {escaped(what)}", given)
+            if failure is None:
+                raise ContractError(rule, f"logged: {escaped(formatEvent(event))}", given)
+            what = f"{failure.type.__name__}: {failure.getErrorMessage()}"
+            raise ContractError(rule, f"logged: {escaped(what)}", given) from failure.value
 
     def raise_left(self, reference: Callable[[], Any], rule: Rule, given: str) -> None:
         """Raise ``ContractError`` if a call is put off, or an object is still referred to.

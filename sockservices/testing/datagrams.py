@@ -144,6 +144,14 @@ class DatagramServiceContract:
 
         return some()
 
+    def _take(self, data: bytes) -> None:
+        """Let the service have one, whole and of somebody: what fails already is of that rule."""
+
+        def receive(_watched: Watched) -> None:
+            self._listen().receive(data, _PEERS[0])
+
+        running(rules.DATAGRAMS, f"{shown(data)} from {_PEERS[0]!r}", receive)
+
     def test_no_datagram_raises_an_exception(self) -> None:
         """Empty, largest, repeated, out of order, from several peers, together or not."""
 
@@ -172,6 +180,7 @@ class DatagramServiceContract:
                 port.receive_truncated(data, len(data) + 1, _PEERS[0])
                 port.stop()
 
+            self._take(data)
             running(rules.TRUNCATED, f"the first {len(data)} bytes: {shown(data)}", receive)
 
         check(self._datagrams(), run)
@@ -187,6 +196,7 @@ class DatagramServiceContract:
                 port.receive_truncated(data, len(data) + 1, None)
                 port.stop()
 
+            self._take(data)
             running(rules.UNKNOWN_PEER, f"{shown(data)} from nobody", receive)
 
         check(self._datagrams(), run)
@@ -203,6 +213,7 @@ class DatagramServiceContract:
                 del port
                 watched.raise_left(protocol, rules.STOPPED, shown(data))
 
+            self._take(data)
             running(rules.STOPPED, shown(data), stop)
 
         check(self._datagrams(), run, examples=20)

@@ -179,6 +179,11 @@ class StreamServiceContract:
                 # The factory is still there, but for what it ended when it was told to stop.
                 watched.raise_left(protocol, rules.GONE, label)
 
+            def stay(_watched: Watched) -> None:
+                with self._serving() as factory:
+                    self._say(factory, [data[:place]])
+
+            running(rules.BYTES, label, stay)
             running(rules.GONE, label, go)
 
         check(st.tuples(self._inputs(), st.integers(0, 1 << 16), st.booleans()), run, examples=20)
@@ -190,7 +195,7 @@ class StreamServiceContract:
             if not data:
                 return
 
-            def flood(_watched: Watched) -> None:
+            def flood(watched: Watched) -> None:
                 with self._serving() as factory, growth_in() as growth:
                     conversation = self._talk(factory)
                     transport = conversation.transport
@@ -202,6 +207,7 @@ class StreamServiceContract:
                     ):
                         conversation.send(data * max(1, _PIECE // len(data)))
                         sent += _PIECE
+                        watched.raise_logged(rules.BYTES, shown(data))
                         self._bounded(growth(), rules.UNREAD, shown(data), sent)
                     conversation.vanish()
 

@@ -76,12 +76,15 @@ class Talking(Running):
         self.err.wait_for(f"(listening on tcp(.|\n)*){{{self._listened}}}")
 
     def children(self) -> list[int]:
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(each) for each in found.split()]
+        return _children(self.process.pid)
 
     def hears(self) -> bytes:
         with socket.create_connection(("127.0.0.1", self.tcp), PATIENCE) as client:
             return client.recv(10)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _wait_for_end(pid: int) -> None:
@@ -168,12 +171,14 @@ def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> N
 
 def test_nor_when_it_is_killed_before_they_serve(folder: Path) -> None:
     (folder / "talking.py").write_text("print('loading', flush=True)\n" + SOURCE.format(word="x"))
-    command = [*TWISTD, "talk", "--reload", "--port=0"]
+    command: tuple[str | Path, ...] = (*TWISTD, "talk", "--reload", "--port=0")
     env = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     with Running(command, folder, env=env) as supervisor:
         supervisor.out.wait_for("loading(.|\n)*loading")  # by the supervisor, and by the other
+        [child] = _children(supervisor.process.pid)
         supervisor.process.kill()
-        supervisor.err.whole()  # to its end, which comes when nobody has it any more
+        supervisor.wait()
+        _wait_for_end(child)
 
 
 def test_a_pause_outlives_a_change(folder: Path) -> None:

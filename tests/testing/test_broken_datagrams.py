@@ -143,3 +143,26 @@ def test_one_that_is_right_passes(test: str) -> None:
         examples = (b"one", b"two")
 
     getattr(Contract(), test)()
+
+
+class Decoding(Base):
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        datagram.decode("ascii")
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        ANY,
+        STOPPED,
+        "test_a_truncated_datagram_raises_no_exception",
+        "test_an_unknown_peer_raises_no_exception",
+    ],
+)
+def test_one_mistake_breaks_one_rule(test: str) -> None:
+    class Contract(DatagramServiceContract):
+        factory: Callable[[], Any] = Decoding
+
+    with pytest.raises(ContractError) as caught:
+        getattr(Contract(), test)()
+    assert caught.value.rule == rules.DATAGRAMS

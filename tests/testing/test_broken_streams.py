@@ -381,3 +381,23 @@ def test_what_is_no_factory_breaks_no_other_rule(factory: Any) -> None:
             getattr(Contract(), test)()
         assert caught.value.rule == rules.BUILDING
         assert "is no protocol factory" in caught.value.what
+
+
+class Failing(Patient):
+    """Fails, later, at each line."""
+
+    def lineReceived(self, line: bytes) -> None:
+        ensureDeferred(self.fail(line))
+
+    async def fail(self, line: bytes) -> None:
+        raise ValueError(line)
+
+
+@pytest.mark.parametrize("test", [GONE, UNREAD, HALF_CLOSE, DRAIN])
+def test_one_mistake_breaks_one_rule(test: str) -> None:
+    contract: Any = _contract(Failing)
+    type(contract).examples = [b"one\n" * 100]
+    with pytest.raises(ContractError) as caught:
+        getattr(contract, test)()
+    assert caught.value.rule == rules.BYTES
+    assert "ValueError" in caught.value.what

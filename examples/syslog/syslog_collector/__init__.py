@@ -12,16 +12,24 @@ import attrs
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from sockservices import IBatchReceiver, IDatagramFactory, Output, one_of, option
+from sockservices import (
+    IBatchReceiver,
+    IDatagramFactory,
+    ITruncationReceiver,
+    Output,
+    one_of,
+    option,
+)
 from syslog_collector.message import SEVERITIES, NotSyslogError, parse
 
 
-@implementer(IBatchReceiver)
+@implementer(IBatchReceiver, ITruncationReceiver)
 class Collector(DatagramProtocol):
     """One listener."""
 
     transport: Any
     noisy = False
+    max_datagram_size = 8192  # more than anybody has to take (section 6.1), and quickly parsed
 
     def __init__(self, factory: SyslogFactory) -> None:
         self._factory = factory
@@ -34,6 +42,11 @@ class Collector(DatagramProtocol):
         """Collect what had arrived, and write it at once."""
         lines = [self._factory.line(datagram) for datagram, _peer in datagrams]
         self._factory.output.write_texts(filter(None, lines), self.transport)
+
+    def datagram_truncated(self, data: bytes, size: int, peer: object) -> None:
+        """Collect the beginning of a longer one, and say that it is one."""
+        line = self._factory.line(data, size)
+        self._factory.output.write_texts(filter(None, [line]), self.transport)
 
 
 @implementer(IDatagramFactory)
@@ -56,9 +69,14 @@ class SyslogFactory:
         """See ``IDatagramFactory``."""
         return Collector(self)
 
-    def line(self, datagram: bytes) -> str:
-        """Return what is printed for a datagram: nothing, for one that is not grave enough."""
-        text = datagram.decode("utf-8", "backslashreplace")
+    def line(self, datagram: bytes, cut_of: int | None = None) -> str:
+        """Return what is printed for a datagram: nothing, for one that is not grave enough.
+
+        Parameters:
+            datagram: what came; bytes that are no UTF-8 are kept as PEP 383 has it.
+            cut_of: how many bytes it had, if not all of them are here.
+        """
+        text = datagram.decode("utf-8", "surrogateescape")
         try:
             fields = parse(text)
         except NotSyslogError:
@@ -66,4 +84,6 @@ class SyslogFactory:
         else:
             if SEVERITIES.index(fields["severity"]) > SEVERITIES.index(self.least_severity):
                 return ""
+        if cut_of is not None:
+            fields["cut_of"] = cut_of
         return json.dumps(fields) + "\n"

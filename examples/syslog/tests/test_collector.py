@@ -10,7 +10,12 @@ MESSAGE = b"<13>1 - host program - - - hello"
 
 
 class TestContract(DatagramServiceContract):
-    examples = (MESSAGE, b"<13>Nov 21 22:00:00 program: hello", b"")
+    examples = (
+        MESSAGE,
+        b"<13>1 - - - - - " + b"[a]" * 2000,
+        b"<13>Nov 21 22:00:00 program: hello",
+        b"",
+    )
 
     def factory(self):
         return SyslogFactory(to="/dev/null")
@@ -32,7 +37,7 @@ def test_logger_is_heard(twistd, tmp_path):
     assert {(each["appname"], each["facility"], each["severity"]) for each in found} == {
         ("me", "user", "notice")
     }
-    assert last == {"unparsed": "\\xff"}
+    assert last == {"unparsed": "\udcff"}  # PEP 383
 
 
 def test_what_is_not_grave_enough_is_left_out(tmp_path):
@@ -40,3 +45,9 @@ def test_what_is_not_grave_enough_is_left_out(tmp_path):
     assert json.loads(factory.line(MESSAGE))["message"] == "hello"
     assert factory.line(MESSAGE.replace(b"<13>", b"<14>")) == ""
     assert "unparsed" in json.loads(factory.line(b"hello"))
+
+
+def test_what_was_cut_is_told_so(tmp_path):
+    factory = SyslogFactory(to=str(tmp_path / "log"))
+    found = json.loads(factory.line(MESSAGE[:-2], cut_of=len(MESSAGE)))
+    assert (found["message"], found["cut_of"]) == ("hel", len(MESSAGE))
