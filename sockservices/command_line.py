@@ -27,6 +27,7 @@ from sockservices.limit_options import LimitOptions
 from sockservices.listening import (
     DEFAULT_BACKLOG,
     DEFAULT_MODE,
+    DatagramListener,
     DescriptionError,
     backlog_length,
     description_of,
@@ -280,6 +281,7 @@ class HostOptions(OneLineErrors, LimitOptions):
                 reactor=reactor,
                 on_failure=fail_process,
             )
+            self._check_kinds(supervisor)
         except DescriptionError as error:
             self._end(str(error))
         handle_signals(
@@ -289,6 +291,14 @@ class HostOptions(OneLineErrors, LimitOptions):
             suspend_or_resume=partial(supervisor.pass_on, signal.SIGUSR2),
         )
         return supervisor
+
+    def _check_kinds(self, supervisor: ReloadingService) -> None:
+        for each in supervisor.listeners:
+            kind: Kind = "datagram" if isinstance(each, DatagramListener) else "stream"
+            if getattr(self.served, kind) is None:
+                raise DescriptionError(
+                    f"{each.description!r} is for {kind}s, which {self.served.name} does not serve"
+                )
 
     def _command_again(self) -> list[str]:
         """Return the command line of this process, for one that has no file with its number."""

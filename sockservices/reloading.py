@@ -70,8 +70,8 @@ class ReloadingService(Service):
         reactor: Any,
         on_failure: Callable[[str], None],
     ) -> None:
-        self._listeners = [listener(reactor, each, backlog, mode) for each in listen]
-        for each in self._listeners:
+        self.listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        for each in self.listeners:
             if each.description.partition(":")[0].lower() not in _KINDS:
                 raise DescriptionError(
                     f"{each.description!r} cannot be reloaded: {', '.join(_KINDS)} can"
@@ -102,7 +102,7 @@ class ReloadingService(Service):
 
     def _begin(self) -> None:
         self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
-        listening = [maybeDeferred(self._listen, each) for each in self._listeners]
+        listening = [maybeDeferred(self._listen, each) for each in self.listeners]
         DeferredList(listening, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
             self._all_listen, self._not_all_listen
         ).addErrback(lambda failure: self._on_failure(failure.getErrorMessage()))
@@ -162,7 +162,7 @@ class ReloadingService(Service):
         environment = dict(os.environ)
         descriptors = {0: 0, 1: 1, 2: 2}
         served = []
-        for place, (port, each) in enumerate(zip(self._ports, self._listeners, strict=True)):
+        for place, (port, each) in enumerate(zip(self._ports, self.listeners, strict=True)):
             descriptors[_FIRST + place] = port.fileno()
             kind = "systemd-datagram" if isinstance(each, DatagramListener) else "systemd"
             served.append(f"{kind}:index={place}")

@@ -245,6 +245,11 @@ def test_ctrl_c_ends_all_in_order(folder: Path) -> None:
         (("twistd", "sock-echo", "--reload", "--port=0"), 2, "is for the foreground: twistd -n"),
         (("twistd", "-n", "sock-echo", "--reload", "--listen=ssl:0"), 1, "'ssl:0'"),
         (
+            ("twistd", "-n", "sock-hello", "--reload", "--listen=udp:0"),
+            1,
+            "'udp:0' is for datagrams, which sock-hello does not serve",
+        ),
+        (
             ("twistd", "-n", "sock-echo", "--reload", "--listen=haproxy:tcp:0"),
             1,
             "'haproxy:tcp:0' cannot be reloaded: tcp, tcp6, unix, udp, unixgram, systemd",
