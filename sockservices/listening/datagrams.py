@@ -98,6 +98,12 @@ def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
     return execute(start)
 
 
+def datagram_prefixes() -> set[str]:
+    """Return the types of descriptions for datagrams, others' as well."""
+    parsers = getPlugins(IDatagramServerEndpointStringParser)
+    return {"udp", "unixgram", "systemd-datagram"} | {parser.prefix.lower() for parser in parsers}
+
+
 def datagram_endpoint(reactor: Any, description: Description, mode: int) -> Any | None:
     """Return the datagram endpoint for a description, or ``None`` if it is not one of datagrams.
 

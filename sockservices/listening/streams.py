@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.eager import EagerMethods, LookingStreams, WrappingStreams
+from sockservices.listening.datagrams import datagram_prefixes
 from sockservices.listening.descriptions import (
     TCP6_PARTS,
     TCP_PARTS,
@@ -168,7 +169,7 @@ def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
     if description.prefix not in known:
         raise DescriptionError(
             f"in {description.text!r}, the type {description.prefix!r} is unknown; "
-            f"there are {', '.join(known)}"
+            f"there are {', '.join(sorted(known | datagram_prefixes()))}"
         )
     try:
         return serverFromString(reactor, text)
@@ -190,6 +191,6 @@ def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
         raise DescriptionError(f"in {description.text!r}: {reason}") from None
 
 
-def _known_prefixes() -> list[str]:
+def _known_prefixes() -> set[str]:
     parsers = getPlugins(IStreamServerEndpointStringParser)
-    return sorted({"tcp", "unix", "ssl"} | {parser.prefix.lower() for parser in parsers})
+    return {"tcp", "unix", "ssl"} | {parser.prefix.lower() for parser in parsers}

@@ -161,7 +161,7 @@ def test_malformed_descriptions_name_the_part(folder: Path, description: str, li
 def test_an_unknown_type_is_named_with_those_that_there_are(folder: Path) -> None:
     _status, said = _refused(folder, "sock-echo", "--listen", "tpc:7")
     assert said.startswith("sock-echo: in 'tpc:7', the type 'tpc' is unknown; there are ")
-    assert {"tcp,", "tcp6,", "unix", "ssl,"} <= set(said.split())
+    assert {"tcp,", "tcp6,", "unix,", "ssl,", "udp,", "unixgram"} <= set(said.split())
 
 
 def test_a_kind_that_the_service_does_not_serve(folder: Path) -> None:
