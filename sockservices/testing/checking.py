@@ -157,10 +157,10 @@ class Watched:
                 each.cancel()
             raise ContractError(rule, what, given)
         if reference() is not None:
-            gc.unfreeze()  # or the oldest holders are not found
             _let_the_log_forget(reference())
             gc.collect()
         if (kept := reference()) is not None:
+            gc.unfreeze()  # or the oldest holders are not found
             holder = next((each for each in gc.get_referrers(kept) if not _is_frame(each)), None)
             what = f"{type(kept).__name__} is kept by a {type(holder).__name__}"
             raise ContractError(rule, what, given)

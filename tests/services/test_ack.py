@@ -92,7 +92,7 @@ def test_any_reply_is_sent_as_it_is(reply: str) -> None:
 @with_reactor
 async def test_nothing_is_acknowledged_that_is_not_printed(tmp_path: Path) -> None:
     transport = StringTransport(lenient=True)
-    with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
+    with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe", print) as output:
         full = Source()
         while not full.told:
             output.write(b"." * 4096, full)
@@ -114,7 +114,7 @@ def test_a_reply_that_is_no_utf_8_is_sent_byte_by_byte() -> None:
 
 
 def test_a_message_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
-    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe", print) as output:
         full = Source()
         while not full.told:
             output.write(b"." * 4096, full)

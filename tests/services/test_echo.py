@@ -162,7 +162,7 @@ def test_a_connection_that_is_gone_already_is_no_error() -> None:
 
 def test_a_report_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
     factory = EchoFactory(report=True)
-    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe", print) as output:
         factory._output = output
         full = Source()
         while not full.told:

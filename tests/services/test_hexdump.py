@@ -239,7 +239,7 @@ def test_an_output_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 
 def test_a_dump_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
     factory = HexdumpFactory()
-    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe", print) as output:
         factory._output = output
         full = Source()
         while not full.told:
