@@ -61,6 +61,19 @@ def octal_mode(value: str | int) -> int:
     return int(value, 8)
 
 
+def name_and_value(text: str, form: str) -> tuple[str, str]:
+    """Convert ``NAME=VALUE`` to both, the name as a command line has it.
+
+    Parameters:
+        text: what was given.
+        form: what an error says is right.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"{text!r} is not {form}")
+    return name.replace("_", "-"), value
+
+
 def yes_or_no(value: str | bool) -> bool:
     """Convert ``yes`` or ``no`` (``true``, ``on``, ``1``; ``false``, ``off``, ``0``) to a bool."""
     if isinstance(value, bool):

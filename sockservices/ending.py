@@ -50,6 +50,14 @@ def say_on_stderr(message: str) -> None:
         os.write(2, f"{program}: {message}\n".encode("utf-8", "backslashreplace"))
 
 
+def drop_standard_output() -> None:
+    """Have what is printed from now on go nowhere: whoever read it has seen enough.
+
+    Python would complain of a broken pipe when it flushes at the end.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _exit_with_failure() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -13,9 +13,11 @@ from twisted.internet.protocol import AbstractDatagramProtocol, Factory
 from twisted.python import usage
 
 from sockservices.command_line import HostOptions, Served
+from sockservices.converters import name_and_value
 from sockservices.interfaces import IDatagramFactory
 from sockservices.loading import LoadError, load
 from sockservices.options import OptionError
+from sockservices.parameters import coerced
 
 
 class Options(HostOptions):
@@ -37,10 +39,8 @@ class Options(HostOptions):
 
     def opt_with(self, pair: str) -> None:
         """NAME=VALUE, an argument of the factory; may be repeated."""
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise usage.UsageError(f"--with: {pair!r} is not NAME=VALUE")
-        self._with[name.replace("_", "-")] = value
+        name, value = coerced(lambda text: name_and_value(text, "NAME=VALUE"), "with")(pair)
+        self._with[name] = value
 
     def own_options(self) -> dict[str, str]:
         """Return what ``--with`` gave."""

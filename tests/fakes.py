@@ -15,6 +15,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
@@ -77,6 +78,22 @@ class SlowPeer(FileDescriptor):
 
     def getPeer(self) -> IPv4Address:  # noqa: N802 - as ITransport calls it
         return IPv4Address("TCP", "127.0.0.1", 40000)
+
+
+class Heard(Protocol):
+    """A client: what it has heard, and all of it when its peer closes."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.whole: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.whole.callback(self.data)
 
 
 class Source:

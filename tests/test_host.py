@@ -32,25 +32,11 @@ from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
-from tests.fakes import logged, result_of, with_reactor
+from tests.fakes import Heard, logged, result_of, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 UDP_LOOPBACK = "udp:0:interface=127.0.0.1"
-
-
-class Heard(Protocol):
-    """A client that waits for what it hears until the peer closes."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.whole: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.whole.callback(self.data)
 
 
 async def _ask(port: int) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.protocol import DatagramProtocol, Protocol
+from twisted.internet.protocol import DatagramProtocol
 
 from sockservices.guards import Limits
 from sockservices.host import SocketService
@@ -19,7 +19,7 @@ from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
-from tests.fakes import with_reactor
+from tests.fakes import Heard, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -78,16 +78,6 @@ def test_a_listener_has_tls_once(certificate: Certificate, tmp_path: Path) -> No
         SocketService(EchoFactory(), listen=[description], tls=certificate)
 
 
-class Silent(Protocol):
-    """A client that says nothing, and tells of its end."""
-
-    def __init__(self) -> None:
-        self.ended: Deferred[None] = Deferred()
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.ended.callback(None)
-
-
 async def _why_closed(**arguments: Any) -> str:
     service = SocketService(EchoFactory(), listen=[LOOPBACK], **arguments)
     events: list[Event] = []
@@ -95,8 +85,8 @@ async def _why_closed(**arguments: Any) -> str:
     service.startService()
     [address] = await service.when_listening()
     endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
-    client: Any = await connectProtocol(endpoint, Silent())
-    await client.ended
+    client: Any = await connectProtocol(endpoint, Heard())
+    await client.whole
     await service.stopService()
     [reason] = [each.reason for each in events if isinstance(each, Closed)]
     return reason
@@ -132,8 +122,8 @@ async def test_transports_are_eager_unless_stock_ones_are_asked_for(
     service.startService()
     [address] = await service.when_listening()
     endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
-    client: Any = await connectProtocol(endpoint, Silent())
+    client: Any = await connectProtocol(endpoint, Heard())
     assert await homes == home
     client.transport.loseConnection()
-    await client.ended
+    await client.whole
     await service.stopService()

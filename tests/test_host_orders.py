@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
@@ -25,26 +25,12 @@ from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
-from tests.fakes import logged, with_reactor
+from tests.fakes import Heard, logged, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 UDP_LOOPBACK = "udp:0:interface=127.0.0.1"
 _TURNS = 20  # in which what could come would have come
-
-
-class Client(Protocol):
-    """A peer that remembers what it hears, and tells of its end."""
-
-    def __init__(self) -> None:
-        self.heard = b""
-        self.ended: Deferred[None] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.heard += data
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.ended.callback(None)
 
 
 async def _started(service: SocketService) -> list[Any]:
@@ -54,7 +40,7 @@ async def _started(service: SocketService) -> list[Any]:
 
 async def _connect(address: Any) -> Any:
     endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
-    return await connectProtocol(endpoint, Client())
+    return await connectProtocol(endpoint, Heard())
 
 
 async def _turns() -> None:
@@ -81,12 +67,12 @@ async def test_suspended_it_lets_connections_wait_and_resumed_it_takes_them() ->
             assert service.is_suspended
         client = await _connect(address)
         await _turns()
-        assert (client.heard, service.ledger.totals.opened) == (b"", 0)
+        assert (client.data, service.ledger.totals.opened) == (b"", 0)
         for _ in range(2):
             service.resume()
             assert not service.is_suspended
-        await client.ended
-    assert client.heard == b"Connection 1!\n"
+        await client.whole
+    assert client.data == b"Connection 1!\n"
     assert _said(events, "counter") == ["suspended: 0 connections live", "resumed"]
     await service.stopService()
 
@@ -104,7 +90,7 @@ async def test_suspended_it_lets_datagrams_wait_and_tells_how_many_connections_l
     await _turns()
     assert service.ledger.totals.datagrams == 0
     client.transport.write(b"what lives goes on")
-    await _until(lambda: client.heard == b"what lives goes on")
+    await _until(lambda: client.data == b"what lives goes on")
     service.resume()
     await _until(lambda: service.ledger.totals.datagrams)
     await sender.stopListening()
@@ -133,11 +119,11 @@ async def test_at_its_limit_it_lets_the_next_one_wait() -> None:
     first, second = await _connect(address), await _connect(address)
     for client in (first, second):
         client.transport.write(b"here")
-    await _until(lambda: first.heard)
+    await _until(lambda: first.data)
     await _turns()
-    assert (second.heard, service.ledger.live) == (b"", 1)
+    assert (second.data, service.ledger.live) == (b"", 1)
     first.transport.loseConnection()
-    await _until(lambda: second.heard)
+    await _until(lambda: second.data)
     assert service.ledger.totals.refused == {}
     await service.stopService()
 
@@ -159,7 +145,7 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
         assert service.ledger.live == 1
         denied.write_text("127.0.0.0/8\n")
         service.reload()
-        await client.ended
+        await client.whole
         denied.write_text("nonsense\n")
         service.reload()
     assert [each.reason for each in ended if isinstance(each, Closed)] == ["denied"]
@@ -167,7 +153,7 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
     assert reloaded == ["reloaded: guards"] * 2
     assert failed.startswith(f"not reloaded: {denied}, line 1: 'nonsense' is not a network")
     refused = await _connect(address)
-    await refused.ended
+    await refused.whole
     assert service.ledger.totals.refused == {"denied": 1}
     await service.stopService()
 
@@ -229,7 +215,7 @@ async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
             assert (stopped.called, service.ledger.live) == (False, 1)
             service.hurry()
         await stopped
-        await client.ended
+        await client.whole
         assert service.ledger.live == 0
 
 
@@ -274,7 +260,7 @@ async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
     await first
     other = await _connect(again)
     other.transport.write(b"here")
-    await _until(lambda: other.heard)
+    await _until(lambda: other.data)
     second = ensureDeferred(_ending(service))
     other.transport.loseConnection()
     await second

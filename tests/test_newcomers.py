@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -22,7 +21,7 @@ from sockservices.listening import DescriptionError
 from sockservices.networks import network
 from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
-from tests.fakes import logged, with_reactor
+from tests.fakes import Heard, logged, with_reactor
 
 reactor: Any = _reactor
 HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
@@ -97,22 +96,10 @@ class FailingLater(Pausing):
         raise RuntimeError("broken")
 
 
-class Client(Protocol):
-    transport: Any
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.over: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: object = None) -> None:
-        self.over.callback(self.data)
-
+class Client(Heard):
     async def until(self, wanted: bytes) -> None:
         while wanted not in self.data:
-            assert not self.over.called, f"it ended with {self.data!r}"
+            assert not self.whole.called, f"it ended with {self.data!r}"
             await deferLater(reactor, 0.001)
 
 
@@ -156,7 +143,7 @@ async def test_the_service_sees_the_client_not_the_proxy(
         [connection] = setup.service.ledger
         assert connection.peer.host == "192.0.2.1"  # type: ignore[attr-defined]
         client.transport.loseConnection()
-        await client.over
+        await client.whole
     opened, closed = setup.events
     assert isinstance(opened, Opened)
     assert isinstance(closed, Closed)
@@ -246,7 +233,7 @@ async def test_one_whose_header_comes_during_a_stop_is_drained() -> None:
         stopped = setup.service.stopService()
         await deferLater(reactor, 0.01)
         client.transport.write(HEADER)
-        assert (await client.over).endswith(b"good-bye\n")
+        assert (await client.whole).endswith(b"good-bye\n")
         await stopped
     assert setup.service.ledger.totals.closed == {"closed": 1}
 
@@ -266,7 +253,7 @@ async def test_an_end_of_input_with_the_header_is_the_services() -> None:
         client = await setup.connect()
         client.transport.write(HEADER + b"all\n")
         client.transport.loseWriteConnection()
-        assert (await client.over).endswith(b"\nall\nend\n")
+        assert (await client.whole).endswith(b"\nall\nend\n")
 
 
 @pytest.mark.parametrize("protocol", [Leaving, LeavingLater])
@@ -276,7 +263,7 @@ async def test_a_service_may_close_before_it_reads(protocol: type[Protocol]) -> 
         client = await setup.connect()
         with logged() as events:
             client.transport.write(HEADER + b"unread\n")
-            assert (await client.over).endswith(b"bye\n")
+            assert (await client.whole).endswith(b"bye\n")
     assert [each for each in events if "log_failure" in each] == []
     assert setup.service.ledger.totals.closed == {"closed": 1}
 
@@ -287,7 +274,7 @@ async def test_a_service_that_fails_on_what_came_first_costs_its_connection() ->
         client = await setup.connect()
         with logged() as events:
             client.transport.write(HEADER + b"bad\n")
-            await client.over
+            await client.whole
     [failure] = [each for each in events if "log_failure" in each]
     assert failure["peer"] == "192.0.2.1, port 1000"
     assert setup.service.ledger.totals.closed == {"aborted": 1}
@@ -312,7 +299,7 @@ async def test_refused_once_and_never_opened(
     async with Setup(**named) as setup:
         client = await setup.connect()
         client.transport.write(sent)
-        assert await client.over == b""
+        assert await client.whole == b""
         assert setup.service.ledger.live == 0
     [event] = setup.events
     assert isinstance(event, Refused)
@@ -329,7 +316,7 @@ async def test_one_that_ends_before_its_header_is_refused() -> None:
         client = await setup.connect()
         client.transport.write(HEADER[:10])
         client.transport.loseConnection()
-        await client.over
+        await client.whole
         while setup.service.ledger.live or not setup.events:
             await deferLater(reactor, 0.001)
     assert setup.service.ledger.totals.refused == {"proxy-header": 1}
@@ -341,13 +328,13 @@ async def test_limits_are_of_clients_not_of_proxies() -> None:
     async with Setup(limits=limits) as setup:
         first, second, third = [await setup.connect() for _ in range(3)]
         fourth = await setup.connect()  # three have a place, though none has shown its header
-        assert await fourth.over == b""
+        assert await fourth.whole == b""
         first.transport.write(HEADER)
         second.transport.write(HEADER.replace(b"192.0.2.1", b"192.0.2.9"))
         await first.until(b"192.0.2.1")
         await second.until(b"192.0.2.9")
         third.transport.write(HEADER)
-        assert await third.over == b""
+        assert await third.whole == b""
     refused = setup.service.ledger.totals.refused
     assert refused == {"max-connections": 1, "max-per-source": 1}
 
@@ -358,7 +345,7 @@ async def test_those_that_wait_for_their_header_are_ended_by_a_stop() -> None:
         client = await setup.connect()
         while not setup.service.ledger.live:
             await deferLater(reactor, 0.001)
-    await client.over
+    await client.whole
     assert setup.service.ledger.live == 0
     assert setup.service.ledger.totals.refused == {"stop": 1}
 
@@ -373,7 +360,7 @@ async def test_a_reload_does_not_take_the_proxy_for_a_client(tmp_path: Path) -> 
         await known.until(b"192.0.2.1")
         denied.write_text("127.0.0.1\n192.0.2.1\n")
         setup.service.reload()
-        await known.over
+        await known.whole
         waiting.transport.write(HEADER.replace(b"192.0.2.1", b"192.0.2.9"))
         await waiting.until(b"192.0.2.9")
     assert setup.service.ledger.totals.closed["denied"] == 1
@@ -398,7 +385,7 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
         client: Client = await connectProtocol(endpoint, Client())
         client.transport.write(b"x")
         client.transport.loseWriteConnection()
-        return await client.over
+        return await client.whole
 
     events: list[Event] = []
     factory = Factory.forProtocol(Protocol)
@@ -421,7 +408,7 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
     text = f"tcp:127.0.0.1:{tcp.port}"
     client: Client = await connectProtocol(clientFromString(reactor, text), Client())
     client.transport.write(b"x")
-    assert await client.over == b"x"
+    assert await client.whole == b"x"
     await service.stopService()
     kinds = [type(each) for each in events]
     if expected:

@@ -19,11 +19,14 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from sockservices.cli.errors import CouldNot
 from sockservices.cli.listing import installed
 from sockservices.command_line import names_of_every_service
+from sockservices.converters import name_and_value
 from sockservices.interfaces import IDatagramFactory
 from sockservices.loading import LoadError, load
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.plugin import SocketServiceMaker
 from sockservices.printable import escaped
+
+_PAIR = "OPTION=VALUE"
 
 
 @click.command(short_help="Check an installed service.")
@@ -32,7 +35,7 @@ from sockservices.printable import escaped
     "--with",
     "given",
     multiple=True,
-    metavar="OPTION=VALUE",
+    metavar=_PAIR,
     help="One of the service's own options, for what it needs to be built; may be repeated.",
 )
 def check(name: str, given: tuple[str, ...]) -> None:
@@ -57,13 +60,10 @@ def check(name: str, given: tuple[str, ...]) -> None:
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        option, equals, value = text.partition("=")
-        if not (option and equals):
-            raise click.UsageError(f"--with: {text!r} is not OPTION=VALUE")
-        pairs[option.replace("_", "-")] = value
-    return pairs
+    try:
+        return dict(name_and_value(text, _PAIR) for text in given)
+    except ValueError as error:
+        raise click.UsageError(f"--with: {error}") from None
 
 
 def _found(name: str) -> SocketServiceMaker:

@@ -16,6 +16,7 @@ from sockservices.cli.listing import list_services
 from sockservices.cli.new import new
 from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
+from sockservices.ending import drop_standard_output
 from sockservices.printable import escaped
 
 
@@ -52,8 +53,7 @@ def _status() -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130  # as a shell reports the end by SIGINT
     except BrokenPipeError:
-        # Whoever read it has seen enough. Python would complain when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop_standard_output()
         return 1
 
 

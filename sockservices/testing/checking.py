@@ -7,7 +7,7 @@ import inspect
 import sys
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -223,18 +223,35 @@ def growth_in() -> Iterator[Callable[[], int]]:
             tracemalloc.stop()
 
 
-def raise_if_blocking(longest: Callable[[], float], most: float, given: str) -> None:
+def check_blocking(
+    examples: Sequence[bytes],
+    inputs: st.SearchStrategy[bytes],
+    longest: Callable[[bytes], float],
+    most: float,
+    otherwise: Rule,
+) -> None:
     """Raise ``ContractError`` if a call into a protocol takes too long.
 
     Parameters:
-        longest: does it all, and returns the seconds of the longest call.
+        examples: tried first, the shortest first: to look for shorter ones would take long.
+        inputs: what is tried after them.
+        longest: gives an input to the service, and returns the seconds of the longest call.
         most: seconds that a call may take.
-        given: the input, as it is shown.
+        otherwise: the rule that is broken if something fails.
     """
-    times = [longest()]
-    # What is slow once may be the machine; what is slow three times is the service.
-    while len(times) < 3 and times[-1] > most:
-        times.append(longest())
-    if min(times) > most:
-        what = f"a call took {min(times):.1f} s (max_blocking: {most})"
-        raise ContractError(rules.BLOCKING, what, given)
+
+    def run(data: bytes) -> None:
+        def look(_watched: Watched) -> None:
+            times = [longest(data)]
+            # What is slow once may be the machine; what is slow three times is the service.
+            while len(times) < 3 and times[-1] > most:
+                times.append(longest(data))
+            if min(times) > most:
+                what = f"a call took {min(times):.1f} s (max_blocking: {most})"
+                raise ContractError(rules.BLOCKING, what, shown(data))
+
+        running(otherwise, shown(data), look)
+
+    for data in sorted(examples, key=len):
+        run(data)
+    check(inputs, run, shrinks=False)

@@ -21,8 +21,8 @@ from sockservices.testing.checking import (
     Watched,
     built_by,
     check,
+    check_blocking,
     not_built,
-    raise_if_blocking,
     reference_to,
     running,
     shown,
@@ -221,19 +221,12 @@ class DatagramServiceContract:
     def test_nothing_holds_up_the_event_loop(self) -> None:
         """While one datagram is worked on all others wait."""
 
-        def run(data: bytes) -> None:
-            def longest() -> float:
-                port = self._listen()
-                with contextlib.suppress(Exception):  # of which another rule tells
-                    port.receive(data, _PEERS[0])
-                    port.stop()
-                return port.longest
+        def longest(data: bytes) -> float:
+            port = self._listen()
+            with contextlib.suppress(Exception):  # of which another rule tells
+                port.receive(data, _PEERS[0])
+                port.stop()
+            return port.longest
 
-            def receive(_watched: Watched) -> None:
-                raise_if_blocking(longest, self.max_blocking, shown(data))
-
-            running(rules.DATAGRAMS, shown(data), receive)
-
-        for data in sorted(self.examples, key=len):  # to look for shorter ones would take long
-            run(data)
-        check(self._datagrams(), run, shrinks=False)
+        datagrams = self._datagrams()
+        check_blocking(self.examples, datagrams, longest, self.max_blocking, rules.DATAGRAMS)

@@ -16,9 +16,9 @@ from sockservices.testing.checking import (
     Watched,
     built_by,
     check,
+    check_blocking,
     growth_in,
     not_built,
-    raise_if_blocking,
     reference_to,
     running,
     shown,
@@ -263,7 +263,7 @@ class StreamServiceContract:
                     what = "the service keeps the connection open"
                     raise ContractError(rules.HALF_CLOSE, what, label)
                 if hangs:
-                    raise ContractError(rules.CLOSING, "a producer is still registered", label)
+                    raise _hanging(label)
 
             def patient() -> bytes:
                 with self._serving() as factory:
@@ -287,8 +287,7 @@ class StreamServiceContract:
                     conversation.connect()
                     conversation.send(data)
                     if conversation.hangs:
-                        what = "a producer is still registered"
-                        raise ContractError(rules.CLOSING, what, shown(data))
+                        raise _hanging(shown(data))
                     conversation.end_input()
                     conversation.vanish()
                     self.settle()
@@ -319,8 +318,7 @@ class StreamServiceContract:
                         if is_open:
                             raise ContractError(rules.DRAIN, "it stays open", label)
                         if hangs:
-                            what = "a producer is still registered"
-                            raise ContractError(rules.CLOSING, what, label)
+                            raise _hanging(label)
                     conversation.vanish()
 
             running(rules.BYTES, label, drain)
@@ -330,21 +328,17 @@ class StreamServiceContract:
     def test_nothing_holds_up_the_event_loop(self) -> None:
         """While one connection is served all others wait."""
 
-        def run(data: bytes) -> None:
-            def longest() -> float:
-                with self._serving() as factory:
-                    conversation = Conversation(factory, self.settle)
-                    with contextlib.suppress(Exception):  # of which another rule tells
-                        conversation.connect()
-                        conversation.send(data)
-                        conversation.vanish()
-                return conversation.longest
+        def longest(data: bytes) -> float:
+            with self._serving() as factory:
+                conversation = Conversation(factory, self.settle)
+                with contextlib.suppress(Exception):  # of which another rule tells
+                    conversation.connect()
+                    conversation.send(data)
+                    conversation.vanish()
+            return conversation.longest
 
-            def say(_watched: Watched) -> None:
-                raise_if_blocking(longest, self.max_blocking, shown(data))
+        check_blocking(self.examples, self._anything(), longest, self.max_blocking, rules.BYTES)
 
-            running(rules.BYTES, shown(data), say)
 
-        for data in sorted(self.examples, key=len):  # to look for shorter ones would take long
-            run(data)
-        check(self._anything(), run, shrinks=False)
+def _hanging(given: str) -> ContractError:
+    return ContractError(rules.CLOSING, "a producer is still registered", given)

@@ -182,14 +182,6 @@ class Conversation:
         self._ends = True
         self.turn()
 
-    def read(self) -> None:
-        """Read all that waits."""
-        transport = self.transport
-        transport.waiting = 0
-        if transport.producer is not None and not transport.is_pull_producer:
-            self._call(transport.producer.resumeProducing)
-        self.turn()
-
     def vanish(self) -> None:
         """Go without a word."""
         self._end(ConnectionLost())
