@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from getopt import getopt
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -20,7 +18,12 @@ from twisted.python import usage
 from sockservices.background import ForegroundReport
 from sockservices.converters import octal_mode, seconds, some_seconds
 from sockservices.descriptors import raise_limit
-from sockservices.ending import fail_process, say_on_stderr, stop_process
+from sockservices.ending import (
+    drop_standard_output,
+    fail_process,
+    say_on_stderr,
+    stop_process,
+)
 from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
 from sockservices.interfaces import IDatagramFactory
 from sockservices.limit_options import LimitOptions
@@ -147,8 +150,7 @@ class OneLineErrors(usage.Options):
             print(self)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read it has seen enough. Python would complain when it flushes at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            drop_standard_output()
         sys.exit(0)
 
     def opt_version(self) -> None:
@@ -231,7 +233,7 @@ class HostOptions(OneLineErrors, LimitOptions):
 
     def listen(self) -> list[str]:
         """Return the endpoint descriptions of all listeners that were asked for."""
-        if self["reload"] and SERVED in os.environ:  # they were opened for us
+        if self._is_supervised:  # they were opened for us
             return os.environ[SERVED].split(" ")
         return [*self._short_forms(), *self._descriptions]
 
@@ -263,8 +265,13 @@ class HostOptions(OneLineErrors, LimitOptions):
 
     def make_service(self) -> Any:
         """Build the ``IService`` that runs it; end the process with one line if that fails."""
-        supervises = self["reload"] and SERVED not in os.environ
+        supervises = self["reload"] and not self._is_supervised
         return self._supervisor() if supervises else self._host()
+
+    @property
+    def _is_supervised(self) -> bool:
+        """Whether a supervisor has begun it; the environment alone is inherited further on."""
+        return bool(self["reload"]) and SERVED in os.environ
 
     def _supervisor(self) -> ReloadingService:
         if importlib.util.find_spec("watchfiles") is None:
@@ -286,9 +293,9 @@ class HostOptions(OneLineErrors, LimitOptions):
             self._end(str(error))
         handle_signals(
             reactor,
-            hurry=partial(supervisor.pass_on, signal.SIGTERM),
-            reload=partial(supervisor.pass_on, signal.SIGHUP),
-            suspend_or_resume=partial(supervisor.pass_on, signal.SIGUSR2),
+            hurry=supervisor.hurry,
+            reload=supervisor.reload,
+            suspend_or_resume=supervisor.suspend_or_resume,
         )
         return supervisor
 
@@ -336,7 +343,7 @@ class HostOptions(OneLineErrors, LimitOptions):
             self._end(str(error))
         from twisted.internet import reactor
 
-        if SERVED in os.environ:
+        if self._is_supervised:
             end_with_supervisor(reactor, stop_process)
         raise_limit(reactor)
         run_under_orders(reactor, host)

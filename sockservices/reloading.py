@@ -86,6 +86,7 @@ class ReloadingService(Service):
         self._starting: _Process | None = None
         self._ending: list[_Process] = []
         self._is_suspended = False
+        self._reload_when_ready = False
         self._over = Event()
         self._news: tempfile.TemporaryDirectory[str] | None = None
 
@@ -152,8 +153,7 @@ class ReloadingService(Service):
             return
         self._log.info("a change: starting anew")
         if self._starting is not None:  # it serves nobody yet, and may never come to it
-            self._ending.append(self._starting)
-            self._starting.signal(signal.SIGKILL)
+            self._end(self._starting, signal.SIGKILL)
         self._start_another()
 
     def _start_another(self) -> None:
@@ -174,6 +174,7 @@ class ReloadingService(Service):
             "NOTIFY_SOCKET": starting.listen(self._reactor),
         }
         self._starting = starting
+        self._reload_when_ready = False
         self._reactor.spawnProcess(
             starting,
             _BECOME[0],
@@ -189,8 +190,10 @@ class ReloadingService(Service):
         old, self._serving, self._starting = self._serving, process, None
         if self._is_suspended:
             process.signal(signal.SIGUSR2)
+        if self._reload_when_ready:
+            process.signal(signal.SIGHUP)
         if old is not None:
-            self._end(old)
+            self._end(old, signal.SIGTERM)
 
     def _ended(self, process: _Process) -> None:
         if process in self._ending:
@@ -206,9 +209,9 @@ class ReloadingService(Service):
             kept = "the old code keeps serving" if self._serving else "nothing is served"
             self._log.error("the change could not be loaded: {what}", what=kept)
 
-    def _end(self, process: _Process) -> None:
+    def _end(self, process: _Process, number: signal.Signals) -> None:
         self._ending.append(process)
-        process.signal(signal.SIGTERM)
+        process.signal(number)
 
     def stopService(self) -> Deferred[Any]:
         """Stop watching, and have the processes end in order."""
@@ -218,7 +221,7 @@ class ReloadingService(Service):
         for process in processes:
             process.signal(signal.SIGTERM)
         done: list[Deferred[Any]] = [process.when_ended for process in processes]
-        done += [maybeDeferred(_stop_listening, port) for port in self._ports]
+        done += [maybeDeferred(port.stopListening) for port in self._ports]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
     def _stopped(self, _results: object) -> None:
@@ -226,12 +229,24 @@ class ReloadingService(Service):
             self._news.cleanup()
             self._news = None
 
-    def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to the process that serves, and to those that end."""
-        if number == signal.SIGUSR2:
-            self._is_suspended = not self._is_suspended
+    def suspend_or_resume(self) -> None:
+        """Have the process that serves accept no more, or again; and the next ones as well."""
+        self._is_suspended = not self._is_suspended
+        if self._serving is not None:
+            self._serving.signal(signal.SIGUSR2)
+
+    def reload(self) -> None:
+        """Have the processes that serve, or end, read again what they can."""
+        for process in (self._serving, *self._ending):
+            if process is not None:
+                process.signal(signal.SIGHUP)
+        # What it has read is old now, and the signal would end it before it can handle any.
+        self._reload_when_ready = self._starting is not None
+
+    def hurry(self) -> None:
+        """Have all processes end at once."""
         for process in self._processes():
-            process.signal(number)
+            process.signal(signal.SIGTERM)
 
     def _processes(self) -> list[_Process]:
         found = [self._serving, self._starting, *self._ending]
@@ -249,10 +264,6 @@ def end_with_supervisor(reactor: Any, stop: Callable[[], None]) -> None:
             stop()
 
     look()
-
-
-def _stop_listening(port: Any) -> Any:
-    return port.stopListening()
 
 
 class _Nobody(Factory):

@@ -58,18 +58,18 @@ class Collected:
     def text(self) -> str:
         return self.bytes.decode("utf-8", "replace")
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
         """Wait until the output so far has the pattern; fail if it ends before that."""
-        compiled = re.compile(pattern)
 
-        def decided() -> bool:
-            return self._ended or bool(compiled.search(self._bytes.decode("utf-8", "replace")))
+        def found() -> list[re.Match[str]]:
+            return list(re.finditer(pattern, self._bytes.decode("utf-8", "replace")))
 
         with self._changed:
-            self._changed.wait_for(decided, timeout=PATIENCE)
-        found = compiled.search(self.text)
-        assert found, f"{pattern!r} did not come; there was:\n{self.text}"
-        return found
+            self._changed.wait_for(lambda: self._ended or len(found()) >= times, PATIENCE)
+            all_found = found()
+        missing = f"{pattern!r} came {len(all_found)} times, not {times}; there was:\n{self.text}"
+        assert len(all_found) >= times, missing
+        return all_found[times - 1]
 
     def wait_for_bytes(self, count: int) -> None:
         """Wait until so many bytes have come, or the output ends."""

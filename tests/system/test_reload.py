@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, TWISTD, Running, read_all, run
+from tests.system.processes import BIN, PATIENCE, TWISTD, Running, Service, read_all, run
 
 PLUGIN = """
 from sockservices import SocketServiceMaker
@@ -73,7 +73,7 @@ class Talking(Running):
 
     def wait_for_another(self) -> None:
         self._listened += 1
-        self.err.wait_for(f"(listening on tcp(.|\n)*){{{self._listened}}}")
+        self.err.wait_for("listening on tcp", self._listened)
 
     def children(self) -> list[int]:
         return _children(self.process.pid)
@@ -174,11 +174,20 @@ def test_nor_when_it_is_killed_before_they_serve(folder: Path) -> None:
     command: tuple[str | Path, ...] = (*TWISTD, "talk", "--reload", "--port=0")
     env = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     with Running(command, folder, env=env) as supervisor:
-        supervisor.out.wait_for("loading(.|\n)*loading")  # by the supervisor, and by the other
+        supervisor.out.wait_for("loading", 2)  # by the supervisor, and by the other
         [child] = _children(supervisor.process.pid)
         supervisor.process.kill()
         supervisor.wait()
         _wait_for_end(child)
+
+
+def test_what_a_service_begins_itself_is_its_own(folder: Path) -> None:
+    inherited = {"SOCKSERVICES_RELOADED": "systemd:index=0", "SOCKSERVICES_SUPERVISOR": "1"}
+    with Service("sock-echo", "--port=0", cwd=folder, env=inherited) as other:
+        with other.connect() as peer:
+            peer.sendall(b"here")
+            assert peer.recv(10) == b"here"
+        assert other.stop() == 0
 
 
 def test_a_pause_outlives_a_change(folder: Path) -> None:
@@ -187,11 +196,55 @@ def test_a_pause_outlives_a_change(folder: Path) -> None:
         talk.err.wait_for("suspended: 0 connections live")
         talk.change(SOURCE.format(word="six"))
         talk.wait_for_another()
-        talk.err.wait_for("(suspended: (.|\n)*){2}")
+        talk.err.wait_for("suspended: ", 2)
         with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as client:
             talk.process.send_signal(signal.SIGUSR2)
             assert client.recv(10) == b"six"
         assert talk.stop() == 0
+
+
+def test_one_that_ends_is_not_resumed(folder: Path) -> None:
+    with Talking(folder) as talk:
+        talk.process.send_signal(signal.SIGUSR2)
+        talk.err.wait_for("suspended: 0 connections live")
+        [old] = talk.children()
+        os.kill(old, signal.SIGSTOP)  # it hears of its end only later, and of all else with that
+        talk.change(SOURCE.format(word="eight"))
+        talk.wait_for_another()
+        talk.err.wait_for("suspended: ", 2)
+        talk.process.send_signal(signal.SIGUSR2)
+        talk.err.wait_for("resumed")
+        os.kill(old, signal.SIGCONT)
+        _wait_for_end(old)
+        assert talk.hears() == b"eight"
+        assert talk.stop() == 0
+        assert talk.err.whole().count("resumed") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "then"), [(signal.SIGHUP, "reloaded: guards"), (signal.SIGUSR2, "suspended: 0")]
+)
+def test_a_signal_waits_for_the_one_that_starts(
+    folder: Path, number: signal.Signals, then: str
+) -> None:
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    opener = os.open(gate, os.O_RDWR)  # so that neither side waits for the other
+    (folder / "denied").write_text("192.0.2.0/24\n")
+    with Talking(folder, "--deny-file=denied") as talk:
+        opening = f"print('opening', flush=True); open({str(gate)!r}).read(1)\n"
+        talk.change(opening + SOURCE.format(word="seven"))
+        talk.out.wait_for("opening")
+        talk.process.send_signal(number)
+        talk.err.wait_for(then)
+        os.write(opener, b"!")
+        talk.wait_for_another()
+        talk.err.wait_for(then, 2)
+        if number == signal.SIGUSR2:
+            talk.process.send_signal(number)
+        assert talk.hears() == b"seven"
+        assert talk.stop() == 0
+    os.close(opener)
 
 
 @pytest.mark.parametrize(
