@@ -166,6 +166,17 @@ def _interface(interface: InterfaceClass) -> str:
     return _fenced("{eval-rst}", lines)
 
 
+def fixtures() -> str:
+    """Return the fixtures of pytest: they are objects of pytest's, and no functions for autodoc."""
+    tree = ast.parse((_SOURCE / "testing/fixtures.py").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return _page(_fixture(node.name, ast.get_docstring(node) or "") for node in functions)
+
+
+def _fixture(name: str, text: str) -> str:
+    return _fenced("{eval-rst}", [f".. py:data:: {name}", "", _indented(text)])
+
+
 def _docstring(thing: Any) -> str:
     from sphinx.ext.napoleon.docstring import GoogleDocstring  # the tests have no Sphinx
 
@@ -192,7 +203,7 @@ def _indented(text: str) -> str:
 
 _GENERATED: tuple[Callable[[], str], ...] = (
     *(options, commands, events, fields, reasons),
-    interfaces,
+    *(interfaces, fixtures),
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -99,3 +101,44 @@ def test_every_public_name_is_there() -> None:
 def _found(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     return getattr(sys.modules[module], attribute)
+
+
+def test_every_attribute_of_a_public_class_has_words() -> None:
+    names = [f"sockservices.{name}" for name in sockservices.__all__]
+    names += [f"sockservices.testing.{name}" for name in sockservices.testing.__all__]
+    classes = [each for each in map(_found, names) if inspect.isclass(each)]
+    # The attributes of our services are their options: each has a text there.
+    classes = [each for each in classes if not each.__module__.startswith("sockservices.services")]
+    assert len(classes) > 10
+    for each in classes:
+        texts = "".join(inspect.getdoc(base) or "" for base in each.__mro__)
+        parameters = set(re.findall(r"^ *(\w+): ", texts, re.MULTILINE))
+        found, described = _attributes(ast.parse(inspect.getsource(each)).body[0])
+        missing = {name for name in found - described - parameters if not name.startswith("_")}
+        assert not missing, f"{each.__name__}: {missing}"
+
+
+def _attributes(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Find methods of a class, and what is assigned to it or ``self``; and which have words."""
+    names: set[str] = set()
+    described: set[str] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        for statement, after in itertools.pairwise([*body, ast.Pass()]):
+            found: list[str] = []
+            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)) and node is tree:
+                found = [statement.name]
+                has_words = ast.get_docstring(statement) is not None
+            elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
+                targets = (
+                    statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                )
+                found = [ast.unparse(each) for each in targets]
+                if node is not tree:  # in a method
+                    found = [name[5:] for name in found if name.startswith("self.")]
+                has_words = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            names |= set(found)
+            described |= set(found) if found and has_words else set()
+    return names, described

@@ -45,6 +45,7 @@ class Client(Protocol):
     """A peer for a test: says something, and waits for so many bytes or the end."""
 
     transport: Any
+    """The connection, an ``ITransport``."""
 
     def __init__(self) -> None:
         self._received = b""
