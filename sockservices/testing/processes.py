@@ -11,8 +11,77 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 PATIENCE = 30.0  # seconds until it is given up
+
+
+class Collected:
+    """What a process writes to one descriptor, as it comes.
+
+    Parameters:
+        stream: the end of the pipe to read from; it is closed by ``close``.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._bytes = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while part := os.read(self._stream.fileno(), 65536):
+            with self._changed:
+                self._bytes += part
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def bytes(self) -> bytes:
+        """What has come so far."""
+        with self._changed:
+            return self._bytes
+
+    @property
+    def text(self) -> str:
+        """The same, as text."""
+        return self.bytes.decode("utf-8", "replace")
+
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Wait until a pattern has come so many times, and return the last match of these.
+
+        Raises ``RuntimeError``, with what has come, if the stream ends before that.
+        """
+
+        def found() -> list[re.Match[str]]:
+            return list(re.finditer(pattern, self._bytes.decode("utf-8", "replace")))
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or len(found()) >= times, PATIENCE)
+            all_found = found()
+        if len(all_found) < times:
+            missing = "did not come" if times == 1 else f"came {len(all_found)} times, not {times}"
+            raise RuntimeError(f"{pattern!r} {missing}; there was:\n{self.text}")
+        return all_found[times - 1]
+
+    def wait_for_bytes(self, count: int) -> None:
+        """Wait until so many bytes have come, or the stream ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or len(self._bytes) >= count, PATIENCE)
+
+    def whole(self) -> str:
+        """Wait for the end of the stream, and return all of it."""
+        self._thread.join(PATIENCE)
+        return self.text
+
+    def close(self) -> None:
+        """Read no more, after the end of the stream."""
+        self._thread.join(PATIENCE)
+        self._stream.close()
 
 
 class Twistd:
@@ -39,55 +108,34 @@ class Twistd:
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
         )
-        self._changed = threading.Condition()
-        self._texts = {"output": b"", "log": b""}
-        self._open = 2
-        for name, stream in (("output", self.process.stdout), ("log", self.process.stderr)):
-            assert stream is not None
-            threading.Thread(
-                target=self._collect, args=(name, stream.fileno()), daemon=True
-            ).start()
+        """The process itself."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._out = Collected(self.process.stdout)
+        self._err = Collected(self.process.stderr)
         try:
             self.where = self.wait_for(r"listening on (\S.*)\n")[1].split()
+            """Where it listens: endpoint descriptions, in the order of the listeners."""
         except RuntimeError:
             self.end()
             raise
 
-    def _collect(self, name: str, descriptor: int) -> None:
-        while part := os.read(descriptor, 65536):
-            with self._changed:
-                self._texts[name] += part
-                self._changed.notify_all()
-        with self._changed:
-            self._open -= 1
-            self._changed.notify_all()
-
     @property
     def output(self) -> bytes:
         """What it has written to its standard output so far."""
-        with self._changed:
-            return self._texts["output"]
+        return self._out.bytes
 
     @property
     def log(self) -> str:
         """What it has logged so far."""
-        with self._changed:
-            return self._texts["log"].decode("utf-8", "replace")
+        return self._err.text
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the log has a pattern; raises ``RuntimeError`` if it ends before."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not self._open or re.search(pattern, self._log_now()), PATIENCE
-            )
-            found = re.search(pattern, self._log_now())
-        if found is None:
-            said = self.log + self.output.decode("utf-8", "replace")
-            raise RuntimeError(f"{pattern!r} did not come; it said:\n{said}")
-        return found
-
-    def _log_now(self) -> str:
-        return self._texts["log"].decode("utf-8", "replace")
+        try:
+            return self._err.wait_for(pattern)
+        except RuntimeError as error:  # twistd explains some things on its standard output
+            raise RuntimeError(f"{error}{self._out.whole()}") from None
 
     @property
     def ports(self) -> list[int]:
@@ -121,8 +169,5 @@ class Twistd:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._open, PATIENCE)
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
+        self._out.close()
+        self._err.close()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 import pytest
+
+from sockservices.testing.processes import Collected
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,64 +27,6 @@ PATIENCE = 30  # seconds until a test is given up; no test's verdict depends on 
 def needs(program: str) -> pytest.MarkDecorator:
     """Skip, saying so, where a foreign program is not installed."""
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
-
-
-class Collected:
-    """What a process writes to one descriptor, as it comes."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._changed = threading.Condition()
-        self._bytes = b""
-        self._ended = False
-        self._thread = threading.Thread(target=self._collect, daemon=True)
-        self._thread.start()
-
-    def _collect(self) -> None:
-        while part := os.read(self._stream.fileno(), 65536):
-            with self._changed:
-                self._bytes += part
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    @property
-    def bytes(self) -> bytes:
-        with self._changed:
-            return self._bytes
-
-    @property
-    def text(self) -> str:
-        return self.bytes.decode("utf-8", "replace")
-
-    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Wait until the output so far has the pattern; fail if it ends before that."""
-
-        def found() -> list[re.Match[str]]:
-            return list(re.finditer(pattern, self._bytes.decode("utf-8", "replace")))
-
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or len(found()) >= times, PATIENCE)
-            all_found = found()
-        missing = f"{pattern!r} came {len(all_found)} times, not {times}; there was:\n{self.text}"
-        assert len(all_found) >= times, missing
-        return all_found[times - 1]
-
-    def wait_for_bytes(self, count: int) -> None:
-        """Wait until so many bytes have come, or the output ends."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or len(self._bytes) >= count, PATIENCE)
-
-    def close(self) -> None:
-        """Stop listening, at the end of what there is to hear."""
-        self._thread.join(PATIENCE)
-        self._stream.close()
-
-    def whole(self) -> str:
-        """Wait for the end of the output, and return all of it."""
-        self._thread.join(PATIENCE)
-        return self.text
 
 
 class Running:
