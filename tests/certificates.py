@@ -6,6 +6,12 @@ import os
 import subprocess
 from pathlib import Path
 
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+
+HAVE_FOLDERS = any(each.prefix == "tls" for each in getPlugins(IStreamServerEndpointStringParser))
+"""Whether this Twisted has listeners that take their certificates from a folder."""
+
 
 def make_certificate(folder: Path, name: str = "localhost") -> None:
     """Make ``key.pem`` and ``trusted/cert.pem``, self-signed and good for two days."""

@@ -18,7 +18,7 @@ from sockservices.listening import DescriptionError
 from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import Certificate
-from tests.certificates import make_certificate
+from tests.certificates import HAVE_FOLDERS, make_certificate
 from tests.fakes import Heard, with_reactor
 
 reactor: Any = _reactor
@@ -69,7 +69,8 @@ def test_a_listener_has_tls_once(certificate: Certificate, tmp_path: Path) -> No
     )
     (tmp_path / "trusted/cert.pem").rename(tmp_path / "cert.pem")
     files = files.replace("trusted/", "")
-    for description in (f"ssl:0:{files}", f"haproxy:ssl:0:{files}", trusted):
+    descriptions = [f"ssl:0:{files}", f"haproxy:ssl:0:{files}"]
+    for description in (*descriptions, *([trusted] if HAVE_FOLDERS else [])):
         SocketService(EchoFactory(), listen=[description])
         with pytest.raises(DescriptionError) as raised:
             SocketService(EchoFactory(), listen=[description], tls=certificate)

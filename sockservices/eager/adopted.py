@@ -3,7 +3,7 @@
 Twisted gives the file of an adopted Unix socket the mode 0666, cuts its backlog to 50, ends with
 shutdown(2), which closes it for everybody, and removes the file: twisted#10261.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_bindPath``, ``_getLogPrefix``,
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_getLogPrefix``,
 ``_preexistingSocket``, ``_shouldShutdown``.
 """
 
@@ -27,9 +27,10 @@ class AdoptedUnixPort(unix.Port):
 
     def startListening(self) -> None:
         """Begin to accept; the socket listens already, and has its mode and its backlog."""
-        log.msg(f"{self._getLogPrefix(self.factory)} starting on {os.fsdecode(self._bindPath)!r}")
-        self.factory.doStart()
         self.socket = self._preexistingSocket
+        path = os.fsdecode(self.socket.getsockname())
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {path!r}")
+        self.factory.doStart()
         self._preexistingSocket = None
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
         self.connected = True

@@ -76,11 +76,12 @@ def check(
     )
     @given(hidden())
     def each(found: _Input) -> None:
+        if not gc.get_freeze_count():
+            # What is there already is nobody's fault here, and need not be looked at each time.
+            gc.collect()
+            gc.freeze()
         run(found.value)
 
-    # What is there already is nobody's fault here, and need not be looked at each time.
-    gc.collect()
-    gc.freeze()
     try:
         each()
     except ContractError as error:  # without what Hypothesis notes of its own
@@ -168,11 +169,12 @@ class Watched:
 
 def _let_the_log_forget(source: Any) -> None:
     """Twisted keeps the first events of a process until a log is begun, with what logged them."""
-    for holder in gc.get_referrers(source):
-        if isinstance(holder, dict) and "log_namespace" in holder:
-            holder.pop("log_source", None)
-        elif isinstance(holder, Logger):
-            holder.source = None
+    for referrer in gc.get_referrers(source):
+        # Before Python 3.11 it is the attributes of a logger that refer to it, not the logger.
+        holder = vars(referrer) if isinstance(referrer, Logger) else referrer
+        if isinstance(holder, dict) and {"log_namespace", "namespace"} & holder.keys():
+            for name in {"log_source", "source"} & holder.keys():
+                holder[name] = None
 
 
 def reference_to(thing: Any) -> Callable[[], Any]:

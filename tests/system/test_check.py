@@ -29,7 +29,7 @@ half = SocketServiceMaker("half", "Bad datagrams.", datagram="bad_options.FirstB
 """
 
 CROWD = """
-import http.server, sqlite3, unittest.mock
+import mailbox, multiprocessing.managers, sqlite3, wsgiref.simple_server, xmlrpc.client
 from sockservices import SocketServiceMaker
 
 crowded = SocketServiceMaker("crowded", "Brings a crowd.", stream="bad_options.Silent")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-from tests.certificates import make_certificate, make_unusable
+from tests.certificates import HAVE_FOLDERS, make_certificate, make_unusable
 from tests.system.processes import BIN, PATIENCE, Service, needs, run
 
 pytestmark = needs("openssl")
@@ -176,6 +176,7 @@ def test_a_handshake_has_its_time(folder: Path, listen: tuple[str, ...]) -> None
             assert client.recv(1) == b"x"
 
 
+@pytest.mark.skipif(not HAVE_FOLDERS, reason="this Twisted has none")
 def test_twisteds_own_folder_of_certificates(folder: Path, tmp_path_factory: Any) -> None:
     """``tls:``: the name that the client asks for chooses; SIGHUP finds those that are new."""
     certificates = tmp_path_factory.mktemp("served")
