@@ -136,6 +136,7 @@ def close_output(output: Output) -> None:
     if output._watched >= 0:
         reactor.removeWriter(output)
         os.close(output._watched)
+        output._queue.clear()  # at the end of the process it would be written
     output._close()
 
 

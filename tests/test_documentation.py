@@ -53,7 +53,7 @@ def test_what_installs_things_is_run_by_ci() -> None:
     script = (ROOT / ".ci/new-project").read_text()
     assert pages
     for page in pages:
-        assert f"tests.pages {page.relative_to(ROOT)}" in script
+        assert f"pages {page.relative_to(ROOT)} " in script
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

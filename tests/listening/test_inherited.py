@@ -74,7 +74,7 @@ def passed(tmp_path: Path) -> Iterator[list[Inherited]]:
         ("connected", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), False),
         ("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0), False),
         ("twin", socket.AF_UNIX, socket.SOCK_DGRAM, str(tmp_path / "d"), False),
-        ("twin", socket.AF_UNIX, socket.SOCK_DGRAM, "\0sockservices", False),
+        ("twin", socket.AF_UNIX, socket.SOCK_DGRAM, f"\0sockservices-{os.getpid()}", False),
         ("packets", socket.AF_UNIX, socket.SOCK_SEQPACKET, str(tmp_path / "p"), True),
     ]
     made = []

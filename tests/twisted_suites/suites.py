@@ -43,6 +43,8 @@ LEFT_OUT = {
     "twisted.conch.test.test_ckeygen": "makes keys for 7 s, no reactor",
     "twisted.conch.test.test_transport": "exchanges keys for 9 s, no reactor",
     "twisted.conch.test.test_endpoints": "exchanges keys for 7 s, no reactor",
+    "twisted.conch.test.test_manhole": "types at a terminal for 7 s; connects as test_ssh does",
+    "twisted.conch.test.test_recvline": "types at a terminal for 5 s; connects as test_ssh does",
 }
 """Modules that are run only if they are named, with the reason."""
 
