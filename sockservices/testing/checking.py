@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import sys
@@ -76,11 +77,15 @@ def check(
     )
     @given(hidden())
     def each(found: _Input) -> None:
-        if not gc.get_freeze_count():
-            # What is there already is nobody's fault here, and need not be looked at each time.
-            gc.collect()
-            gc.freeze()
+        freeze()
         run(found.value)
+
+    @functools.cache
+    def freeze() -> None:
+        # What is there already is nobody's fault here, and need not be looked at each time; but
+        # Hypothesis looks at some of it, before its first input.
+        gc.collect()
+        gc.freeze()
 
     try:
         each()

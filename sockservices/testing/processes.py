@@ -115,7 +115,7 @@ class Twistd:
         self._err = Collected(self.process.stderr)
         try:
             self.where = self.wait_for(r"listening on (\S.*)\n")[1].split()
-            """Where it listens: endpoint descriptions, in the order of the listeners."""
+            """The endpoint descriptions of its listeners, in their order."""
         except RuntimeError:
             self.end()
             raise
