@@ -41,7 +41,12 @@ from sockservices.listening import (
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.orders import run_under_orders
 from sockservices.parameters import parameter
-from sockservices.reloading import SERVED, ReloadingService, end_with_supervisor
+from sockservices.reloading import (
+    SERVED,
+    ReloadingService,
+    follow_supervisor,
+    is_supervised,
+)
 from sockservices.signals import handle_signals
 
 Kind = Literal["stream", "datagram"]
@@ -270,8 +275,7 @@ class HostOptions(OneLineErrors, LimitOptions):
 
     @property
     def _is_supervised(self) -> bool:
-        """Whether a supervisor has begun it; the environment alone is inherited further on."""
-        return bool(self["reload"]) and SERVED in os.environ
+        return bool(self["reload"]) and is_supervised()
 
     def _supervisor(self) -> ReloadingService:
         if importlib.util.find_spec("watchfiles") is None:
@@ -344,7 +348,7 @@ class HostOptions(OneLineErrors, LimitOptions):
         from twisted.internet import reactor
 
         if self._is_supervised:
-            end_with_supervisor(reactor, stop_process)
+            follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
         raise_limit(reactor)
         run_under_orders(reactor, host)
         if report is not None:

@@ -124,7 +124,6 @@ class SocketService(Service):
             raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
         self._named = named
         self.ledger = Ledger(named)
-        """What it counts, and what lives."""
         """Its connections, live and ended."""
         self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
         self._timeouts = Timeouts(self.ledger, reactor, idle_timeout, max_time)

@@ -35,14 +35,20 @@ SERVED = "SOCKSERVICES_RELOADED"
 """The environment variable that gives a serving process its endpoint descriptions."""
 
 _SUPERVISOR = "SOCKSERVICES_SUPERVISOR"
+_SUPERVISED = "SOCKSERVICES_SUPERVISED"
+_SUSPENDED = "SOCKSERVICES_SUSPENDED"
 _KINDS = ("tcp", "tcp6", "unix", "udp", "unixgram", "systemd", "systemd-datagram")
 _DEBOUNCE = 200  # milliseconds in which changes count as one
 _LOOKS_EVERY = 1.0  # seconds: at whether its supervisor is there
 _FIRST = 3  # the first descriptor that is passed on: sd_listen_fds(3)
 
-# A shell knows the number of the process that it becomes, which is to be told: LISTEN_PID. Ctrl-C
-# reaches all processes of a terminal; to those that serve, the supervisor tells the end.
-_BECOME = ("/bin/sh", "-c", 'trap "" INT; LISTEN_PID=$$; export LISTEN_PID; exec "$@"', "sh")
+# A shell knows the number of the process that it becomes, which is to be told. Ctrl-C reaches all
+# processes of a terminal; to those that serve, the supervisor tells the end.
+_BECOME = (
+    *("/bin/sh", "-c"),
+    f'trap "" INT; LISTEN_PID=$$ {_SUPERVISED}=$$; export LISTEN_PID {_SUPERVISED}; exec "$@"',
+    "sh",
+)
 
 
 class ReloadingService(Service):
@@ -158,7 +164,7 @@ class ReloadingService(Service):
 
     def _start_another(self) -> None:
         assert self._news is not None
-        starting = _Process(self._news.name, self._ready, self._ended)
+        starting = _Process(self._news.name, self._is_suspended, self._ready, self._ended)
         environment = dict(os.environ)
         descriptors = {0: 0, 1: 1, 2: 2}
         served = []
@@ -171,6 +177,7 @@ class ReloadingService(Service):
             "LISTEN_FDS": str(len(served)),
             "LISTEN_FDNAMES": "",
             _SUPERVISOR: str(os.getpid()),
+            _SUSPENDED: "1" if self._is_suspended else "",
             "NOTIFY_SOCKET": starting.listen(self._reactor),
         }
         self._starting = starting
@@ -185,10 +192,10 @@ class ReloadingService(Service):
         )
 
     def _ready(self, process: _Process) -> None:
-        if process is not self._starting:
+        if process is not self._starting or self._over.is_set():
             return
         old, self._serving, self._starting = self._serving, process, None
-        if self._is_suspended:
+        if self._is_suspended != process.began_suspended:
             process.signal(signal.SIGUSR2)
         if self._reload_when_ready:
             process.signal(signal.SIGHUP)
@@ -217,10 +224,10 @@ class ReloadingService(Service):
         """Stop watching, and have the processes end in order."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._over.set()
-        processes = self._processes()
-        for process in processes:
-            process.signal(signal.SIGTERM)
-        done: list[Deferred[Any]] = [process.when_ended for process in processes]
+        done: list[Deferred[Any]] = [process.when_ended for process in self._processes()]
+        for process in (self._serving, self._starting):  # the others have been told
+            if process is not None:
+                process.signal(signal.SIGTERM)
         done += [maybeDeferred(port.stopListening) for port in self._ports]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
@@ -253,9 +260,24 @@ class ReloadingService(Service):
         return [each for each in found if each is not None]
 
 
-def end_with_supervisor(reactor: Any, stop: Callable[[], None]) -> None:
-    """In a process that serves: stop when the supervisor is no more, however it ended."""
+def is_supervised() -> bool:
+    """Whether a supervisor has begun this process; the environment is inherited further on."""
+    return os.environ.get(_SUPERVISED) == str(os.getpid())
+
+
+def follow_supervisor(
+    reactor: Any, *, suspend: Callable[[], None], stop: Callable[[], None]
+) -> None:
+    """In a process that will serve: begin as the others are, and end with the supervisor.
+
+    Parameters:
+        reactor: an ``IReactorTime``.
+        suspend: has it accept nothing when it listens.
+        stop: ends the process.
+    """
     supervisor = os.environ[_SUPERVISOR]
+    if os.environ[_SUSPENDED]:
+        suspend()
 
     def look() -> None:
         if str(os.getppid()) == supervisor:
@@ -279,8 +301,13 @@ class _Process(ProcessProtocol):
     """One process that serves, or is about to, or ends."""
 
     def __init__(
-        self, folder: str, ready: Callable[[_Process], None], ended: Callable[[_Process], None]
+        self,
+        folder: str,
+        began_suspended: bool,
+        ready: Callable[[_Process], None],
+        ended: Callable[[_Process], None],
     ) -> None:
+        self.began_suspended = began_suspended
         self._name = os.path.join(folder, f"{id(self):x}")
         self._ready = ready
         self._ended = ended

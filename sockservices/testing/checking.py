@@ -174,12 +174,15 @@ class Watched:
 
 def _let_the_log_forget(source: Any) -> None:
     """Twisted keeps the first events of a process until a log is begun, with what logged them."""
-    for referrer in gc.get_referrers(source):
-        # Before Python 3.11 it is the attributes of a logger that refer to it, not the logger.
-        holder = vars(referrer) if isinstance(referrer, Logger) else referrer
-        if isinstance(holder, dict) and {"log_namespace", "namespace"} & holder.keys():
-            for name in {"log_source", "source"} & holder.keys():
-                holder[name] = None
+    for holder in gc.get_referrers(source):
+        if isinstance(holder, dict) and "log_namespace" in holder:
+            holder.pop("log_source", None)
+        elif isinstance(holder, Logger):
+            holder.source = None
+        elif isinstance(holder, dict):  # the attributes of a logger, before Python 3.11
+            for logger in gc.get_referrers(holder):
+                if isinstance(logger, Logger) and vars(logger) is holder:
+                    logger.source = None
 
 
 def reference_to(thing: Any) -> Callable[[], Any]:

@@ -54,7 +54,7 @@ class Collected:
     def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
         """Wait until a pattern has come so many times, and return the last match of these.
 
-        Raises ``RuntimeError``, with what has come, if the stream ends before that.
+        Raises ``RuntimeError``, with what has come, if it does not.
         """
 
         def found() -> list[re.Match[str]]:
@@ -131,11 +131,13 @@ class Twistd:
         return self._err.text
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the log has a pattern; raises ``RuntimeError`` if it ends before."""
+        """Wait until the log has a pattern; raises ``RuntimeError`` if it does not come."""
         try:
             return self._err.wait_for(pattern)
         except RuntimeError as error:  # twistd explains some things on its standard output
-            raise RuntimeError(f"{error}{self._out.whole()}") from None
+            has_ended = self.process.poll() is not None
+            said = self._out.whole() if has_ended else self._out.text
+            raise RuntimeError(f"{error}{said}") from None
 
     @property
     def ports(self) -> list[int]:

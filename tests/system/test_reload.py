@@ -160,6 +160,20 @@ def test_one_that_never_comes_to_listen_gives_way_to_the_next_change(folder: Pat
         assert talk.stop() == 0
 
 
+def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
+    with Talking(folder, "--graceful-timeout=60") as talk:
+        with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as old:
+            assert old.recv(10) == b"one"
+            talk.change(SOURCE.format(word="nine"))
+            talk.wait_for_another()
+            talk.err.wait_for("stopping: 1 connections remain")
+            talk.process.send_signal(signal.SIGTERM)
+            talk.err.wait_for("stopped: ")  # by the new code, which has none
+            old.sendall(b"to the end")
+            assert read_all(old) == b"to the end"
+        assert talk.wait() == 0
+
+
 def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> None:
     with Talking(folder) as talk:
         [child] = talk.children()
@@ -181,9 +195,11 @@ def test_nor_when_it_is_killed_before_they_serve(folder: Path) -> None:
         _wait_for_end(child)
 
 
-def test_what_a_service_begins_itself_is_its_own(folder: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--reload",)])
+def test_what_a_service_begins_itself_is_its_own(folder: Path, options: tuple[str, ...]) -> None:
     inherited = {"SOCKSERVICES_RELOADED": "systemd:index=0", "SOCKSERVICES_SUPERVISOR": "1"}
-    with Service("sock-echo", "--port=0", cwd=folder, env=inherited) as other:
+    inherited |= {"SOCKSERVICES_SUPERVISED": "1", "SOCKSERVICES_SUSPENDED": "1"}
+    with Service("sock-echo", "--port=0", *options, cwd=folder, env=inherited) as other:
         with other.connect() as peer:
             peer.sendall(b"here")
             assert peer.recv(10) == b"here"
@@ -194,10 +210,11 @@ def test_a_pause_outlives_a_change(folder: Path) -> None:
     with Talking(folder) as talk:
         talk.process.send_signal(signal.SIGUSR2)
         talk.err.wait_for("suspended: 0 connections live")
-        talk.change(SOURCE.format(word="six"))
-        talk.wait_for_another()
-        talk.err.wait_for("suspended: ", 2)
         with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as client:
+            talk.change(SOURCE.format(word="six"))
+            talk.wait_for_another()
+            talk.err.wait_for("stopped: ")
+            assert select.select([client], [], [], 0)[0] == []
             talk.process.send_signal(signal.SIGUSR2)
             assert client.recv(10) == b"six"
         assert talk.stop() == 0
@@ -209,12 +226,13 @@ def test_one_that_ends_is_not_resumed(folder: Path) -> None:
         talk.err.wait_for("suspended: 0 connections live")
         [old] = talk.children()
         os.kill(old, signal.SIGSTOP)  # it hears of its end only later, and of all else with that
-        talk.change(SOURCE.format(word="eight"))
-        talk.wait_for_another()
-        talk.err.wait_for("suspended: ", 2)
-        talk.process.send_signal(signal.SIGUSR2)
-        talk.err.wait_for("resumed")
-        os.kill(old, signal.SIGCONT)
+        try:
+            talk.change(SOURCE.format(word="eight"))
+            talk.wait_for_another()
+            talk.process.send_signal(signal.SIGUSR2)
+            talk.err.wait_for("resumed")
+        finally:
+            os.kill(old, signal.SIGCONT)
         _wait_for_end(old)
         assert talk.hears() == b"eight"
         assert talk.stop() == 0
@@ -229,22 +247,22 @@ def test_a_signal_waits_for_the_one_that_starts(
 ) -> None:
     gate = folder / "gate"
     os.mkfifo(gate)
-    opener = os.open(gate, os.O_RDWR)  # so that neither side waits for the other
     (folder / "denied").write_text("192.0.2.0/24\n")
-    with Talking(folder, "--deny-file=denied") as talk:
+    # Opened for both, so that neither side waits for the other.
+    with gate.open("r+b", 0) as opener, Talking(folder, "--deny-file=denied") as talk:
         opening = f"print('opening', flush=True); open({str(gate)!r}).read(1)\n"
         talk.change(opening + SOURCE.format(word="seven"))
         talk.out.wait_for("opening")
         talk.process.send_signal(number)
         talk.err.wait_for(then)
-        os.write(opener, b"!")
+        opener.write(b"!")
         talk.wait_for_another()
         talk.err.wait_for(then, 2)
         if number == signal.SIGUSR2:
             talk.process.send_signal(number)
+        talk.err.wait_for("stopped: ")
         assert talk.hears() == b"seven"
         assert talk.stop() == 0
-    os.close(opener)
 
 
 @pytest.mark.parametrize(
