@@ -203,6 +203,7 @@ def test_nothing_is_left_but_the_totals(tmp_path: Path, kind: str) -> None:
         assert "Traceback" not in app.err.text
 
 
+@pytest.mark.takes_a_minute
 def test_10_000_connections_in_a_minute_leave_nothing(tmp_path: Path) -> None:
     with App(tmp_path, "default") as app:
         ruly, unruly = (Clients(address, seed) for seed, address in enumerate(app.addresses))
