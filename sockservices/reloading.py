@@ -195,6 +195,7 @@ class ReloadingService(Service):
         if process is not self._starting or self._over.is_set():
             return
         old, self._serving, self._starting = self._serving, process, None
+        self._log.info("the code is loaded")
         if self._is_suspended != process.began_suspended:
             process.signal(signal.SIGUSR2)
         if self._reload_when_ready:
