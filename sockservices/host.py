@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from sockservices.accepting import Gate
 from sockservices.admission import Door
 from sockservices.descriptors import Exhaustion
+from sockservices.eager import AcceptingPort
 from sockservices.ending import fail_process
 from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
@@ -261,12 +262,13 @@ class SocketService(Service):
         self._started_privileged = False
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening at once, and end the connections.
+        """Stop listening at once, and end the connections, with those that wait in the backlog.
 
         Returns a ``Deferred`` that fires when every listener is closed and no connection is left:
         after ``graceful_timeout`` and ``flush`` at the latest.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        self._accept_waiting()
         self._start = None
         self._started_privileged = self._listens = False
         self._failure = None
@@ -281,6 +283,12 @@ class SocketService(Service):
             stop.hurry()
         done = [closed, *(each.when_done() for each in self._stops)]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+
+    def _accept_waiting(self) -> None:
+        if self._listens and not self._is_hurried:
+            for port in self._ports:
+                if isinstance(port, AcceptingPort):
+                    port.accept_waiting()
 
     def _stopped(self, _results: object) -> None:
         self._stops = [stop for stop in self._stops if stop.remaining]

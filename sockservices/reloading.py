@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -93,6 +94,7 @@ class ReloadingService(Service):
         self._ending: list[_Process] = []
         self._is_suspended = False
         self._reload_when_ready = False
+        self._has_begun = False
         self._over = Event()
         self._news: tempfile.TemporaryDirectory[str] | None = None
 
@@ -126,10 +128,7 @@ class ReloadingService(Service):
         return maybeDeferred(each.endpoint.listen, protocol).addCallbacks(listens, failed)
 
     def _all_listen(self, _results: object) -> None:
-        self._start_another()
-        folders = source_folders()
-        self._log.info("watching {folders}", folders=", ".join(map(str, folders)))
-        self._reactor.callInThread(self._watch, folders)
+        self._reactor.callInThread(self._watch, source_folders())
 
     def _not_all_listen(self, failure: Failure) -> None:
         error: Any = failure.value
@@ -138,12 +137,13 @@ class ReloadingService(Service):
     def _watch(self, folders: list[Path]) -> None:
         from watchfiles import PythonFilter, watch
 
+        over = _Asked(self._over, partial(self._reactor.callFromThread, self._watches, folders))
         try:
             for _changes in watch(
                 *folders,
                 watch_filter=PythonFilter(),
                 debounce=_DEBOUNCE,
-                stop_event=self._over,
+                stop_event=over,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):
@@ -151,8 +151,19 @@ class ReloadingService(Service):
         except Exception as error:  # whatever the system has against watching
             self._reactor.callFromThread(self._cannot_watch, error)
 
+    def _watches(self, folders: list[Path]) -> None:
+        self._log.info("watching {folders}", folders=", ".join(map(str, folders)))
+        self._start_first()
+
     def _cannot_watch(self, error: Exception) -> None:
         self._log.error("changes are not seen any more: {reason}", reason=error)
+        self._start_first()
+
+    def _start_first(self) -> None:
+        """Have the code loaded that there is now: every change from here on is seen."""
+        if not (self._has_begun or self._over.is_set()):
+            self._has_begun = True
+            self._start_another()
 
     def _changed(self) -> None:
         if self._over.is_set():
@@ -197,9 +208,9 @@ class ReloadingService(Service):
         old, self._serving, self._starting = self._serving, process, None
         self._log.info("the code is loaded")
         if self._is_suspended != process.began_suspended:
-            process.signal(signal.SIGUSR2)
+            _signal(signal.SIGUSR2, process)
         if self._reload_when_ready:
-            process.signal(signal.SIGHUP)
+            _signal(signal.SIGHUP, process)
         if old is not None:
             self._end(old, signal.SIGTERM)
 
@@ -219,16 +230,15 @@ class ReloadingService(Service):
 
     def _end(self, process: _Process, number: signal.Signals) -> None:
         self._ending.append(process)
-        process.signal(number)
+        _signal(number, process)
 
     def stopService(self) -> Deferred[Any]:
         """Stop watching, and have the processes end in order."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._over.set()
-        done: list[Deferred[Any]] = [process.when_ended for process in self._processes()]
-        for process in (self._serving, self._starting):  # the others have been told
-            if process is not None:
-                process.signal(signal.SIGTERM)
+        processes = [each for each in (self._serving, self._starting, *self._ending) if each]
+        done: list[Deferred[Any]] = [each.when_ended for each in processes]
+        _signal(signal.SIGTERM, self._serving, self._starting)  # the others have been told
         done += [maybeDeferred(port.stopListening) for port in self._ports]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
@@ -240,25 +250,17 @@ class ReloadingService(Service):
     def suspend_or_resume(self) -> None:
         """Have the process that serves accept no more, or again; and the next ones as well."""
         self._is_suspended = not self._is_suspended
-        if self._serving is not None:
-            self._serving.signal(signal.SIGUSR2)
+        _signal(signal.SIGUSR2, self._serving)
 
     def reload(self) -> None:
         """Have the processes that serve, or end, read again what they can."""
-        for process in (self._serving, *self._ending):
-            if process is not None:
-                process.signal(signal.SIGHUP)
+        _signal(signal.SIGHUP, self._serving, *self._ending)
         # What it has read is old now, and the signal would end it before it can handle any.
         self._reload_when_ready = self._starting is not None
 
     def hurry(self) -> None:
         """Have all processes end at once."""
-        for process in self._processes():
-            process.signal(signal.SIGTERM)
-
-    def _processes(self) -> list[_Process]:
-        found = [self._serving, self._starting, *self._ending]
-        return [each for each in found if each is not None]
+        _signal(signal.SIGTERM, self._serving, self._starting, *self._ending)
 
 
 def is_supervised() -> bool:
@@ -287,6 +289,25 @@ def follow_supervisor(
             stop()
 
     look()
+
+
+class _Asked:
+    """An event for ``watch``, which asks it when all is watched, and again and again then.
+
+    Parameters:
+        event: the event that ends the watch.
+        first: called, in the thread that watches, when it is asked for the first time.
+    """
+
+    def __init__(self, event: Event, first: Callable[[], None]) -> None:
+        self._event = event
+        self._first: Callable[[], None] | None = first
+
+    def is_set(self) -> bool:
+        first, self._first = self._first, None
+        if first is not None:
+            first()
+        return self._event.is_set()
 
 
 class _Nobody(Factory):
@@ -324,16 +345,18 @@ class _Process(ProcessProtocol):
         if b"READY=1" in news.split(b"\n"):
             self._ready(self)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
-        if self.transport is not None and self.transport.pid:
-            os.kill(self.transport.pid, number)
-
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """See ``IProcessProtocol``."""
         self._port.stopListening()
         self._ended(self)
         self.when_ended.callback(None)
+
+
+def _signal(number: signal.Signals, *processes: _Process | None) -> None:
+    """Send a signal to those of them that there are, and run."""
+    for each in processes:
+        if each is not None and each.transport is not None and each.transport.pid:
+            os.kill(each.transport.pid, number)
 
 
 class _News(DatagramProtocol):

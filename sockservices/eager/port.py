@@ -1,7 +1,7 @@
 """What eager ports have in common: they accept with less Python, and wait when they cannot.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, ``_reservedFD``; of
-Python, ``socket.socket._accept``, checked with 3.10 to 3.13.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, ``_reservedFD``,
+``_shouldShutdown``; of Python, ``socket.socket._accept``, checked with 3.10 to 3.13.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _PAUSE = 0.5  # seconds
 class AcceptingPort(tcp.Port):
     """To be mixed into Twisted's stream ports, before them."""
 
+    backlog: int
     factory: Any
     reactor: Any
     socket: Any
     transport: Any
+    _shouldShutdown: bool
     # Whether it is to accept; looked at for each connection.
     _accepts = False
     # What is told that nothing can be accepted for want of descriptors or memory, and sees to it
@@ -65,6 +67,15 @@ class AcceptingPort(tcp.Port):
             if not self._accepts:
                 return
         self.numberAccepts += 20
+
+    def accept_waiting(self) -> None:
+        """Accept what waits in the backlog, which closing this port would reset.
+
+        Not from a socket that is somebody else's: there it waits for who has the socket next.
+        """
+        if self._accepts and self._shouldShutdown:
+            self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
+            self.doRead()
 
     def _take(self, connection: socket.socket, peer: Any) -> None:
         if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local one names its link

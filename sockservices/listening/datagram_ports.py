@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import sys
@@ -106,6 +107,7 @@ class DatagramPort:
     _finished: Deferred[None] | None = None
     _deadline: IDelayedCall | None = None
     _is_closing = False
+    _is_inherited = False
     _drops_before = 0  # of a socket that others have had before us
     _drops_at_end: int | None = None
 
@@ -138,10 +140,12 @@ class DatagramPort:
         refuses = self.refuses
         batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
+        is_empty = False
         for _ in range(DATAGRAMS_A_TURN):
             try:
                 size, raw_peer = receive()
             except BlockingIOError:
+                is_empty = True
                 break
             except ConnectionRefusedError:
                 self._deliver_batch(batch)
@@ -165,10 +169,12 @@ class DatagramPort:
                 self._deliver(data, size, peer)
                 # The protocol may have paused or stopped this port: then no more may be read.
                 if not self._reading:
-                    return
+                    break
             if total >= BYTES_A_TURN:
                 break
         self._deliver_batch(batch)
+        if self._finished is not None and (is_empty or not self._reading):
+            self._receive_no_more()
 
     def _receiver(self) -> Callable[[], tuple[int, Any]]:
         """Return what receives a datagram into the buffer; the size is greater if it was cut."""
@@ -297,7 +303,7 @@ class DatagramPort:
             self._retry_later()
         else:
             self._retry_after = _FIRST_RETRY
-            if self._finished is not None:
+            if self._finished is not None and not self._reading:
                 self.give_up()
 
     @property
@@ -310,17 +316,28 @@ class DatagramPort:
         return (_drops(self.socket) if end is None else end) - self._drops_before
 
     def finish(self, seconds: float) -> Deferred[None]:
-        """Receive no more, and close: when what waits is sent, or when that time is over.
+        """Close: when what had come is delivered and what waits is sent, or that time is over.
+
+        What had come to an inherited socket is left in it for who has the socket next.
 
         Returns a ``Deferred`` that fires when it is closed.
         """
         self._finished = Deferred()
-        self.stopReading()
-        if self._unsent.count:
-            self._deadline = self.reactor.callLater(seconds, self.give_up)
-        else:
-            self.give_up()
+        self._deadline = self.reactor.callLater(seconds, self.give_up)
+        if self._is_inherited or not self._reading or not self._has_come():
+            self._receive_no_more()
         return self._finished
+
+    def _has_come(self) -> bool:
+        """Whether there is something to receive; without that the reactor would not call."""
+        waiting = select.poll()
+        waiting.register(self.socket, select.POLLIN)
+        return bool(waiting.poll(0))
+
+    def _receive_no_more(self) -> None:
+        self.stopReading()
+        if not self._unsent.count:
+            self.give_up()
 
     def give_up(self) -> None:
         """Close without sending more; harmless where it closes already."""
@@ -397,6 +414,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         host, number = bound.getsockname()[:2]
         port = cls(number, protocol, host, reactor)
         adopt_datagram_socket(port, bound)
+        port._is_inherited = True
         port._drops_before = _drops(bound)
         return port
 
@@ -455,7 +473,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
         self._address = address
         self._file: SocketFile | None = None
-        self._inherited: socket.socket | None = None
+        self._bound: socket.socket | None = None
         self._prepare()
 
     @classmethod
@@ -464,7 +482,8 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     ) -> UnixDatagramPort:
         """Return a port on a socket that is bound already; its file stays as it is."""
         port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
-        port._inherited = bound
+        port._bound = bound
+        port._is_inherited = True
         port._drops_before = _drops(bound)
         return port
 
@@ -483,8 +502,8 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
-        if self._inherited is not None:  # its buffer is its owner's as well
-            return self._inherited
+        if self._bound is not None:  # its buffer is its owner's as well
+            return self._bound
         made = self.createInternetSocket()
         _enlarge_send_buffer(made)
         try:
@@ -502,6 +521,12 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
             made.close()
             raise
         return made
+
+    def finish(self, seconds: float) -> Deferred[None]:
+        """See ``DatagramPort.finish``. Who comes now is told that nobody is there."""
+        if self._file is not None:
+            self._file.remove()
+        return super().finish(seconds)
 
     def _peer(self, raw: Any) -> DatagramPeer:
         return raw or None

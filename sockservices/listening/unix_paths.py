@@ -150,13 +150,14 @@ class SocketFile:
     def remove(self) -> None:
         """Remove it, unless it has gone or something else has its place; log if that fails.
 
-        To be called when the socket is closed.
+        To be called when the socket is closed, and earlier where nobody shall find it any more.
         """
         try:
             with _folder_locked(os.path.dirname(self._path) or b"."):
                 if self._is_ours():
                     os.unlink(self._path)
         except OSError as error:
+            self._made = None  # one line is enough
             _log.warn(
                 "{path} could not be removed: {reason}",
                 path=escaped(self._path),

@@ -116,6 +116,39 @@ def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Lis
     assert listening.reactor.getDelayedCalls() == []
 
 
+def test_what_waits_is_accepted_when_asked(listening: Listening) -> None:
+    listening.port.numberAccepts = 1
+    listening.connect()
+    listening.port.accept_waiting()
+    assert len(listening.made) == len(listening.peers)
+
+
+def test_what_waits_is_not_accepted_while_nothing_is(listening: Listening) -> None:
+    listening.port.stopReading()
+    listening.connect()
+    listening.port.accept_waiting()
+    assert listening.made == []
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_what_waits_at_the_socket_of_somebody_else_stays(
+    reactor: Any, family: int, tmp_path: Path
+) -> None:
+    made: list[Protocol] = []
+    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    with socket.socket(family) as owned, socket.socket(family) as peer:
+        owned.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "s"))
+        owned.listen()
+        owned.setblocking(False)
+        factory = Factory.forProtocol(lambda: Noting(made))
+        adopted = streams.adoptStreamPort(owned.fileno(), family, factory)
+        peer.connect(owned.getsockname())
+        adopted.accept_waiting()
+        adopted.stopListening()
+        assert made == []
+        owned.accept()[0].close()
+
+
 def test_greetings_leave_together_when_all_are_accepted(reactor: Any, tmp_path: Path) -> None:
     early: list[bool] = []
 

@@ -561,6 +561,91 @@ def test_at_the_end_what_waits_is_tried_once_more(tmp_path: Path) -> None:
         assert unix.reactor.getDelayedCalls() == []
 
 
+def _echo(recorder: Recorder, data: bytes) -> None:
+    recorder.transport.write(data, recorder.received[-1][1])
+
+
+def test_to_finish_is_to_deliver_what_had_come_turn_by_turn() -> None:
+    recorder = Recorder(_echo)
+    with Udp(recorder) as udp:
+        sent = [b"%d" % number for number in range(DATAGRAMS_A_TURN + 5)]
+        for data in sent:
+            udp.say(data)
+        finished = udp.port.finish(60)
+        udp.port.doRead()
+        assert len(recorder.datagrams) == DATAGRAMS_A_TURN
+        assert recorder.stopped == 0
+        udp.port.doRead()
+        udp.reactor.advance(0)
+        assert recorder.datagrams == sent
+        assert recorder.stopped == 1
+        assert drain(udp.peer) == sent
+        assert finished.called
+        assert udp.reactor.getDelayedCalls() == []
+
+
+def test_to_finish_takes_a_bounded_time_of_a_peer_that_goes_on() -> None:
+    recorder = Recorder(_echo)
+    with Udp(recorder) as udp:
+        udp.say(b"first")
+        finished = udp.port.finish(1)
+        for _ in range(7):
+            for _ in range(DATAGRAMS_A_TURN + 1):  # it is never seen empty
+                udp.say(b"more")
+            udp.port.doRead()
+            udp.reactor.advance(0.125)
+        assert not finished.called
+        assert len(recorder.datagrams) == 7 * DATAGRAMS_A_TURN
+        udp.reactor.pump([0.125, 0])
+        assert finished.called
+        assert udp.reactor.getDelayedCalls() == []
+
+
+def test_to_finish_waits_for_answers_to_what_had_come(tmp_path: Path) -> None:
+    with Unix(tmp_path, Recorder(_echo)) as unix:
+        unix.say(b"last")
+        fill(unix.name)
+        finished = unix.port.finish(60)
+        assert not unix.path.exists()  # newcomers are told, rather than read by nobody
+        unix.port.doRead()
+        unix.reactor.advance(0)
+        assert not finished.called
+        drain(unix.peer)
+        unix.reactor.pump([LONGEST_PAUSE, 0])
+        assert finished.called
+        assert drain(unix.peer) == [b"last"]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_to_finish_does_not_wait_for_what_will_not_come(tmp_path: Path, is_paused: bool) -> None:
+    with Unix(tmp_path, Recorder()) as unix:
+        if is_paused:
+            unix.say(b"unread")
+            unix.port.stopReading()
+        finished = unix.port.finish(60)
+        unix.reactor.advance(0)
+        assert finished.called
+        assert unix.reactor.getDelayedCalls() == []
+
+
+def test_what_came_to_an_inherited_socket_is_left_for_the_next(tmp_path: Path) -> None:
+    for family, name in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, str(tmp_path / "s"))):
+        with socket.socket(family, socket.SOCK_DGRAM) as kept:
+            kept.bind(name)
+            kept.setblocking(False)
+            recorder, reactor = Recorder(), ManualReactor()
+            kind = UdpPort if family == socket.AF_INET else UnixDatagramPort
+            port = kind.inheriting(kept.dup(), recorder, reactor)
+            port.startListening()
+            with socket.socket(family, socket.SOCK_DGRAM) as peer:
+                peer.sendto(b"for the next", kept.getsockname())
+            finished = port.finish(60)
+            reactor.advance(0)
+            assert finished.called
+            assert recorder.datagrams == []
+            assert drain(kept) == [b"for the next"]
+
+
 def test_at_the_end_what_cannot_be_sent_is_counted_and_logged(tmp_path: Path) -> None:
     with Unix(tmp_path, Recorder()) as unix, logged() as events:
         fill(unix.name)

@@ -26,7 +26,7 @@ pytestmark = [
 
 def test_an_echo_of_ours_and_of_asyncio_is_counted(tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
-    command += ["--quick", "--rounds", "1", "--seconds", "0.05", "--workload", "echo-64"]
+    command += ["--quick", "--rounds", "1", "--seconds", "0.5", "--workload", "echo-64"]
     done = run(*command, "--peer", "sockservices", "--peer", "asyncio", cwd=ROOT)
     assert done.returncode == 0, done.stderr.decode()
     text = (tmp_path / "latest.md").read_text()

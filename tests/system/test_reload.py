@@ -123,6 +123,27 @@ def test_a_change_is_there_on_the_same_socket(folder: Path) -> None:
     assert not (folder / "twistd.pid").exists()
 
 
+# Found before the library of that name, whose place the library then takes.
+WATCHING = """
+import os, sys
+sys.path.remove({folder!r})
+del sys.modules["watchfiles"]
+import watchfiles
+def watch(*folders, watch=watchfiles.watch, **options):
+    with open(f"/proc/self/task/{{os.getpid()}}/children") as children:
+        print("begun before:", children.read().split(), flush=True)
+    yield from watch(*folders, **options)
+watchfiles.watch = watch
+"""
+
+
+def test_no_change_comes_between_loading_and_watching(folder: Path) -> None:
+    (folder / "watchfiles.py").write_text(WATCHING.format(folder=str(folder)))
+    with Talking(folder) as talk:
+        talk.err.wait_for(r"begun before: \[\]\n")
+        assert talk.stop() == 0
+
+
 def test_what_cannot_be_loaded_is_shown_and_the_old_code_keeps_serving(folder: Path) -> None:
     with Talking(folder) as talk:
         talk.change("def broken(:\n")
@@ -175,6 +196,18 @@ def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
             old.sendall(b"to the end")
             assert read_all(old) == b"to the end"
         assert talk.wait() == 0
+
+
+def test_a_stop_ends_one_that_starts(folder: Path) -> None:
+    with Talking(folder) as talk:
+        talk.change("import time; print('hanging', flush=True); time.sleep(1e6)")
+        talk.out.wait_for("hanging")
+        children = talk.children()
+        assert len(children) == 2
+        assert talk.stop() == 0
+        for each in children:
+            _wait_for_end(each)
+        assert "could not be loaded" not in talk.err.text
 
 
 def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> None:

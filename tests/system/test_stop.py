@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_who_does_not_read_is_cut_and_counted(folder: Path, options: list[str]) -> None:
     with Service(
-        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=0.5", *options), cwd=folder
+        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=5", *options), cwd=folder
     ) as filling:
         with filling.connect() as slow, filling.connect() as reading:
             reading.settimeout(PATIENCE)
@@ -138,6 +138,34 @@ def test_a_second_signal_ends_it_at_once(
             assert echo.wait() == 0
         echo.err.wait_for("stopped: 0 connections finished, 1 were cut")
         assert "Traceback" not in echo.err.text
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+@pytest.mark.parametrize("listen", [LISTEN, "--listen=unix:socket"])
+def test_who_waits_in_the_backlog_is_served(
+    tmp_path: Path, listen: str, options: list[str]
+) -> None:
+    arguments = ("sock-echo", listen, "--graceful-timeout=60", *options)
+    with Service(*arguments, cwd=tmp_path) as echo, contextlib.ExitStack() as closing:
+        unix = str(tmp_path / "socket")
+        clients = []
+        for number in range(30):
+            client = socket.socket(socket.AF_INET if listen == LISTEN else socket.AF_UNIX)
+            clients.append(closing.enter_context(client))
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", echo.port) if listen == LISTEN else unix)
+            client.sendall(b"%d" % number)
+            if number == 0:
+                assert client.recv(10) == b"0"  # since when it expects one at a time
+                echo.process.send_signal(signal.SIGSTOP)
+        echo.process.send_signal(signal.SIGTERM)
+        echo.process.send_signal(signal.SIGCONT)
+        for number, client in enumerate(clients[1:], 1):
+            assert client.recv(10) == b"%d" % number
+        for client in clients:
+            client.close()
+        assert echo.wait() == 0
+        echo.err.wait_for("stopped: 30 connections finished, 0 were cut")
 
 
 def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
@@ -183,6 +211,21 @@ def test_a_peer_that_sends_all_the_time_gets_all_that_was_written(
             assert got == 8 << 20
         assert pouring.wait() == 0
         pouring.err.wait_for("stopped: 1 connections finished, 0 were cut")
+
+
+def test_datagrams_that_had_come_are_answered(tmp_path: Path) -> None:
+    with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", echo.port))
+            echo.process.send_signal(signal.SIGSTOP)
+            sent = [b"%d" % each for each in range(100)]
+            for each in sent:
+                client.send(each)
+            echo.process.send_signal(signal.SIGTERM)
+            echo.process.send_signal(signal.SIGCONT)
+            assert [client.recv(10) for _ in sent] == sent
+        assert echo.wait() == 0
 
 
 def test_answers_to_datagrams_are_delivered(tmp_path: Path) -> None:
