@@ -95,16 +95,26 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_who_does_not_read_is_cut_and_counted(folder: Path, options: list[str]) -> None:
     with Service(
-        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=5", *options), cwd=folder
+        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=0.5", *options), cwd=folder
+    ) as filling:
+        with filling.connect() as slow:
+            assert slow.recv(1) == b"x"
+            assert filling.stop() == 0
+            filling.err.wait_for("stopped: 0 connections finished, 1 were cut")
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_who_reads_gets_all_beside_one_that_does_not(folder: Path, options: list[str]) -> None:
+    with Service(
+        *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=600", *options), cwd=folder
     ) as filling:
         with filling.connect() as slow, filling.connect() as reading:
             reading.settimeout(PATIENCE)
             assert slow.recv(1) == reading.recv(1) == b"x"
             filling.process.send_signal(signal.SIGTERM)
-            # This one reads, and gets all that was written before the stop.
             assert len(read_all(reading)) == (50 << 20) - 1
+            filling.process.send_signal(signal.SIGTERM)
             assert filling.wait() == 0
-            filling.err.wait_for("stopped: 1 connections finished, 1 were cut")
 
 
 def test_a_protocol_that_can_is_told_to_finish(folder: Path) -> None:
