@@ -285,10 +285,9 @@ class SocketService(Service):
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
     def _accept_waiting(self) -> None:
-        if self._listens and not self._is_hurried:
-            for port in self._ports:
-                if isinstance(port, AcceptingPort):
-                    port.accept_waiting()
+        for port in self._ports:
+            if isinstance(port, AcceptingPort) and not self._is_hurried:
+                port.accept_waiting()
 
     def _stopped(self, _results: object) -> None:
         self._stops = [stop for stop in self._stops if stop.remaining]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from sockservices.ledger import Closed, Event
 from sockservices.networks import network
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
+from sockservices.services.hello import HelloFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, with_reactor
@@ -217,6 +219,30 @@ async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
         await stopped
         await client.whole
         assert service.ledger.live == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "served"),
+    [([], 3), ([SocketService.suspend], 0), ([SocketService.hurry], 0)],
+    ids=["nothing", "suspended", "hurried"],
+)
+@with_reactor
+async def test_a_stop_accepts_those_that_wait(before: list[Any], served: int) -> None:
+    service = SocketService(HelloFactory(), listen=[LOOPBACK], name="hello")
+    [address] = await _started(service)
+    clients = [socket.create_connection(("127.0.0.1", address.port), 30) for _ in range(3)]
+    for each in before:
+        each(service)
+    with logged() as events:
+        await service.stopService()
+    assert _said(events, "hello")[-1] == f"stopped: {served} connections finished, 0 were cut"
+    for client in clients:
+        with client:
+            if served:
+                assert client.recv(100).startswith(b"Hello")
+            else:
+                with pytest.raises(ConnectionResetError):
+                    client.recv(100)
 
 
 @with_reactor
