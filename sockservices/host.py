@@ -358,7 +358,7 @@ class SocketService(Service):
         for stop in self._stops:
             stop.hurry()
         for port in list(self._finishing):
-            port.give_up()
+            port.stopListening()
 
     def _listen(self) -> None:
         if self._start is not None:

@@ -62,7 +62,7 @@ class ReloadingService(Service):
         command: what the processes run.
         folder: where they run it: relative names in it are meant from there.
         reactor: an ``IReactorProcess``, ``IReactorThreads``, ``IReactorUNIXDatagram`` and more.
-        on_failure: called with one line when there is nothing to listen on.
+        on_failure: called with one line when it cannot begin.
 
     Raises ``DescriptionError``.
     """
@@ -135,10 +135,11 @@ class ReloadingService(Service):
         self._on_failure(str(error.subFailure.value))
 
     def _watch(self, folders: list[Path]) -> None:
-        from watchfiles import PythonFilter, watch
-
         over = _Asked(self._over, partial(self._reactor.callFromThread, self._watches, folders))
+        reason: object = "the watch has ended"
         try:
+            from watchfiles import PythonFilter, watch
+
             for _changes in watch(
                 *folders,
                 watch_filter=PythonFilter(),
@@ -148,22 +149,28 @@ class ReloadingService(Service):
                 ignore_permission_denied=True,
             ):
                 self._reactor.callFromThread(self._changed)
-        except Exception as error:  # whatever the system has against watching
-            self._reactor.callFromThread(self._cannot_watch, error)
+        except BaseException as error:  # also what is no Exception: a panic in the library
+            reason = error
+        if not self._over.is_set():
+            self._reactor.callFromThread(self._cannot_watch, reason)
 
     def _watches(self, folders: list[Path]) -> None:
         self._log.info("watching {folders}", folders=", ".join(map(str, folders)))
         self._start_first()
 
-    def _cannot_watch(self, error: Exception) -> None:
-        self._log.error("changes are not seen any more: {reason}", reason=error)
+    def _cannot_watch(self, reason: object) -> None:
+        self._log.error("changes are not seen any more: {reason}", reason=reason)
         self._start_first()
 
     def _start_first(self) -> None:
         """Have the code loaded that there is now: every change from here on is seen."""
-        if not (self._has_begun or self._over.is_set()):
-            self._has_begun = True
+        if self._has_begun or self._over.is_set():
+            return
+        self._has_begun = True
+        try:
             self._start_another()
+        except Exception as error:
+            self._on_failure(f"no process can be started: {error}")
 
     def _changed(self) -> None:
         if self._over.is_set():
@@ -171,7 +178,11 @@ class ReloadingService(Service):
         self._log.info("a change: starting anew")
         if self._starting is not None:  # it serves nobody yet, and may never come to it
             self._end(self._starting, signal.SIGKILL)
-        self._start_another()
+            self._starting = None
+        try:
+            self._start_another()
+        except Exception as error:
+            self._log.error("no process can be started: {reason}", reason=error)
 
     def _start_another(self) -> None:
         assert self._news is not None
@@ -191,16 +202,20 @@ class ReloadingService(Service):
             _SUSPENDED: "1" if self._is_suspended else "",
             "NOTIFY_SOCKET": starting.listen(self._reactor),
         }
+        try:
+            self._reactor.spawnProcess(
+                starting,
+                _BECOME[0],
+                [*_BECOME, *self._command],
+                env=environment,
+                path=self._where,
+                childFDs=descriptors,
+            )
+        except BaseException:
+            starting.hear_no_more()
+            raise
         self._starting = starting
         self._reload_when_ready = False
-        self._reactor.spawnProcess(
-            starting,
-            _BECOME[0],
-            [*_BECOME, *self._command],
-            env=environment,
-            path=self._where,
-            childFDs=descriptors,
-        )
 
     def _ready(self, process: _Process) -> None:
         if process is not self._starting or self._over.is_set():
@@ -341,13 +356,17 @@ class _Process(ProcessProtocol):
         self._port = reactor.listenUNIXDatagram(self._name, _News(self._heard))
         return self._name
 
+    def hear_no_more(self) -> None:
+        """Stop waiting for news."""
+        self._port.stopListening()
+
     def _heard(self, news: bytes) -> None:
         if b"READY=1" in news.split(b"\n"):
             self._ready(self)
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """See ``IProcessProtocol``."""
-        self._port.stopListening()
+        self.hear_no_more()
         self._ended(self)
         self.when_ended.callback(None)
 

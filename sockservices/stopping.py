@@ -54,9 +54,10 @@ class Stop:
         self._asks_to_finish = False
 
     def begin(self) -> None:
-        """Begin, when what is due in this turn is done: the listeners are closed by then."""
+        """Begin, when all has been read once that is there, as of those just accepted."""
         if self.remaining:
-            self._later(0, self._begin)
+            # Whatever this turn of the reactor is at, the next one is whole.
+            self._later(0, lambda: self._later(0, self._begin))
         else:
             self._finish()
 

@@ -31,6 +31,7 @@ class AcceptingPort(tcp.Port):
     _shouldShutdown: bool
     # Whether it is to accept; looked at for each connection.
     _accepts = False
+    _is_accepting = False
     # What is told that nothing can be accepted for want of descriptors or memory, and sees to it
     # that it is not tried again at once. Without it a port does what Twisted's do, and waits.
     on_exhausted: Callable[[OSError], None] | None = None
@@ -39,6 +40,13 @@ class AcceptingPort(tcp.Port):
 
     def doRead(self) -> None:
         """Accept connections, at most ``numberAccepts``, which follows the demand."""
+        self._is_accepting = True
+        try:
+            self._accept()
+        finally:
+            self._is_accepting = False
+
+    def _accept(self) -> None:
         listener = self.socket
         kind = (listener.family, listener.type, listener.proto)
         for accepted in range(self.numberAccepts):
@@ -71,9 +79,10 @@ class AcceptingPort(tcp.Port):
     def accept_waiting(self) -> None:
         """Accept what waits in the backlog, which closing this port would reset.
 
-        Not from a socket that is somebody else's: there it waits for who has the socket next.
+        Not from a socket that is somebody else's: there it waits for who has the socket next. Nor
+        for one that is just being accepted: the next one would come within the first.
         """
-        if self._accepts and self._shouldShutdown:
+        if self._accepts and self._shouldShutdown and not self._is_accepting:
             self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
             self.doRead()
 

@@ -22,7 +22,7 @@ from typing import Any
 from twisted.internet import error, udp, unix
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
@@ -104,7 +104,8 @@ class DatagramPort:
     _retry: IDelayedCall | None = None
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
-    _finished: Deferred[None] | None = None
+    _finishes = False
+    _receives = False  # while it finishes, what had come
     _deadline: IDelayedCall | None = None
     _is_closing = False
     _is_inherited = False
@@ -121,6 +122,7 @@ class DatagramPort:
         size = getattr(self.protocol, "max_datagram_size", DEFAULT_MAX_DATAGRAM_SIZE)
         self._buffer = memoryview(bytearray(size))
         self._unsent = _Unsent()
+        self._closed: list[Deferred[None]] = []
         self._takes_batches = IBatchReceiver.providedBy(self.protocol)
 
     def startReading(self) -> None:  # noqa: N802 - Twisted's name
@@ -140,12 +142,10 @@ class DatagramPort:
         refuses = self.refuses
         batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
-        is_empty = False
         for _ in range(DATAGRAMS_A_TURN):
             try:
                 size, raw_peer = receive()
             except BlockingIOError:
-                is_empty = True
                 break
             except ConnectionRefusedError:
                 self._deliver_batch(batch)
@@ -173,8 +173,7 @@ class DatagramPort:
             if total >= BYTES_A_TURN:
                 break
         self._deliver_batch(batch)
-        if self._finished is not None and (is_empty or not self._reading):
-            self._receive_no_more()
+        self._close_if_done()
 
     def _receiver(self) -> Callable[[], tuple[int, Any]]:
         """Return what receives a datagram into the buffer; the size is greater if it was cut."""
@@ -303,8 +302,7 @@ class DatagramPort:
             self._retry_later()
         else:
             self._retry_after = _FIRST_RETRY
-            if self._finished is not None and not self._reading:
-                self.give_up()
+            self._close_if_done()
 
     @property
     def dropped_by_kernel(self) -> int:
@@ -322,33 +320,46 @@ class DatagramPort:
 
         Returns a ``Deferred`` that fires when it is closed.
         """
-        self._finished = Deferred()
-        self._deadline = self.reactor.callLater(seconds, self.give_up)
-        if self._is_inherited or not self._reading or not self._has_come():
-            self._receive_no_more()
-        return self._finished
+        if not self.connected:
+            return succeed(None)
+        self._finishes = True
+        self._receives = self._reading and not self._is_inherited
+        if not self._receives:
+            self.stopReading()
+        self._deadline = self.reactor.callLater(seconds, self.stopListening)
+        self._close_if_done()
+        return self._when_closed()
+
+    def _close_if_done(self) -> None:
+        # One that a protocol has paused meanwhile waits for it, or for the end of the time.
+        if self._finishes and not (self._unsent.count or (self._receives and self._has_come())):
+            self.stopListening()
 
     def _has_come(self) -> bool:
-        """Whether there is something to receive; without that the reactor would not call."""
         waiting = select.poll()
         waiting.register(self.socket, select.POLLIN)
         return bool(waiting.poll(0))
 
-    def _receive_no_more(self) -> None:
-        self.stopReading()
-        if not self._unsent.count:
-            self.give_up()
-
-    def give_up(self) -> None:
-        """Close without sending more; harmless where it closes already."""
+    def stopListening(self) -> Deferred[None] | None:
+        """Close at once; harmless where it closes already. See ``IListeningPort``."""
+        if not self.connected:
+            return None
         if not self._is_closing:
             self._is_closing = True
-            self.stopListening()  # type: ignore[attr-defined]
+            super().stopListening()  # type: ignore[misc]
+        return self._when_closed()
+
+    def _when_closed(self) -> Deferred[None]:
+        closed: Deferred[None] = Deferred()
+        self._closed.append(closed)
+        return closed
 
     def _give_up_sending(self) -> None:
         """Count what still waits as dropped: this port closes."""
-        self._is_closing = True
+        self._finishes = False
         cancel(self._deadline)
+        if self._receives and self._has_come():
+            _log.warn("datagrams that had come are not handled: the time to stop is over")
         self._drops_at_end = _drops(self.socket)
         if self._retry is not None:
             self._retry.cancel()
@@ -361,10 +372,10 @@ class DatagramPort:
         if self.datagrams_dropped:
             _log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
 
-    def _tell_finished(self) -> None:
-        finished, self._finished = self._finished, None
-        if finished is not None:
-            finished.callback(None)
+    def _tell_closed(self) -> None:
+        closed, self._closed = self._closed, []
+        for each in closed:
+            each.callback(None)
 
 
 _SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
@@ -452,7 +463,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         """Close the socket."""
         self._give_up_sending()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self._tell_finished()
+        self._tell_closed()
 
 
 @implementer(IListeningPort)
@@ -541,4 +552,4 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if self._file is not None:
             self._file.remove()
-        self._tell_finished()
+        self._tell_closed()

@@ -152,10 +152,13 @@ class SocketFile:
 
         To be called when the socket is closed, and earlier where nobody shall find it any more.
         """
+        if self._made is None:
+            return
         try:
             with _folder_locked(os.path.dirname(self._path) or b"."):
                 if self._is_ours():
                     os.unlink(self._path)
+                    self._made = None
         except OSError as error:
             self._made = None  # one line is enough
             _log.warn(

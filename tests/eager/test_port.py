@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,39 @@ def test_what_waits_is_accepted_when_asked(listening: Listening) -> None:
     listening.connect()
     listening.port.accept_waiting()
     assert len(listening.made) == len(listening.peers)
+
+
+def test_all_are_accepted_that_a_backlog_has_room_for(reactor: Any) -> None:
+    made: list[Protocol] = []
+    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    factory = Factory.forProtocol(lambda: Noting(made))
+    listens = streams.listenTCP(0, factory, backlog=4, interface="127.0.0.1")
+    listens.numberAccepts = 1
+    with contextlib.ExitStack() as closing:
+        for _ in range(5):  # one more than was said: listen(2)
+            peer = socket.create_connection(listens.socket.getsockname(), 30)
+            closing.enter_context(peer)
+        listens.accept_waiting()
+    assert len(made) == 5
+    listens.stopListening()
+
+
+def test_what_waits_is_not_accepted_within_what_was_accepted(reactor: Any) -> None:
+    counts: list[int] = []
+
+    class Asking(Noting):
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            asking.port.accept_waiting()
+            counts.append(len(asking.made))
+
+    asking = Listening(reactor, "tcp", Path(), Asking)
+    asking.connect()
+    asking.port.accept_waiting()
+    assert counts == [1, 2, 3, 4, 5]
+    asking.port.stopListening()
+    for peer in asking.peers:
+        peer.close()
 
 
 def test_what_waits_is_not_accepted_while_nothing_is(listening: Listening) -> None:

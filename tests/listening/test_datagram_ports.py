@@ -77,7 +77,7 @@ class Truncating(Recorder):
 
 
 def close(port: UdpPort | UnixDatagramPort, reactor: ManualReactor) -> None:
-    port.stopListening()  # type: ignore[no-untyped-call]
+    port.stopListening()
     reactor.advance(0)
 
 
@@ -565,18 +565,21 @@ def _echo(recorder: Recorder, data: bytes) -> None:
     recorder.transport.write(data, recorder.received[-1][1])
 
 
-def test_to_finish_is_to_deliver_what_had_come_turn_by_turn() -> None:
+@pytest.mark.parametrize("more", [0, 1, 5, DATAGRAMS_A_TURN])
+def test_to_finish_is_to_deliver_what_had_come_turn_by_turn(more: int) -> None:
     recorder = Recorder(_echo)
     with Udp(recorder) as udp:
-        sent = [b"%d" % number for number in range(DATAGRAMS_A_TURN + 5)]
+        sent = [b"%d" % number for number in range(DATAGRAMS_A_TURN + more)]
         for data in sent:
             udp.say(data)
         finished = udp.port.finish(60)
         udp.port.doRead()
-        assert len(recorder.datagrams) == DATAGRAMS_A_TURN
-        assert recorder.stopped == 0
-        udp.port.doRead()
         udp.reactor.advance(0)
+        assert len(recorder.datagrams) == DATAGRAMS_A_TURN
+        assert recorder.stopped == (not more)
+        if more:
+            udp.port.doRead()
+            udp.reactor.advance(0)
         assert recorder.datagrams == sent
         assert recorder.stopped == 1
         assert drain(udp.peer) == sent
@@ -614,6 +617,70 @@ def test_to_finish_waits_for_answers_to_what_had_come(tmp_path: Path) -> None:
         unix.reactor.pump([LONGEST_PAUSE, 0])
         assert finished.called
         assert drain(unix.peer) == [b"last"]
+
+
+def test_one_that_pauses_while_it_finishes_gets_the_rest_when_it_resumes() -> None:
+    def pause(recorder: Recorder, _data: bytes) -> None:
+        recorder.transport.stopReading()
+
+    recorder = Recorder(pause)
+    with Udp(recorder) as udp:
+        for data in (b"1", b"2", b"3"):
+            udp.say(data)
+        finished = udp.port.finish(60)
+        for expected in ([b"1"], [b"1", b"2"]):
+            udp.port.doRead()
+            udp.reactor.advance(1)
+            assert recorder.datagrams == expected
+            assert not finished.called
+            udp.port.startReading()
+        udp.port.doRead()
+        udp.reactor.advance(0)
+        assert recorder.datagrams == [b"1", b"2", b"3"]
+        assert finished.called
+
+
+def test_one_that_pauses_and_resumes_while_answers_wait_is_not_waited_for(tmp_path: Path) -> None:
+    with Unix(tmp_path, Recorder(_echo)) as unix:
+        unix.say(b"last")
+        fill(unix.name)
+        finished = unix.port.finish(60)
+        unix.port.doRead()
+        unix.port.stopReading()
+        unix.port.startReading()
+        drain(unix.peer)
+        unix.reactor.pump([LONGEST_PAUSE, 0])
+        assert finished.called
+
+
+def test_a_protocol_may_close_while_it_finishes(tmp_path: Path) -> None:
+    def close_it(recorder: Recorder, _data: bytes) -> None:
+        recorder.transport.stopListening()
+
+    for open_port in (lambda it: Udp(it), lambda it: Unix(tmp_path, it)):
+        recorder = Recorder(close_it)
+        with open_port(recorder) as it, logged() as events:
+            it.say(b"1")
+            it.say(b"2")
+            finished = it.port.finish(60)
+            it.port.doRead()
+            again = it.port.stopListening()
+            it.reactor.advance(0)
+            assert recorder.datagrams == [b"1"]
+            assert recorder.stopped == 1
+            assert finished.called
+            assert again is not None
+            assert again.called
+            assert it.reactor.getDelayedCalls() == []
+        said = [formatEvent(each) for each in events]
+        assert "datagrams that had come are not handled: the time to stop is over" in said
+
+
+def test_to_finish_what_is_closed_is_nothing() -> None:
+    with Udp(Recorder()) as udp:
+        close(udp.port, udp.reactor)
+        assert udp.port.finish(60).called
+        assert udp.reactor.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("is_paused", [False, True])

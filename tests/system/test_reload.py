@@ -56,7 +56,13 @@ LISTEN = ("--listen=tcp:0:interface=127.0.0.1", "--listen=udp:0:interface=127.0.
 class Talking(Running):
     """The service, supervised; waits until it listens and is watched."""
 
-    def __init__(self, folder: Path, *options: str, command: Sequence[str | Path] = TWISTD) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        command: Sequence[str | Path] = TWISTD,
+        said: str = "watching ",
+    ) -> None:
         self._folder = folder
         super().__init__(
             [*command, "talk", "--reload", *LISTEN, *options],
@@ -65,7 +71,7 @@ class Talking(Running):
         )
         where = self.err.wait_for(r"listening on tcp:127\.0\.0\.1:(\d+) udp:127\.0\.0\.1:(\d+)\n")
         self.tcp, self.udp = int(where[1]), int(where[2])
-        self.err.wait_for("watching ")
+        self.err.wait_for(said)
         self._loaded = 0
         self.wait_for_another()
 
@@ -125,15 +131,18 @@ def test_a_change_is_there_on_the_same_socket(folder: Path) -> None:
 
 # Found before the library of that name, whose place the library then takes.
 WATCHING = """
-import os, sys
+import os, sys, time
 sys.path.remove({folder!r})
 del sys.modules["watchfiles"]
-import watchfiles
-def watch(*folders, watch=watchfiles.watch, **options):
+import watchfiles.main
+RustNotify = watchfiles.main.RustNotify
+def notify(*args):
+    made = RustNotify(*args)
+    time.sleep(0.3)  # what was begun too early is seen
     with open(f"/proc/self/task/{{os.getpid()}}/children") as children:
         print("begun before:", children.read().split(), flush=True)
-    yield from watch(*folders, **options)
-watchfiles.watch = watch
+    return made
+watchfiles.main.RustNotify = notify
 """
 
 
@@ -142,6 +151,35 @@ def test_no_change_comes_between_loading_and_watching(folder: Path) -> None:
     with Talking(folder) as talk:
         talk.err.wait_for(r"begun before: \[\]\n")
         assert talk.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("raise ImportError('none here')", "none here"),
+        ("class PythonFilter: pass\ndef watch(*_, **__): yield 1 / 0", "division by zero"),
+        ("class PythonFilter: pass\ndef watch(*_, **__): yield from ()", "the watch has ended"),
+        ("class PythonFilter: pass\ndef watch(*_, **__): yield exit('panic')", "panic"),
+    ],
+)
+def test_what_cannot_be_watched_is_served_all_the_same(
+    folder: Path, library: str, said: str
+) -> None:
+    (folder / "watchfiles.py").write_text(library)
+    with Talking(folder, said=f"changes are not seen any more: {said}") as talk:
+        assert talk.hears() == b"one"
+        assert talk.stop() == 0
+        assert "Traceback" not in talk.err.text
+
+
+def test_when_nothing_can_be_started_it_ends_with_a_line(folder: Path) -> None:
+    (folder / ("long" * 30)).mkdir()  # there is no room for the name of a socket
+    command: tuple[str | Path, ...] = (*TWISTD, "talk", "--reload", "--port=0")
+    env = {"PYTHONPATH": str(folder), "TMPDIR": str(folder / ("long" * 30))}
+    with Running(command, folder, env=env) as supervisor:
+        assert supervisor.wait() == 1
+        supervisor.err.wait_for("twistd: no process can be started: .*AF_UNIX path too long")
+        assert "Traceback" not in supervisor.err.text
 
 
 def test_what_cannot_be_loaded_is_shown_and_the_old_code_keeps_serving(folder: Path) -> None:
@@ -170,7 +208,7 @@ def test_one_that_dies_is_started_after_the_next_change(folder: Path) -> None:
 
 def test_one_that_never_comes_to_listen_gives_way_to_the_next_change(folder: Path) -> None:
     with Talking(folder) as talk:
-        talk.change("import time; print('hanging', flush=True); time.sleep(1e6)")
+        talk.change("import time; print('hanging', flush=True); time.sleep(600)")
         talk.out.wait_for("hanging")
         assert talk.hears() == b"one"
         before = talk.children()
@@ -200,7 +238,7 @@ def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
 
 def test_a_stop_ends_one_that_starts(folder: Path) -> None:
     with Talking(folder) as talk:
-        talk.change("import time; print('hanging', flush=True); time.sleep(1e6)")
+        talk.change("import time; print('hanging', flush=True); time.sleep(600)")
         talk.out.wait_for("hanging")
         children = talk.children()
         assert len(children) == 2
