@@ -246,6 +246,18 @@ async def test_a_stop_accepts_those_that_wait(before: list[Any], served: int) ->
 
 
 @with_reactor
+async def test_a_stop_answers_datagrams_that_had_come() -> None:
+    service = SocketService(EchoFactory(), listen=[UDP_LOOPBACK])
+    [address] = await _started(service)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(30)
+        for each in (b"1", b"2", b"3"):
+            client.sendto(each, ("127.0.0.1", address.port))
+        await service.stopService()
+        assert [client.recv(10) for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+@with_reactor
 async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
     service = SocketService(EchoFactory(), listen=[LOOPBACK], idle_timeout=600, name="echo")
     await _started(service)
