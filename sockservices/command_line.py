@@ -41,12 +41,7 @@ from sockservices.listening import (
 from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.orders import run_under_orders
 from sockservices.parameters import parameter
-from sockservices.reloading import (
-    SERVED,
-    ReloadingService,
-    follow_supervisor,
-    is_supervised,
-)
+from sockservices.reloading import SERVED, ReloadingService, follow_supervisor, is_supervised
 from sockservices.signals import handle_signals
 
 Kind = Literal["stream", "datagram"]

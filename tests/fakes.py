@@ -16,7 +16,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from sockservices.host import SocketService
@@ -194,6 +194,15 @@ def with_reactor(test: Callable[P, Any]) -> Callable[P, None]:
         return pytest_twisted.ensureDeferred(test)(*args, **kwargs)
 
     return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the reactor run until this holds."""
+    for _ in range(30_000):
+        if condition():
+            return
+        await deferLater(reactor, 0.001)
+    raise AssertionError("it does not come to hold")
 
 
 def opened(ledger: Ledger, transport: Any, protocol: Any) -> Connection:

@@ -32,7 +32,7 @@ from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
-from tests.fakes import Heard, logged, result_of, with_reactor
+from tests.fakes import Heard, logged, result_of, until, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -572,17 +572,14 @@ async def test_the_ledger_has_the_figures_of_datagrams(tmp_path: Path) -> None:
         client.bind(("127.0.0.1", 0))
         for data in (b"one", b"two"):
             client.sendto(data, ("127.0.0.1", address.port))
-        while service.ledger.totals.datagrams < 2:
-            await deferLater(reactor, 0.001)
+        await until(lambda: service.ledger.totals.datagrams == 2)
         peer = client.getsockname()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             for _ in range(2):
                 other.sendto(b"three", str(tmp_path / "d"))
-        while not events:
-            await deferLater(reactor, 0.001)
+        await until(lambda: events)
         client.sendto(b"four", ("127.0.0.1", address.port))
-        while len(events) < 2:
-            await deferLater(reactor, 0.001)
+        await until(lambda: len(events) == 2)
     await service.stopService()
     totals = service.ledger.totals
     assert (totals.datagrams, totals.bytes_in, totals.bytes_out) == (3, 11, 6)

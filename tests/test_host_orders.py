@@ -27,7 +27,7 @@ from sockservices.services.echo import EchoFactory
 from sockservices.services.hello import HelloFactory
 from sockservices.tls import Certificate
 from tests.certificates import make_certificate
-from tests.fakes import Heard, logged, with_reactor
+from tests.fakes import Heard, logged, until, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -48,11 +48,6 @@ async def _connect(address: Any) -> Any:
 async def _turns() -> None:
     for _ in range(_TURNS):
         await deferLater(reactor, 0)
-
-
-async def _until(condition: Any) -> None:
-    while not condition():
-        await deferLater(reactor, 0.001)
 
 
 def _said(events: Iterable[LogEvent], service: str) -> list[str]:
@@ -84,7 +79,7 @@ async def test_suspended_it_lets_datagrams_wait_and_tells_how_many_connections_l
     service = SocketService(EchoFactory(), listen=[LOOPBACK, UDP_LOOPBACK], name="echo")
     streams, datagrams = await _started(service)
     client = await _connect(streams)
-    await _until(lambda: service.ledger.live)
+    await until(lambda: service.ledger.live)
     with logged() as events:
         service.suspend()
     assert _said(events, "echo") == ["suspended: 1 connections live"]
@@ -92,9 +87,9 @@ async def test_suspended_it_lets_datagrams_wait_and_tells_how_many_connections_l
     await _turns()
     assert service.ledger.totals.datagrams == 0
     client.transport.write(b"what lives goes on")
-    await _until(lambda: client.data == b"what lives goes on")
+    await until(lambda: client.data == b"what lives goes on")
     service.resume()
-    await _until(lambda: service.ledger.totals.datagrams)
+    await until(lambda: service.ledger.totals.datagrams)
     await sender.stopListening()
     await service.stopService()
 
@@ -121,11 +116,11 @@ async def test_at_its_limit_it_lets_the_next_one_wait() -> None:
     first, second = await _connect(address), await _connect(address)
     for client in (first, second):
         client.transport.write(b"here")
-    await _until(lambda: first.data)
+    await until(lambda: first.data)
     await _turns()
     assert (second.data, service.ledger.live) == (b"", 1)
     first.transport.loseConnection()
-    await _until(lambda: second.data)
+    await until(lambda: second.data)
     assert service.ledger.totals.refused == {}
     await service.stopService()
 
@@ -140,7 +135,7 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
     service.ledger.subscribe(ended.append)
     [address] = await _started(service)
     client = await _connect(address)
-    await _until(lambda: service.ledger.live)
+    await until(lambda: service.ledger.live)
     with logged() as events:
         service.reload()
         await _turns()
@@ -207,7 +202,7 @@ async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
     for order in ("before", "after"):
         address, _datagrams = await _started(service)
         client = await _connect(address)
-        await _until(lambda: service.ledger.live)
+        await until(lambda: service.ledger.live)
         if order == "before":
             service.hurry()
             stopped = service.stopService()
@@ -289,7 +284,7 @@ async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
     service = SocketService(EchoFactory(), listen=[LOOPBACK], graceful_timeout=600)
     [address] = await _started(service)
     client = await _connect(address)
-    await _until(lambda: service.ledger.live)
+    await until(lambda: service.ledger.live)
     first = service.stopService()
     [again] = await _started(service)
     await _turns()
@@ -298,7 +293,7 @@ async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
     await first
     other = await _connect(again)
     other.transport.write(b"here")
-    await _until(lambda: other.data)
+    await until(lambda: other.data)
     second = ensureDeferred(_ending(service))
     other.transport.loseConnection()
     await second

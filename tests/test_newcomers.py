@@ -21,7 +21,7 @@ from sockservices.listening import DescriptionError
 from sockservices.networks import network
 from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
-from tests.fakes import Heard, logged, with_reactor
+from tests.fakes import Heard, logged, until, with_reactor
 
 reactor: Any = _reactor
 HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
@@ -98,9 +98,8 @@ class FailingLater(Pausing):
 
 class Client(Heard):
     async def until(self, wanted: bytes) -> None:
-        while wanted not in self.data:
-            assert not self.whole.called, f"it ended with {self.data!r}"
-            await deferLater(reactor, 0.001)
+        await until(lambda: wanted in self.data or self.whole.called)
+        assert wanted in self.data, f"it ended with {self.data!r}"
 
 
 class Setup:
@@ -171,32 +170,28 @@ def _deadlines() -> int:
     return sum(call.getTime() > reactor.seconds() + 3600 for call in reactor.getDelayedCalls())
 
 
-async def _until_deadlines_are(count: int) -> None:
-    for _ in range(1000):
-        if _deadlines() == count:
-            return
-        await deferLater(reactor, 0.01)
-    raise AssertionError(f"{_deadlines()} deadlines, not {count}")
-
-
 @with_reactor
 async def test_after_its_header_it_has_all_the_time() -> None:
     async with Setup(handshake_timeout=7200) as setup:
         client = await setup.connect()
         client.transport.write(HEADER[:-1])
-        await _until_deadlines_are(1)
+        await until(lambda: _deadlines() == 1)
         client.transport.write(HEADER[-1:])
         await client.until(b"192.0.2.1")
         assert _deadlines() == 0
+        client.transport.write(b"still here\n")
+        await client.until(b"still here\n")
 
 
 @with_reactor
 async def test_one_that_goes_forgets_its_deadline() -> None:
     async with Setup(handshake_timeout=7200) as setup:
         client = await setup.connect()
-        await _until_deadlines_are(1)
-        client.transport.abortConnection()
-        await _until_deadlines_are(0)
+        await until(lambda: _deadlines() == 1)
+        with logged() as events:
+            client.transport.abortConnection()
+            await until(lambda: _deadlines() == 0)
+    assert [each for each in events if "log_failure" in each] == []
 
 
 class Logging(Telling):
@@ -240,8 +235,7 @@ async def test_one_whose_header_comes_during_a_stop_is_drained() -> None:
 
     async with Setup(Draining, graceful_timeout=60) as setup:
         client = await setup.connect()
-        while not setup.service.ledger.live:
-            await deferLater(reactor, 0.001)
+        await until(lambda: setup.service.ledger.live)
         stopped = setup.service.stopService()
         await deferLater(reactor, 0.01)
         client.transport.write(HEADER)
@@ -329,8 +323,7 @@ async def test_one_that_ends_before_its_header_is_refused() -> None:
         client.transport.write(HEADER[:10])
         client.transport.loseConnection()
         await client.whole
-        while setup.service.ledger.live or not setup.events:
-            await deferLater(reactor, 0.001)
+        await until(lambda: setup.events and not setup.service.ledger.live)
     assert setup.service.ledger.totals.refused == {"proxy-header": 1}
 
 
@@ -355,8 +348,7 @@ async def test_limits_are_of_clients_not_of_proxies() -> None:
 async def test_those_that_wait_for_their_header_are_ended_by_a_stop() -> None:
     async with Setup() as setup:
         client = await setup.connect()
-        while not setup.service.ledger.live:
-            await deferLater(reactor, 0.001)
+        await until(lambda: setup.service.ledger.live)
     await client.whole
     assert setup.service.ledger.live == 0
     assert setup.service.ledger.totals.refused == {"stop": 1}

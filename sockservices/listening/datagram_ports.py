@@ -104,9 +104,8 @@ class DatagramPort:
     _retry: IDelayedCall | None = None
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
-    _finishes = False
+    _deadline: IDelayedCall | None = None  # of a port that finishes
     _receives = False  # while it finishes, what had come
-    _deadline: IDelayedCall | None = None
     _is_closing = False
     _is_inherited = False
     _drops_before = 0  # of a socket that others have had before us
@@ -185,6 +184,10 @@ class DatagramPort:
             return size + bool(flags & socket.MSG_TRUNC), peer
 
         return receive
+
+    def _inherit(self, bound: Any) -> None:
+        self._is_inherited = True
+        self._drops_before = _drops(bound)
 
     def _peer(self, raw: Any) -> DatagramPeer:
         raise NotImplementedError
@@ -322,7 +325,6 @@ class DatagramPort:
         """
         if not self.connected:
             return succeed(None)
-        self._finishes = True
         self._receives = self._reading and not self._is_inherited
         if not self._receives:
             self.stopReading()
@@ -332,7 +334,8 @@ class DatagramPort:
 
     def _close_if_done(self) -> None:
         # One that a protocol has paused meanwhile waits for it, or for the end of the time.
-        if self._finishes and not (self._unsent.count or (self._receives and self._has_come())):
+        finishes = self._deadline is not None
+        if finishes and not (self._unsent.count or (self._receives and self._has_come())):
             self.stopListening()
 
     def _has_come(self) -> bool:
@@ -356,8 +359,8 @@ class DatagramPort:
 
     def _give_up_sending(self) -> None:
         """Count what still waits as dropped: this port closes."""
-        self._finishes = False
         cancel(self._deadline)
+        self._deadline = None
         if self._receives and self._has_come():
             _log.warn("datagrams that had come are not handled: the time to stop is over")
         self._drops_at_end = _drops(self.socket)
@@ -425,8 +428,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         host, number = bound.getsockname()[:2]
         port = cls(number, protocol, host, reactor)
         adopt_datagram_socket(port, bound)
-        port._is_inherited = True
-        port._drops_before = _drops(bound)
+        port._inherit(bound)
         return port
 
     def startListening(self) -> None:
@@ -494,8 +496,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         """Return a port on a socket that is bound already; its file stays as it is."""
         port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
         port._bound = bound
-        port._is_inherited = True
-        port._drops_before = _drops(bound)
+        port._inherit(bound)
         return port
 
     def startListening(self) -> None:

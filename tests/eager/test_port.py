@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from twisted.internet import tcp
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 
-from sockservices.eager import EagerReactor, EagerStreams, port
+from sockservices.eager import EagerReactor, port, with_streams
 from sockservices.listening import listener
 from tests.eager.descriptors import no_descriptor_left
 from tests.eager.lockstep import is_readable
@@ -33,15 +32,20 @@ class Listening:
     """A port, the protocols that it has made, and sockets that connect to it."""
 
     def __init__(
-        self, reactor: Any, kind: str, folder: Path, protocol: type[Noting] = Noting
+        self,
+        reactor: Any,
+        kind: str,
+        folder: Path,
+        protocol: type[Noting] = Noting,
+        backlog: int = 50,
     ) -> None:
         self.reactor = reactor
         self.made: list[Protocol] = []
         factory = Factory.forProtocol(lambda: protocol(self.made))
-        streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+        streams = with_streams(reactor, eager=True)
         ports: list[Any] = []
         if kind == "tcp":
-            ports.append(streams.listenTCP(0, factory, interface="127.0.0.1"))
+            ports.append(streams.listenTCP(0, factory, backlog, "127.0.0.1"))
         elif kind == "unix":
             ports.append(streams.listenUNIX(str(folder / "socket"), factory))
         else:
@@ -125,18 +129,14 @@ def test_what_waits_is_accepted_when_asked(listening: Listening) -> None:
 
 
 def test_all_are_accepted_that_a_backlog_has_room_for(reactor: Any) -> None:
-    made: list[Protocol] = []
-    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
-    factory = Factory.forProtocol(lambda: Noting(made))
-    listens = streams.listenTCP(0, factory, backlog=4, interface="127.0.0.1")
-    listens.numberAccepts = 1
-    with contextlib.ExitStack() as closing:
-        for _ in range(5):  # one more than was said: listen(2)
-            peer = socket.create_connection(listens.socket.getsockname(), 30)
-            closing.enter_context(peer)
-        listens.accept_waiting()
-    assert len(made) == 5
-    listens.stopListening()
+    full = Listening(reactor, "tcp", Path(), backlog=4)  # for one more than it says: listen(2)
+    full.port.numberAccepts = 1
+    full.connect()
+    full.port.accept_waiting()
+    assert len(full.made) == 5
+    full.port.stopListening()
+    for peer in full.peers:
+        peer.close()
 
 
 def test_what_waits_is_not_accepted_within_what_was_accepted(reactor: Any) -> None:
@@ -169,7 +169,7 @@ def test_what_waits_at_the_socket_of_somebody_else_stays(
     reactor: Any, family: int, tmp_path: Path
 ) -> None:
     made: list[Protocol] = []
-    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    streams = with_streams(reactor, eager=True)
     with socket.socket(family) as owned, socket.socket(family) as peer:
         owned.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "s"))
         owned.listen()

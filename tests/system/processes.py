@@ -126,6 +126,13 @@ class Service(Running):
         """Return a TCP connection to it."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
+    def connect_datagrams(self) -> socket.socket:
+        """Return a UDP socket that talks to it."""
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.settimeout(PATIENCE)
+        client.connect(("127.0.0.1", self.port))
+        return client
+
 
 _IP = ("tcp", "udp")
 

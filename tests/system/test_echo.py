@@ -80,9 +80,8 @@ def test_report_names_the_peer_of_each_read(tmp_path: Path) -> None:
 def test_datagrams_of_any_size_over_udp(tmp_path: Path, size: int) -> None:
     sent = os.urandom(size)
     with Service("sock-echo", "--listen", "udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
-            client.sendto(sent, ("127.0.0.1", echo.port))
+        with echo.connect_datagrams() as client:
+            client.send(sent)
             assert client.recv(70000) == sent
 
 

@@ -65,8 +65,7 @@ def test_json_is_an_object_a_line(tmp_path: Path) -> None:
         *("--port", "0", "--format", "json", "--max-size", "4", "--count", "2"),
         cwd=tmp_path,
     ) as hexdump:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.connect(("127.0.0.1", hexdump.port))
+        with hexdump.connect_datagrams() as client:
             client.send(b"four")
             client.send(b"longer")
             peer = f"127.0.0.1, port {client.getsockname()[1]}"

@@ -218,9 +218,7 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
 
 def test_a_suspended_service_lets_datagrams_wait(tmp_path: Path) -> None:
     with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
-            client.connect(("127.0.0.1", echo.port))
+        with echo.connect_datagrams() as client:
             echo.process.send_signal(signal.SIGUSR2)
             echo.err.wait_for("suspended: 0 connections live")
             client.send(b"1")

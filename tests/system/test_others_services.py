@@ -150,9 +150,7 @@ def test_a_datagram_protocol_that_raises_costs_its_own_datagram_only(folder: Pat
     with Service(
         "sock-serve", "--factory=shouting.FragileDatagrams", "--port=0", cwd=folder
     ) as service:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
-            client.connect(("127.0.0.1", service.port))
+        with service.connect_datagrams() as client:
             client.send(b"break")
             client.send(b"fine")
             assert client.recv(100) == b"fine"
@@ -364,9 +362,8 @@ def test_other_packages_add_types_of_datagram_descriptions(folder: Path) -> None
     (plugins / "loopback.py").write_text(_DATAGRAM_TYPE)
     env = {"PYTHONPATH": str(folder)}
     with Service("sock-echo", "--listen=loopback:0", cwd=folder, env=env) as service:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
-            client.sendto(b"hi", ("127.0.0.1", service.port))
+        with service.connect_datagrams() as client:
+            client.send(b"hi")
             assert client.recv(100) == b"hi"
     wrong = run(
         *(BIN / "twistd", "-n", "--pidfile=", "sock-echo", "--listen=loopback:x"),

@@ -40,6 +40,8 @@ class Reply(DatagramProtocol):
         self.transport.write({word!r}.encode(), peer)
 """
 
+HANGING = "import time; print('hanging', flush=True); time.sleep(600)"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -67,7 +69,7 @@ class Talking(Running):
         super().__init__(
             [*command, "talk", "--reload", *LISTEN, *options],
             folder,
-            env={"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=_environment(folder),
         )
         where = self.err.wait_for(r"listening on tcp:127\.0\.0\.1:(\d+) udp:127\.0\.0\.1:(\d+)\n")
         self.tcp, self.udp = int(where[1]), int(where[2])
@@ -91,6 +93,10 @@ class Talking(Running):
     def hears(self) -> bytes:
         with socket.create_connection(("127.0.0.1", self.tcp), PATIENCE) as client:
             return client.recv(10)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _children(pid: int) -> list[int]:
@@ -175,7 +181,7 @@ def test_what_cannot_be_watched_is_served_all_the_same(
 def test_when_nothing_can_be_started_it_ends_with_a_line(folder: Path) -> None:
     (folder / ("long" * 30)).mkdir()  # there is no room for the name of a socket
     command: tuple[str | Path, ...] = (*TWISTD, "talk", "--reload", "--port=0")
-    env = {"PYTHONPATH": str(folder), "TMPDIR": str(folder / ("long" * 30))}
+    env = _environment(folder) | {"TMPDIR": str(folder / ("long" * 30))}
     with Running(command, folder, env=env) as supervisor:
         assert supervisor.wait() == 1
         supervisor.err.wait_for("twistd: no process can be started: .*AF_UNIX path too long")
@@ -208,7 +214,7 @@ def test_one_that_dies_is_started_after_the_next_change(folder: Path) -> None:
 
 def test_one_that_never_comes_to_listen_gives_way_to_the_next_change(folder: Path) -> None:
     with Talking(folder) as talk:
-        talk.change("import time; print('hanging', flush=True); time.sleep(600)")
+        talk.change(HANGING)
         talk.out.wait_for("hanging")
         assert talk.hears() == b"one"
         before = talk.children()
@@ -238,7 +244,7 @@ def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
 
 def test_a_stop_ends_one_that_starts(folder: Path) -> None:
     with Talking(folder) as talk:
-        talk.change("import time; print('hanging', flush=True); time.sleep(600)")
+        talk.change(HANGING)
         talk.out.wait_for("hanging")
         children = talk.children()
         assert len(children) == 2
@@ -260,8 +266,7 @@ def test_nobody_goes_on_serving_when_the_supervisor_is_killed(folder: Path) -> N
 def test_nor_when_it_is_killed_before_they_serve(folder: Path) -> None:
     (folder / "talking.py").write_text("print('loading', flush=True)\n" + SOURCE.format(word="x"))
     command: tuple[str | Path, ...] = (*TWISTD, "talk", "--reload", "--port=0")
-    env = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    with Running(command, folder, env=env) as supervisor:
+    with Running(command, folder, env=_environment(folder)) as supervisor:
         supervisor.out.wait_for("loading", 2)  # by the supervisor, and by the other
         [child] = _children(supervisor.process.pid)
         supervisor.process.kill()

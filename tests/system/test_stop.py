@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -103,18 +104,28 @@ def test_who_does_not_read_is_cut_and_counted(folder: Path, options: list[str]) 
             filling.err.wait_for("stopped: 0 connections finished, 1 were cut")
 
 
+def _descriptors(service: Service) -> int:
+    return len(os.listdir(f"/proc/{service.process.pid}/fd"))
+
+
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_who_reads_gets_all_beside_one_that_does_not(folder: Path, options: list[str]) -> None:
     with Service(
         *("sock-serve", "--factory=others.Filling", LISTEN, "--flush=600", *options), cwd=folder
     ) as filling:
+        before = _descriptors(filling)
         with filling.connect() as slow, filling.connect() as reading:
-            reading.settimeout(PATIENCE)
             assert slow.recv(1) == reading.recv(1) == b"x"
             filling.process.send_signal(signal.SIGTERM)
+            # This one reads, and gets all that was written before the stop.
             assert len(read_all(reading)) == (50 << 20) - 1
+            for _ in range(3000):
+                if _descriptors(filling) == before:  # the slow one's, in place of the listener's
+                    break
+                time.sleep(0.01)
             filling.process.send_signal(signal.SIGTERM)
             assert filling.wait() == 0
+            filling.err.wait_for("stopped: 1 connections finished, 1 were cut")
 
 
 def test_a_protocol_that_can_is_told_to_finish(folder: Path) -> None:
@@ -155,15 +166,20 @@ def test_a_second_signal_ends_it_at_once(
 def test_who_waits_in_the_backlog_is_served(
     tmp_path: Path, listen: str, options: list[str]
 ) -> None:
+    def connect() -> socket.socket:
+        if listen == LISTEN:
+            return echo.connect()
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(PATIENCE)
+        client.connect(str(tmp_path / "socket"))
+        return client
+
     arguments = ("sock-echo", listen, "--graceful-timeout=60", *options)
     with Service(*arguments, cwd=tmp_path) as echo, contextlib.ExitStack() as closing:
-        unix = str(tmp_path / "socket")
         clients = []
         for number in range(30):
-            client = socket.socket(socket.AF_INET if listen == LISTEN else socket.AF_UNIX)
-            clients.append(closing.enter_context(client))
-            client.settimeout(PATIENCE)
-            client.connect(("127.0.0.1", echo.port) if listen == LISTEN else unix)
+            client = closing.enter_context(connect())
+            clients.append(client)
             client.sendall(b"%d" % number)
             if number == 0:
                 assert client.recv(10) == b"0"  # since when it expects one at a time
@@ -225,9 +241,7 @@ def test_a_peer_that_sends_all_the_time_gets_all_that_was_written(
 
 def test_datagrams_that_had_come_are_answered(tmp_path: Path) -> None:
     with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
-            client.connect(("127.0.0.1", echo.port))
+        with echo.connect_datagrams() as client:
             echo.process.send_signal(signal.SIGSTOP)
             sent = [b"%d" % each for each in range(100)]
             for each in sent:
