@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
-from getopt import getopt
+from getopt import GetoptError, getopt
 from typing import Any, ClassVar, Literal, NoReturn
 
 import attrs
@@ -262,6 +262,7 @@ class HostOptions(OneLineErrors, LimitOptions):
             raise usage.UsageError("--reload is for the foreground: twistd -n")
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
+        self._write_no_pid_file_unasked()
 
     def make_service(self) -> Any:
         """Build the ``IService`` that runs it; end the process with one line if that fails."""
@@ -309,10 +310,24 @@ class HostOptions(OneLineErrors, LimitOptions):
     def _command_again(self) -> list[str]:
         """Return the command line of this process, for one that has no file with its number."""
         top = self._top()
-        _options, rest = getopt(sys.argv[1:], top.shortOpt, top.longOpt)
+        _options, rest = _parsed_again(top)
         no_file = ["--pidfile="] if isinstance(top, ServerOptions) else []
         # As it was begun: python -m twisted has another path for modules than its file.
         return [sys.executable, *sys.orig_argv[1 : -len(rest)], *no_file, *rest]
+
+    def _write_no_pid_file_unasked(self) -> None:
+        """Have ``twistd -n`` write a pid file only if it was told where.
+
+        Who runs a service in the foreground knows its process. The file would lie in the current
+        directory, which may be read-only; and in a container it stops the next start after a kill:
+        the process ID in it is that of the new process itself, which twistd takes for another
+        server.
+        """
+        top = self._top()
+        is_twistd = isinstance(top, ServerOptions) and "pidfile" in top
+        if not is_twistd or self._goes_to_background() or _asks_for(top, "pidfile"):
+            return
+        top["pidfile"] = ""
 
     def _end(self, why: str) -> NoReturn:
         say_on_stderr(f"{self._command()}: {why}")
@@ -373,6 +388,22 @@ class HostOptions(OneLineErrors, LimitOptions):
     def _goes_to_background(self) -> bool:
         top = self._top()
         return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
+
+
+def _parsed_again(top: usage.Options) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what this process's command line has for ``twistd``, and what is behind that."""
+    return getopt(sys.argv[1:], top.shortOpt, top.longOpt)
+
+
+def _asks_for(top: usage.Options, name: str) -> bool:
+    """Whether an option was given: a parsed one does not tell its default from a given value."""
+    if top[name] != top.defaults[name]:
+        return True
+    try:
+        given, _rest = _parsed_again(top)
+    except GetoptError:  # a program of somebody else's, which has options of its own
+        return False
+    return f"--{name}" in dict(given)
 
 
 def names_of_every_service() -> set[str]:

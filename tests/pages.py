@@ -177,7 +177,7 @@ class Reading:
 
     def _start(self, command: str) -> Running:
         program, *options = shlex.split(command)
-        service = Running([program, "--pidfile=", *options], self._folder, env=self._env)
+        service = Running([program, *options], self._folder, env=self._env)
         try:
             # The log is on one or the other.
             log = service.err if "to_stderr" in command else service.out

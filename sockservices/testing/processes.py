@@ -99,7 +99,7 @@ class Twistd:
         self, arguments: Sequence[str], folder: Path, environment: dict[str, str] | None = None
     ) -> None:
         program = Path(sys.executable).with_name("twistd")
-        options = ["-n", "--pidfile=", "--logger=sockservices.to_stderr"]
+        options = ["-n", "--logger=sockservices.to_stderr"]
         self.process = subprocess.Popen(
             [program, *options, *arguments],
             cwd=folder,

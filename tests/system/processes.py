@@ -84,7 +84,7 @@ class Running:
             self.process.stdin.close()
 
 
-TWISTD = (BIN / "twistd", "-n", "--pidfile=", "--logger=sockservices.to_stderr")
+TWISTD = (BIN / "twistd", "-n", "--logger=sockservices.to_stderr")
 
 
 class Service(Running):

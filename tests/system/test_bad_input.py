@@ -13,7 +13,7 @@ import pytest
 
 from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
 
-_TWISTD = (BIN / "twistd", "-n", "--pidfile=", "--logfile=log")
+_TWISTD = (BIN / "twistd", "-n", "--logfile=log")
 # Root may do everything, so some rights are taken from it.
 _WITHOUT_RIGHTS = (
     "setpriv",
@@ -477,7 +477,7 @@ def test_the_mode_is_in_force_before_the_first_peer_can_connect(
     with Running(
         [
             *("strace", "-f", "-e", "trace=bind,chmod,fchmod,listen,umask", "-o", calls),
-            *(BIN / "twistd", "-n", "--umask=0", "--pidfile=", command, "--socket=s"),
+            *(BIN / "twistd", "-n", "--umask=0", command, "--socket=s"),
         ],
         tmp_path,
     ) as traced:

@@ -24,7 +24,7 @@ def _traced(folder: Path, calls: str, *arguments: str) -> Iterator[int]:
     """Run the echo under strace; yields its port. Afterwards ``calls`` has the system calls."""
     command: list[str | Path] = ["strace", "-f", "-o", folder / calls]
     command += ["-e", "trace=%network,epoll_ctl,epoll_wait"]
-    command += [BIN / "twistd", "-n", "--pidfile=", *arguments]
+    command += [BIN / "twistd", "-n", *arguments]
     with Running(command, folder) as traced:
         port = int(traced.out.wait_for(r"listening on tcp:127\.0\.0\.1:(\d+)")[1])
         yield port

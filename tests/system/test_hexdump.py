@@ -108,7 +108,7 @@ def test_output_appends_to_a_file(tmp_path: Path) -> None:
 def test_a_full_disk_ends_it_with_one_line(tmp_path: Path, as_option: bool) -> None:
     options = ["--output", "/dev/full"] if as_option else []
     name = "/dev/full" if as_option else "standard output"
-    command: list[str | Path] = [BIN / "twistd", "-n", "--pidfile=", "--logfile=log"]
+    command: list[str | Path] = [BIN / "twistd", "-n", "--logfile=log"]
     with open("/dev/full", "wb") as full:
         stdout = subprocess.PIPE if as_option else full
         with Running(
@@ -129,7 +129,7 @@ def test_a_closed_pipe_ends_it_with_one_line(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with open(writing, "wb") as stdout:
         hexdump = Running(
-            [BIN / "twistd", "-n", "--pidfile=", "--logfile=log", "sock-hexdump", "--socket", "u"],
+            [BIN / "twistd", "-n", "--logfile=log", "sock-hexdump", "--socket", "u"],
             tmp_path,
             stdout=stdout,
         )
@@ -223,7 +223,7 @@ class Loud(DatagramProtocol):
 def test_logs_on_standard_output_never_tear_a_line(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(_LOUD)
     with Running(
-        [BIN / "twistd", "-n", "--pidfile=", "sock-serve", "--factory=loud.Loud", "--socket=u"],
+        [BIN / "twistd", "-n", "sock-serve", "--factory=loud.Loud", "--socket=u"],
         tmp_path,
     ) as loud:
         loud.out.wait_for("listening on")

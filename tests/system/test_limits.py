@@ -357,7 +357,7 @@ def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> 
     ],
 )
 def test_a_limit_that_is_none_is_one_line(tmp_path: Path, option: str, said: str) -> None:
-    done = run(BIN / "twistd", "-n", "--pidfile=", "sock-echo", LISTEN, option, cwd=tmp_path)
+    done = run(BIN / "twistd", "-n", "sock-echo", LISTEN, option, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.decode().startswith(f"twistd: sock-echo: {said}")
     assert done.stderr.count(b"\n") == 1
@@ -368,7 +368,7 @@ def test_a_limit_that_is_none_is_one_line(tmp_path: Path, option: str, said: str
 def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
     tmp_path: Path, reactor: str
 ) -> None:
-    twistd = f"{BIN}/twistd -n --pidfile= --logger=sockservices.to_stderr --reactor={reactor}"
+    twistd = f"{BIN}/twistd -n --logger=sockservices.to_stderr --reactor={reactor}"
     with Running(
         ["sh", "-c", f"ulimit -n 100 && exec {twistd} sock-echo {LISTEN} --backlog 1000"], tmp_path
     ) as echo:

@@ -239,7 +239,7 @@ def test_sock_lists_the_entry_points_and_tells_the_broken(
 def test_sock_refuses_in_one_line(
     folder: Path, packages: dict[str, str], arguments: list[str], status: int, line: str
 ) -> None:
-    done = run(BIN / "twistd", "-n", "--pidfile=", "sock", *arguments, cwd=folder, env=packages)
+    done = run(BIN / "twistd", "-n", "sock", *arguments, cwd=folder, env=packages)
     assert done.stderr.decode() == f"twistd: {line}\n"
     assert (done.returncode, done.stdout) == (status, b"")
 
@@ -366,7 +366,7 @@ def test_other_packages_add_types_of_datagram_descriptions(folder: Path) -> None
             client.send(b"hi")
             assert client.recv(100) == b"hi"
     wrong = run(
-        *(BIN / "twistd", "-n", "--pidfile=", "sock-echo", "--listen=loopback:x"),
+        *(BIN / "twistd", "-n", "sock-echo", "--listen=loopback:x"),
         cwd=folder,
         env=env,
     )

@@ -303,7 +303,7 @@ def test_what_cannot_be_used_is_one_line(
     folder: Path, options: list[str], status: int, said: str
 ) -> None:
     make_unusable(folder)
-    done = run(BIN / "twistd", "-n", "--pidfile=", "sock-echo", LISTEN, *options, cwd=folder)
+    done = run(BIN / "twistd", "-n", "sock-echo", LISTEN, *options, cwd=folder)
     assert done.stderr.decode().replace(f"{folder}/", "") == f"twistd: sock-echo: {said}\n"
     assert done.returncode == status
 
@@ -333,7 +333,7 @@ def test_files_are_found_again_though_twistd_has_changed_its_folder(folder: Path
 
 
 def test_where_there_are_only_datagrams_it_is_refused(folder: Path) -> None:
-    command = (BIN / "twistd", "-n", "--pidfile=", "sock-echo", "--listen=udp:0")
+    command = (BIN / "twistd", "-n", "sock-echo", "--listen=udp:0")
     for options, what in (
         (TLS, "TLS"),
         (("--proxy-protocol=v1",), "PROXY headers"),

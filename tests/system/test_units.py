@@ -59,9 +59,9 @@ def _start(installed: Path, name: str, owned: socket.socket) -> Service:
         r"^FileDescriptorName=(.*)$", (installed / f"{name}.socket").read_text(), re.MULTILINE
     )
     assert arguments[0] == str(BIN / "twistd")
-    options = ["--nodaemon", "--pidfile=", "--logger=sockservices.to_stderr"]
-    assert arguments[1:4] == options  # which the tests' services have as well
-    return Service(*arguments[4:], cwd=installed, passed={passed: owned})
+    options = ["--nodaemon", "--logger=sockservices.to_stderr"]
+    assert arguments[1:3] == options  # which the tests' services have as well
+    return Service(*arguments[3:], cwd=installed, passed={passed: owned})
 
 
 def test_the_echo_answers(installed: Path) -> None:
