@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from sockservices.accepting import Gate
 from sockservices.admission import Door
 from sockservices.descriptors import Exhaustion
-from sockservices.eager import AcceptingPort
+from sockservices.eager import AcceptingPort, keep_steady
 from sockservices.ending import fail_process
 from sockservices.guards import NO_LIMITS, Guards, Limits
 from sockservices.interfaces import IDatagramFactory
@@ -85,7 +85,8 @@ class SocketService(Service):
             protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
         flush: seconds in which, at a stop, what a service has written is delivered.
         name: what the service is called in the log and in errors.
-        reactor: the reactor; ``None`` is the installed one.
+        reactor: the reactor; ``None`` is the installed one. From now on its timers go by
+            ``time.monotonic`` if it is one of Twisted's.
         on_failure: called with one line when a listener cannot be had. The default ends the
             process with that line on standard error and status 1.
 
@@ -118,6 +119,7 @@ class SocketService(Service):
         if reactor is None:
             from twisted.internet import reactor
         self._reactor: Any = reactor
+        keep_steady(reactor)
         self._factory = service if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = _datagram_builder(service, datagram)
         named = name or _name(service if service is not None else datagram)

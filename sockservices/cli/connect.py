@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from sockservices.calls import cancel
 from sockservices.cli.errors import CouldNot, Seconds
+from sockservices.eager import keep_steady
 from sockservices.listening import Description, DescriptionError, checked_path
 from sockservices.printable import escaped, system_reason
 
@@ -49,6 +50,7 @@ def connect(description: str, timeout: float) -> None:
         raise CouldNot("standard output is closed")
     # What Twisted would log is said in the one line, if anything is wrong.
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    keep_steady(reactor)
     endpoint = _endpoint(reactor, description)
     session = _Session(reactor, timeout)
     session.start(endpoint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sockservices.eager.adopted import adopt_datagram_socket
+from sockservices.eager.clock import keep_steady
 from sockservices.eager.counted import Counted
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.stock import UNIXPort as StockUnixPort
@@ -37,6 +38,7 @@ __all__ = [
     "adopt_datagram_socket",
     "deliver_at_the_end",
     "install",
+    "keep_steady",
     "with_streams",
 ]
 

@@ -8,6 +8,8 @@ For eager connections, and for these only:
   needs no event from the kernel to come in its turn.
 - A readable connection goes straight to its ``doRead``.
 
+Its timers go by ``time.monotonic``.
+
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``,
 ``_doReadOrWrite``, ``_poller``, ``_reads``, ``_selectables``, ``_writes``.
 """
@@ -31,6 +33,7 @@ except ImportError:
         "eager transports work on any reactor"
     ) from None
 
+from sockservices.eager.clock import keep_steady
 from sockservices.eager.streams import EagerMethods
 from sockservices.eager.transport import EagerConnection
 from sockservices.eager.untried import attempt, lost_file
@@ -54,6 +57,7 @@ class EagerReactor(EagerMethods, EPollReactor):
         # and those that want to write and have not been tried.
         self._untried: dict[int, EagerConnection] = {}
         super().__init__()
+        keep_steady(self)
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet.addReader``."""

@@ -12,6 +12,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from sockservices.eager import stock, tcp, unix
+from sockservices.eager.clock import keep_steady
 from sockservices.eager.transport import EagerConnection
 from sockservices.eager.untried import untried_of
 
@@ -116,6 +117,7 @@ class EagerStreams(EagerMethods, _Facade):
 
     def __init__(self, reactor: PosixReactorBase) -> None:
         super().__init__(reactor)
+        keep_steady(reactor)
         self.addReader = reactor.addReader
         self.removeReader = reactor.removeReader
         self._untried = untried_of(reactor)

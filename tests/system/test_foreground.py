@@ -18,8 +18,7 @@ with_namespaces = pytest.mark.skipif(os.geteuid() != 0, reason="only root can ma
 @pytest.mark.parametrize("option", [None, "--pidfile=twistd.pid", "--pidfile=other.pid"])
 def test_a_pid_file_is_written_only_if_it_is_asked_for(tmp_path: Path, option: str | None) -> None:
     options = [] if option is None else [option]
-    command = [BIN / "twistd", "-n", *options, "sock-echo", "--socket=s"]
-    with Running(command, tmp_path) as service:
+    with Running([BIN / "twistd", "-n", *options, "sock-echo", "--socket=s"], tmp_path) as service:
         service.out.wait_for(LISTENS)
         files = {each.name: int(each.read_text()) for each in tmp_path.glob("*.pid")}
         assert files == {each.partition("=")[2]: service.process.pid for each in options}
