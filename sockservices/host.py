@@ -176,8 +176,8 @@ class SocketService(Service):
         self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
         self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
         self._stops: list[Stop] = []
-        self._flush = flush
-        self._finishing: list[Any] = []  # datagram ports that have something to send yet
+        self._graceful_timeout, self._flush = graceful_timeout, flush
+        self._ending: list[Any] = []  # ports that serve what the kernel had taken for them
         self._is_hurried = False
         # For listeners of a foreign kind, which may never say that they are closed.
         self._stop_at_most = graceful_timeout + flush + 1
@@ -264,37 +264,39 @@ class SocketService(Service):
         self._started_privileged = False
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening at once, and end the connections, with those that wait in the backlog.
+        """Stop listening, and end the connections, with those that wait in the backlog.
 
         Returns a ``Deferred`` that fires when every listener is closed and no connection is left:
         after ``graceful_timeout`` and ``flush`` at the latest.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        self._accept_waiting()
         self._start = None
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
-        self._exhaustion.stop()
-        closed = self._close().addTimeout(self._stop_at_most, self._reactor)
+        for gate in (self._gate, self._datagram_gate):
+            gate.open("suspended")  # who waits is served all the same
+        closed = self._close(self._ports, self._accept_waiting)
+        closed.addTimeout(self._stop_at_most, self._reactor)
         taken = {each for stop in self._stops for each in stop.remaining}
         stop = self._new_stop(each for each in self.ledger if each not in taken)
         self._stops.append(stop)
-        stop.begin()
+        stop.begin(self._accepts_waiting)
         if self._is_hurried:
             stop.hurry()
         done = [closed, *(each.when_done() for each in self._stops)]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
-    def _accept_waiting(self) -> None:
-        for port in self._ports:
-            if isinstance(port, AcceptingPort) and not self._is_hurried:
-                port.accept_waiting()
+    @property
+    def _accepts_waiting(self) -> bool:
+        """Whether some wait yet, although the service has been stopped."""
+        return any(isinstance(port, AcceptingPort) and port.is_finishing for port in self._ending)
 
     def _stopped(self, _results: object) -> None:
         self._stops = [stop for stop in self._stops if stop.remaining]
         if self._start is None:
             self._timeouts.stop()
+            self._exhaustion.stop()
         refused = self.ledger.totals.refused
         if refused:
             counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
@@ -357,10 +359,10 @@ class SocketService(Service):
     def hurry(self) -> None:
         """End the connections at once that a stop has left to finish, or the next one would."""
         self._is_hurried = True
+        for port in list(self._ending):
+            port.stopListening()
         for stop in self._stops:
             stop.hurry()
-        for port in list(self._finishing):
-            port.stopListening()
 
     def _listen(self) -> None:
         if self._start is not None:
@@ -369,6 +371,12 @@ class SocketService(Service):
         self._is_hurried = False
         self._timeouts.start()
         self._failure = None
+        # Those of an earlier start may accept yet, where we want to listen.
+        before = [each for each in self._ending if isinstance(each, AcceptingPort)]
+        closed = DeferredList([maybeDeferred(port.stopListening) for port in before])
+        closed.addCallback(lambda _results: self._listen_everywhere(start))
+
+    def _listen_everywhere(self, start: object) -> None:
         # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
         # its port must come to be known here, to be closed.
         attempts = [
@@ -405,7 +413,7 @@ class SocketService(Service):
                     "cannot be limited"
                 )
             if start is not self._start:
-                self._close([port])
+                self._close([port], self._stop_listening)
             return port
 
         return maybeDeferred(listen).addCallbacks(listens, failed)
@@ -445,7 +453,7 @@ class SocketService(Service):
         self._start = None
         self._timeouts.stop()
         self._failure = error
-        self._close()
+        self._close(self._ports, self._stop_listening)
         self._tell_waiting(lambda waiting: waiting.errback(error))
         self._on_failure(f"{self._named}: {error}")
 
@@ -454,18 +462,11 @@ class SocketService(Service):
         for each in waiting:
             tell(each)
 
-    def _close(self, ports: list[IListeningPort] | None = None) -> Deferred[None]:
-        """Close these ports, or all; the ``Deferred`` waits for those of before as well."""
-        closing = self._ports if ports is None else ports
+    def _close(self, closing: list[IListeningPort], close: Callable[[Any], Any]) -> Deferred[None]:
+        """Close these ports; the ``Deferred`` waits for those of before as well."""
         self._ports = [port for port in self._ports if port not in closing]
-        for port in closing:
-            self._gate.discard(port)
-            self._datagram_gate.discard(port)
         done = DeferredList(
-            [
-                maybeDeferred(self._stop_listening, port).addBoth(self._has_closed, port)
-                for port in closing
-            ],
+            [maybeDeferred(close, port).addBoth(self._has_closed, port) for port in closing],
             consumeErrors=True,
         )
         before, self._closing = self._closing, done.addCallback(self._closed)
@@ -474,15 +475,28 @@ class SocketService(Service):
         self._closing.chainDeferred(result)
         return result
 
+    def _accept_waiting(self, port: Any) -> Any:
+        """Close a port in the order of a stop: it serves first what the kernel took for it."""
+        if isinstance(port, AcceptingPort) and not self._is_hurried:
+            self._ending.append(port)
+            return port.finish(self._graceful_timeout + self._flush)
+        return self._stop_listening(port)
+
     def _stop_listening(self, port: Any) -> Any:
+        self._gate.discard(port)
+        self._datagram_gate.discard(port)
         if isinstance(port, DatagramPort) and not self._is_hurried:
-            self._finishing.append(port)
+            self._ending.append(port)
             return port.finish(self._flush)
         return port.stopListening()
 
     def _has_closed(self, result: Any, port: Any) -> Any:
-        if port in self._finishing:
-            self._finishing.remove(port)
+        self._gate.discard(port)
+        if port in self._ending:
+            self._ending.remove(port)
+            if not self._accepts_waiting:
+                for stop in self._stops:
+                    stop.accept_no_more()
         self.ledger.remove_port(port)
         return result
 

@@ -19,10 +19,10 @@ _LAST = 1.0  # seconds that a connection has to end after it was cut
 
 
 class Stop:
-    """Ends connections of a service whose listeners accept no more.
+    """Ends connections of a service, with those that its listeners have yet to accept.
 
     Parameters:
-        ledger: tells of the end of each.
+        ledger: tells of the beginning and the end of each.
         reactor: an ``IReactorTime``.
         log: is told how many remain, and at the end how many finished and were cut.
         graceful_timeout: seconds in which connections may finish their work.
@@ -50,16 +50,25 @@ class Stop:
         self._is_done = False
         self._timers: list[Any] = []
         self._waiting: list[Deferred[None]] = []
+        self._ledger = ledger
         self._forget = [ledger.watch(self._changed), ledger.subscribe(self._heard)]
         self._asks_to_finish = False
+        self._delivers = False
+        self._is_accepting = False
 
-    def begin(self) -> None:
-        """Begin, when all has been read once that is there, as of those just accepted."""
-        if self.remaining:
-            # Whatever this turn of the reactor is at, the next one is whole.
-            self._later(0, lambda: self._later(0, self._begin))
-        else:
-            self._finish()
+    def begin(self, is_accepting: bool) -> None:
+        """Begin, when all has been read once that is there, as of those just accepted.
+
+        Parameters:
+            is_accepting: whether connections are to come yet; ``accept_no_more`` tells the end.
+        """
+        self._is_accepting = is_accepting
+        if not self._finish_if_done():
+            self._when_read(self._begin)
+
+    def _when_read(self, call: Callable[[], None]) -> None:
+        # Whatever this turn of the reactor is at, the next one is whole.
+        self._later(0, lambda: self._later(0, call))
 
     def _begin(self) -> None:
         if self._graceful_timeout > 0:
@@ -99,9 +108,14 @@ class Stop:
 
     def _deliver(self) -> None:
         self._asks_to_finish = False
+        self._delivers = True
         self._cancel_timers()
         self._later(self._flush, self._cut_all)
         for connection in list(self.remaining):
+            self._end_in_order(connection)
+
+    def _end_in_order(self, connection: Connection) -> None:
+        if connection in self.remaining:
             self._each(connection, partial(_end_in_order, reactor=self._reactor))
 
     def _cut_all(self) -> None:
@@ -120,8 +134,22 @@ class Stop:
         if connection in self.remaining:  # and so it has gone
             del self.remaining[connection]
             self._cut += connection.cut is not None
-            if not self.remaining:
-                self._finish()
+            self._finish_if_done()
+        elif self._is_accepting and connection.transport in self._ledger:
+            self.remaining[connection] = None
+            self._number += 1
+            if self._delivers:
+                self._when_read(partial(self._end_in_order, connection))
+
+    def accept_no_more(self) -> None:
+        """Expect no further connections."""
+        self._is_accepting = False
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> bool:
+        if not (self.remaining or self._is_accepting or self._is_done):
+            self._finish()
+        return self._is_done
 
     def _heard(self, event: Event) -> None:
         """Ask those as well that the service gets only now: they were accepted before."""

@@ -218,7 +218,7 @@ async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
 
 @pytest.mark.parametrize(
     ("before", "served"),
-    [([], 3), ([SocketService.suspend], 0), ([SocketService.hurry], 0)],
+    [([], 3), ([SocketService.suspend], 3), ([SocketService.hurry], 0)],
     ids=["nothing", "suspended", "hurried"],
 )
 @with_reactor
@@ -297,6 +297,45 @@ async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
     second = ensureDeferred(_ending(service))
     other.transport.loseConnection()
     await second
+
+
+@with_reactor
+async def test_suspended_and_stopped_it_accepts_when_it_is_started_again() -> None:
+    service = SocketService(HelloFactory(), listen=[LOOPBACK])
+    await _started(service)
+    service.suspend()
+    await service.stopService()
+    [address] = await _started(service)
+    assert await (await _connect(address)).whole == b"Hello, world!\n"
+    await service.stopService()
+
+
+@with_reactor
+async def test_started_again_it_leaves_those_who_wait_for_the_stop_before() -> None:
+    limits = Limits(max_connections=1, at_limit="wait")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        description = f"tcp:{free.getsockname()[1]}:interface=127.0.0.1"
+    service = SocketService(
+        EchoFactory(), listen=[description], limits=limits, graceful_timeout=600
+    )
+    [address] = await _started(service)
+    first = await _connect(address)
+    await until(lambda: service.ledger.live)
+    with socket.create_connection(("127.0.0.1", address.port), 30) as waiting:
+        stopped = service.stopService()
+        await _turns()
+        assert not stopped.called
+        assert await _started(service) == [address]
+        with pytest.raises(ConnectionResetError):
+            waiting.recv(1)
+    first.transport.loseConnection()
+    await stopped
+    assert service.ledger.live == 0
+    again = await _connect(address)
+    again.transport.write(b"here")
+    await until(lambda: again.data)
+    service.hurry()
+    await service.stopService()
 
 
 async def _ending(service: SocketService) -> None:

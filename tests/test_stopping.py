@@ -58,11 +58,13 @@ class Setup:
         opened(self.ledger, peer, protocol)
         return peer
 
-    def stop(self, graceful_timeout: float = 0, flush: float = 2) -> Stop:
+    def stop(
+        self, graceful_timeout: float = 0, flush: float = 2, is_accepting: bool = False
+    ) -> Stop:
         stop = Stop(
             *(self.ledger, self.clock, Logger("echo"), graceful_timeout, flush), self.ledger
         )
-        stop.begin()
+        stop.begin(is_accepting)
         stop.when_done().addCallback(self.done.append)
         self.clock.advance(0)
         return stop
@@ -195,7 +197,7 @@ def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[A
     early, late = setup.connection(), setup.connection()
     stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
     setup.ledger.close(early, Failure(ConnectionDone()))
-    stop.begin()
+    stop.begin(is_accepting=False)
     setup.ledger.close(late, Failure(ConnectionDone()))
     assert setup.clock.getDelayedCalls() == []
     assert _texts(log) == ["stopped: 2 connections finished, 0 were cut"]
@@ -204,7 +206,7 @@ def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[A
 def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
     peer = setup.connection()
     stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
-    stop.begin()
+    stop.begin(is_accepting=False)
     stop.hurry()
     stop.hurry()
     setup.clock.advance(0)
@@ -220,6 +222,51 @@ def test_connections_of_another_start_are_none_of_its_business(setup: Setup) -> 
     setup.clock.advance(1)
     assert (own.how, other.how) == (["lose"], [])
     assert setup.done == [None]
+
+
+def _late(setup: Setup, protocol: Any = None) -> Peer:
+    peer = setup.connection(protocol)
+    assert peer.how == []
+    return peer
+
+
+def test_one_accepted_late_is_told_and_may_finish(setup: Setup, log: list[Any]) -> None:
+    early, protocol = setup.connection(), Draining()
+    stop = setup.stop(graceful_timeout=3, flush=2, is_accepting=True)
+    setup.ledger.close(early, Failure(ConnectionDone()))
+    assert setup.done == []  # others may come
+    late = _late(setup, protocol)
+    setup.clock.advance(0)
+    assert protocol.drained == 1
+    stop.accept_no_more()
+    assert setup.done == []
+    setup.clock.advance(3)
+    assert late.how == ["lose"]
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were cut"
+
+
+def test_one_accepted_while_all_is_delivered_is_read_first(setup: Setup, log: list[Any]) -> None:
+    stop = setup.stop(flush=2, is_accepting=True)
+    setup.clock.advance(0)
+    late, gone = _late(setup), _late(setup)
+    stop.accept_no_more()
+    setup.ledger.close(gone, Failure(ConnectionDone()))
+    setup.clock.advance(0)
+    assert (late.how, gone.how) == (["lose"], [])
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were cut"
+
+
+def test_it_is_done_when_nobody_is_accepted_any_more(setup: Setup) -> None:
+    stop = setup.stop(graceful_timeout=100, is_accepting=True)
+    assert setup.done == []
+    stop.accept_no_more()
+    stop.accept_no_more()
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
 
 
 def test_what_was_cut_for_another_reason_keeps_it(setup: Setup, log: list[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sockservices.eager.adopted import adopt_datagram_socket
 from sockservices.eager.clock import keep_steady
 from sockservices.eager.counted import Counted
+from sockservices.eager.polling import is_readable
 from sockservices.eager.port import AcceptingPort
 from sockservices.eager.stock import UNIXPort as StockUnixPort
 from sockservices.eager.streams import (
@@ -38,6 +39,7 @@ __all__ = [
     "adopt_datagram_socket",
     "deliver_at_the_end",
     "install",
+    "is_readable",
     "keep_steady",
     "with_streams",
 ]

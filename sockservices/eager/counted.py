@@ -6,7 +6,6 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived`
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+
+from sockservices.eager.polling import is_writable
 
 
 class Counted(FileDescriptor):
@@ -47,7 +48,7 @@ class Counted(FileDescriptor):
         why = super().doWrite()
         if self.max_unsent is not None and self.connected:
             # Twisted leaves some for another turn also when the kernel would take it.
-            self._is_refused = self.unsent > self.max_unsent and not _is_writable(self.fileno())
+            self._is_refused = self.unsent > self.max_unsent and not is_writable(self.fileno())
             if self._is_refused:
                 self._judge()
         return why
@@ -87,9 +88,3 @@ class Counting(Counted):
             super().connectionLost(reason)
         finally:
             self._tell_end(reason)
-
-
-def _is_writable(fd: int) -> bool:
-    poller = select.poll()
-    poller.register(fd, select.POLLOUT)
-    return bool(poller.poll(0))

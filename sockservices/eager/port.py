@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.defer import Deferred
 from twisted.python import log
 
 from sockservices.calls import cancel
+from sockservices.eager.polling import is_readable
 
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
 _PAUSE = 0.5  # seconds
@@ -37,6 +39,9 @@ class AcceptingPort(tcp.Port):
     on_exhausted: Callable[[OSError], None] | None = None
     # The call that ends a pause, if there is one.
     _resumption: Any = None
+    # Of a port that finishes: fires when it is closed, and when it closes at the latest.
+    _finished: Deferred[None] | None = None
+    _deadline: Any = None
 
     def doRead(self) -> None:
         """Accept connections, at most ``numberAccepts``, which follows the demand."""
@@ -45,6 +50,7 @@ class AcceptingPort(tcp.Port):
             self._accept()
         finally:
             self._is_accepting = False
+            self._close_if_done()
 
     def _accept(self) -> None:
         listener = self.socket
@@ -76,15 +82,51 @@ class AcceptingPort(tcp.Port):
                 return
         self.numberAccepts += 20
 
-    def accept_waiting(self) -> None:
-        """Accept what waits in the backlog, which closing this port would reset.
+    def finish(self, seconds: float) -> Any:
+        """Close: when those who wait in the backlog are accepted, or that time is over.
 
-        Not from a socket that is somebody else's: there it waits for who has the socket next. Nor
-        for one that is just being accepted: the next one would come within the first.
+        Closing resets those who wait. While this port may not accept (``stopReading``), they wait
+        on, and almost nobody joins them. At a socket that is somebody else's they wait for who has
+        it next.
+
+        Returns a ``Deferred`` that fires when it is closed.
         """
-        if self._accepts and self._shouldShutdown and not self._is_accepting:
-            self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
+        if not self._shouldShutdown or not self.connected or self.disconnecting:
+            return self.stopListening()
+        self._finished = Deferred()
+        self._deadline = self.reactor.callLater(seconds, self.stopListening)
+        self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
+        if self._is_accepting:  # within what is accepted the next one would come within the first
+            pass
+        elif self._accepts:
             self.doRead()
+        else:
+            self._close_if_done()
+        return self._finished
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether some wait yet whom it is to accept before it closes."""
+        return self._finished is not None and not self.disconnecting
+
+    def _close_if_done(self) -> None:
+        if not self.is_finishing or self._is_accepting:
+            return
+        if is_readable(self.fileno()):
+            self.socket.listen(1)  # with less, Linux takes a newcomer for an attack (SYN flood)
+        else:
+            self.stopListening()
+
+    def stopListening(self, *reason: Any) -> Any:
+        """Close at once; harmless where it closes already. See ``IListeningPort``."""
+        if not self.connected:
+            return None
+        if not self.disconnecting:
+            cancel(self._deadline)
+            super().stopListening(*reason)
+            if self._finished is not None:
+                self.deferred.chainDeferred(self._finished)
+        return self.deferred
 
     def _take(self, connection: socket.socket, peer: Any) -> None:
         if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local one names its link
@@ -105,7 +147,9 @@ class AcceptingPort(tcp.Port):
         self._resumption = self.reactor.callLater(_PAUSE, self.startReading)
 
     def startReading(self) -> None:
-        """Accept again."""
+        """Accept again, unless it closes."""
+        if self.disconnecting:
+            return
         self._accepts = True
         self._forget_resumption()
         super().startReading()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import socket
 import struct
 import sys
@@ -30,7 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.calls import cancel
-from sockservices.eager import adopt_datagram_socket
+from sockservices.eager import adopt_datagram_socket, is_readable
 from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
 from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
@@ -325,23 +324,21 @@ class DatagramPort:
         """
         if not self.connected:
             return succeed(None)
-        self._receives = self._reading and not self._is_inherited
+        self._receives = not self._is_inherited
         if not self._receives:
             self.stopReading()
         self._deadline = self.reactor.callLater(seconds, self.stopListening)
         self._close_if_done()
         return self._when_closed()
 
-    def _close_if_done(self) -> None:
-        # One that a protocol has paused meanwhile waits for it, or for the end of the time.
-        finishes = self._deadline is not None
-        if finishes and not (self._unsent.count or (self._receives and self._has_come())):
-            self.stopListening()
+    def _has_more(self) -> bool:
+        return self._receives and is_readable(self.socket.fileno())
 
-    def _has_come(self) -> bool:
-        waiting = select.poll()
-        waiting.register(self.socket, select.POLLIN)
-        return bool(waiting.poll(0))
+    def _close_if_done(self) -> None:
+        # One that a protocol has paused waits for it, or for the end of the time.
+        finishes = self._deadline is not None
+        if finishes and not (self._unsent.count or self._has_more()):
+            self.stopListening()
 
     def stopListening(self) -> Deferred[None] | None:
         """Close at once; harmless where it closes already. See ``IListeningPort``."""
@@ -361,7 +358,7 @@ class DatagramPort:
         """Count what still waits as dropped: this port closes."""
         cancel(self._deadline)
         self._deadline = None
-        if self._receives and self._has_come():
+        if self._has_more():
             _log.warn("datagrams that had come are not handled: the time to stop is over")
         self._drops_at_end = _drops(self.socket)
         if self._retry is not None:

@@ -46,6 +46,11 @@ class UnixPort(eager.StockUnixPort):
             super().startListening()  # type: ignore[no-untyped-call]
             self._file = SocketFile(self._path)
 
+    def finish(self, seconds: float) -> Any:
+        """See ``AcceptingPort.finish``. Who comes now is told that nobody is there."""
+        self._file.remove()
+        return super().finish(seconds)
+
     def connectionLost(self, reason: Failure) -> None:
         """Close, and remove the socket file, if it still is ours."""
         # Past the parent, which removes whatever has the path by now, and fails if nothing has.

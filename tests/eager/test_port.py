@@ -74,8 +74,7 @@ def reactor(request: Any) -> Any:
 def listening(request: Any, reactor: Any, tmp_path: Path) -> Any:
     made = Listening(reactor, request.param, tmp_path)
     yield made
-    if not made.port.disconnecting:
-        made.port.stopListening()
+    made.port.stopListening()
     for peer in made.peers:
         peer.close()
 
@@ -121,20 +120,28 @@ def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Lis
     assert listening.reactor.getDelayedCalls() == []
 
 
-def test_what_waits_is_accepted_when_asked(listening: Listening) -> None:
+def _finish(listening: Listening) -> list[object]:
+    closed: list[object] = []
+    listening.port.finish(3600).addCallback(closed.append)
+    return closed
+
+
+def test_one_that_finishes_accepts_those_that_wait_and_closes(listening: Listening) -> None:
     listening.port.numberAccepts = 1
     listening.connect()
-    listening.port.accept_waiting()
+    closed = _finish(listening)
     assert len(listening.made) == len(listening.peers)
+    assert not listening.port.is_finishing
+    turn_until(listening.reactor, lambda: closed)
+    assert listening.reactor.getDelayedCalls() == []
 
 
 def test_all_are_accepted_that_a_backlog_has_room_for(reactor: Any) -> None:
     full = Listening(reactor, "tcp", Path(), backlog=4)  # for one more than it says: listen(2)
     full.port.numberAccepts = 1
     full.connect()
-    full.port.accept_waiting()
+    _finish(full)
     assert len(full.made) == 5
-    full.port.stopListening()
     for peer in full.peers:
         peer.close()
 
@@ -145,23 +152,75 @@ def test_what_waits_is_not_accepted_within_what_was_accepted(reactor: Any) -> No
     class Asking(Noting):
         def connectionMade(self) -> None:
             super().connectionMade()
-            asking.port.accept_waiting()
+            if not asking.port.is_finishing:
+                _finish(asking)
             counts.append(len(asking.made))
 
     asking = Listening(reactor, "tcp", Path(), Asking)
+    asking.port.numberAccepts = 3
     asking.connect()
-    asking.port.accept_waiting()
+    turn_until(reactor, lambda: not asking.port.connected)
     assert counts == [1, 2, 3, 4, 5]
-    asking.port.stopListening()
     for peer in asking.peers:
         peer.close()
 
 
-def test_what_waits_is_not_accepted_while_nothing_is(listening: Listening) -> None:
+def test_one_that_may_not_accept_finishes_when_it_may_again(listening: Listening) -> None:
     listening.port.stopReading()
     listening.connect()
-    listening.port.accept_waiting()
+    closed = _finish(listening)
+    for _ in range(10):
+        listening.reactor.iterate(0)
+    assert (listening.made, listening.port.is_finishing) == ([], True)
+    listening.port.startReading()
+    turn_until(listening.reactor, lambda: closed)
+    assert len(listening.made) == len(listening.peers)
+
+
+def test_one_that_may_not_accept_but_where_nobody_waits_closes(listening: Listening) -> None:
+    listening.port.stopReading()
+    closed = _finish(listening)
+    turn_until(listening.reactor, lambda: closed)
+
+
+def test_nobody_joins_those_that_wait_for_one_that_finishes(listening: Listening) -> None:
+    listening.port.stopReading()
+    where = listening.port.socket.getsockname()
+    listening.connect()
+    _finish(listening)
+    with socket.socket(listening.port.socket.family) as late:
+        late.setblocking(False)
+        late.connect_ex(where)
+        for _ in range(10):
+            listening.reactor.iterate(0)
+        with pytest.raises(OSError, match="not connected"):
+            late.getpeername()
+        listening.port.startReading()
+        turn_until(listening.reactor, lambda: not listening.port.connected)
+    assert len(listening.made) == len(listening.peers)
+
+
+@pytest.mark.parametrize("end", ["the time is over", "it is closed", "it is closed twice"])
+def test_one_that_finishes_does_not_wait_for_ever(listening: Listening, end: str) -> None:
+    listening.port.stopReading()
+    listening.connect()
+    closed = _finish(listening)
+    if end == "the time is over":
+        (deadline,) = listening.reactor.getDelayedCalls()
+        deadline.reset(0)
+    for _ in range(["the time is over", "it is closed", "it is closed twice"].index(end)):
+        listening.port.stopListening()
+        listening.port.startReading()  # which does not make it accept again
+    turn_until(listening.reactor, lambda: closed)
     assert listening.made == []
+    assert listening.reactor.getDelayedCalls() == []
+
+
+def test_to_finish_what_is_closed_is_nothing(listening: Listening) -> None:
+    listening.port.stopListening()
+    turn_until(listening.reactor, lambda: not listening.port.connected)
+    assert listening.port.finish(3600) is None
+    assert listening.reactor.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
@@ -177,8 +236,9 @@ def test_what_waits_at_the_socket_of_somebody_else_stays(
         factory = Factory.forProtocol(lambda: Noting(made))
         adopted = streams.adoptStreamPort(owned.fileno(), family, factory)
         peer.connect(owned.getsockname())
-        adopted.accept_waiting()
-        adopted.stopListening()
+        closed: list[object] = []
+        adopted.finish(3600).addCallback(closed.append)
+        turn_until(reactor, lambda: closed)
         assert made == []
         owned.accept()[0].close()
 

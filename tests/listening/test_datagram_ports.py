@@ -683,11 +683,26 @@ def test_to_finish_what_is_closed_is_nothing() -> None:
         assert udp.reactor.getDelayedCalls() == []
 
 
+def test_one_that_was_paused_before_gets_the_rest_when_it_resumes() -> None:
+    recorder = Recorder()
+    with Udp(recorder) as udp:
+        udp.say(b"1")
+        udp.port.stopReading()
+        finished = udp.port.finish(60)
+        udp.reactor.advance(59)
+        assert not finished.called
+        udp.port.startReading()
+        udp.port.doRead()
+        udp.reactor.advance(0)
+        assert recorder.datagrams == [b"1"]
+        assert finished.called
+        assert udp.reactor.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("is_paused", [False, True])
 def test_to_finish_does_not_wait_for_what_will_not_come(tmp_path: Path, is_paused: bool) -> None:
     with Unix(tmp_path, Recorder()) as unix:
         if is_paused:
-            unix.say(b"unread")
             unix.port.stopReading()
         finished = unix.port.finish(60)
         unix.reactor.advance(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -194,6 +195,92 @@ def test_who_waits_in_the_backlog_is_served(
         echo.err.wait_for("stopped: 30 connections finished, 0 were cut")
 
 
+def _answers(clients: list[socket.socket]) -> list[bytes]:
+    answers = []
+    for client in clients:
+        client.settimeout(PATIENCE)
+        answers.append(client.recv(100))
+    return answers
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_who_waits_while_it_is_suspended_is_served(tmp_path: Path, options: list[str]) -> None:
+    with (
+        Service("sock-hello", LISTEN, *options, cwd=tmp_path) as hello,
+        contextlib.ExitStack() as closing,
+    ):
+        hello.process.send_signal(signal.SIGUSR2)
+        hello.err.wait_for("suspended")
+        clients = [closing.enter_context(hello.connect()) for _ in range(50)]
+        hello.process.send_signal(signal.SIGTERM)
+        assert _answers(clients) == [b"Hello, world!\n"] * 50
+        assert hello.wait() == 0
+        hello.err.wait_for("stopped: 50 connections finished, 0 were cut")
+
+
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+@pytest.mark.parametrize("graceful_timeout", [0, 60])
+def test_who_waits_for_a_place_is_served(
+    tmp_path: Path, reactor: str, graceful_timeout: int
+) -> None:
+    arguments = (f"--reactor={reactor}", "sock-echo", LISTEN, "--once")
+    limits = ("--max-connections=2", "--at-limit=wait")
+    bounds = (f"--graceful-timeout={graceful_timeout}", "--flush=60")
+    with (
+        Service(*arguments, *limits, *bounds, cwd=tmp_path) as echo,
+        contextlib.ExitStack() as closing,
+    ):
+        first = [closing.enter_context(echo.connect()) for _ in range(2)]
+        waiting = [closing.enter_context(echo.connect()) for _ in range(20)]
+        for client in waiting:
+            client.sendall(b"hi")
+        echo.process.send_signal(signal.SIGTERM)
+        if graceful_timeout:  # without, the two are told to go
+            echo.err.wait_for("stopping: 2 connections remain")
+            for client in first:
+                client.close()
+        assert _answers(waiting) == [b"hi"] * 20
+        assert echo.wait() == 0
+        echo.err.wait_for("stopped: 22 connections finished, 0 were cut")
+
+
+def test_who_waits_for_a_descriptor_is_served(tmp_path: Path) -> None:
+    arguments = ("sock-echo", LISTEN, "--graceful-timeout=60")
+    with Service(*arguments, cwd=tmp_path) as echo, contextlib.ExitStack() as closing:
+        limit = len(os.listdir(f"/proc/{echo.process.pid}/fd")) + 10
+        resource.prlimit(echo.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        clients = [closing.enter_context(echo.connect()) for _ in range(30)]
+        for client in clients:
+            client.sendall(b"hi")
+        echo.err.wait_for("newcomers wait: Too many open files")
+        echo.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert _answers([client]) == [b"hi"]
+            client.close()
+        assert echo.wait() == 0
+        echo.err.wait_for("stopped: 30 connections finished, 0 were cut")
+
+
+def test_who_has_waited_in_vain_is_reset_when_the_time_is_over(tmp_path: Path) -> None:
+    arguments = ("sock-echo", LISTEN, "--max-connections=1", "--at-limit=wait")
+    with Service(*arguments, "--graceful-timeout=0.5", "--flush=0.5", cwd=tmp_path) as echo:
+        with echo.connect() as first, echo.connect() as waiting:
+            first.settimeout(PATIENCE)
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            fill = b"x" * (1 << 16)
+            first.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:  # it does not read what comes back, and so is not done in time
+                    first.sendall(fill)
+            echo.process.send_signal(signal.SIGTERM)
+            waiting.settimeout(PATIENCE)
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
+            assert echo.wait() == 0
+        echo.err.wait_for("stopped: 0 connections finished, 1 were cut")
+
+
 def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     with Service("sock-echo", LISTEN, "--flush=3600", cwd=tmp_path) as echo:
         with echo.connect() as client:
@@ -248,6 +335,19 @@ def test_datagrams_that_had_come_are_answered(tmp_path: Path) -> None:
                 client.send(each)
             echo.process.send_signal(signal.SIGTERM)
             echo.process.send_signal(signal.SIGCONT)
+            assert [client.recv(10) for _ in sent] == sent
+        assert echo.wait() == 0
+
+
+def test_datagrams_that_came_while_it_was_suspended_are_answered(tmp_path: Path) -> None:
+    with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
+        with echo.connect_datagrams() as client:
+            echo.process.send_signal(signal.SIGUSR2)
+            echo.err.wait_for("suspended")
+            sent = [b"%d" % each for each in range(20)]
+            for each in sent:
+                client.send(each)
+            echo.process.send_signal(signal.SIGTERM)
             assert [client.recv(10) for _ in sent] == sent
         assert echo.wait() == 0
 
