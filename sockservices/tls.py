@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from OpenSSL.crypto import X509
+from twisted.internet import ssl
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolNegotiationFactory,
+)
 from zope.interface import implementer
 
 from sockservices.printable import escaped, system_reason
+
+# For TLS 1.2. With these a key that is stolen later opens nothing that was recorded, and what is
+# altered on its way is noticed at once: RFC 9325, section 4.2. TLS 1.3 has no others.
+_CIPHERS = ssl.AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
     """What a service shows to its peers, and what it asks of them. TLS 1.2 and up.
+
+    Connections are secret for good (only ephemeral keys are exchanged), sessions can be resumed,
+    and a protocol is negotiated (ALPN: RFC 7301) where the service's factory provides
+    ``IProtocolNegotiationFactory``.
 
     Parameters:
         certificate: path of the certificate in PEM, with those of its issuers after it.
@@ -43,62 +57,84 @@ class Certificate:
 
         Raises ``ValueError`` if one cannot be used; what was before stays in force then.
         """
-        for path in (self._certificate, self._key, self._client_ca):
-            if path is not None:
-                _check_readable(path)
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        _use(self._certificate, "certificate", context.use_certificate_chain_file)
-        _check_key(self._key)
+        own, *issuers = _certificates(self._certificate)
+        authorities = _certificates(self._client_ca) if self._client_ca is not None else []
+        key = _private_key(self._key)
+        if key.public_key() != own.public_key():
+            raise ValueError(f"{escaped(self._key)} is not the key of {escaped(self._certificate)}")
+        options: Any = ssl.CertificateOptions(
+            privateKey=key,
+            certificate=own,
+            extraCertChain=issuers,
+            trustRoot=_trust_in(authorities) if authorities else None,
+            acceptableCiphers=_CIPHERS,
+            raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
+            enableSessions=True,
+            enableSessionTickets=True,
+        )
         try:
-            _use(self._key, "key", context.use_privatekey_file)
-            context.check_privatekey()  # OpenSSL has a place for each type of key
-        except SSL.Error:
+            context = options.getContext()
+        except SSL.Error as error:
             raise ValueError(
-                f"{escaped(self._key)} is not the key of {escaped(self._certificate)}"
+                f"{escaped(self._certificate)} has no certificate to use: {_reasons(error)}"
             ) from None
-        if self._client_ca is not None:
-            _use(self._client_ca, "certificate", context.load_verify_locations)
+        context.set_alpn_select_callback(_choose_protocol)
+        if self._client_ca is not None:  # by which a client chooses what to show
             context.load_client_ca(os.fsencode(self._client_ca))
-            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
-            context.set_session_id(b"sockservices")  # without one no session with it is resumed
-        self._context = context
+        self._options = options
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
-        return SSL.Connection(self._context, None)
+        if IOpenSSLServerConnectionCreator.providedBy(self._options):
+            return self._options.serverConnectionForTLS(protocol)
+        # An older Twisted, whose factory of TLS sees to ALPN.
+        return SSL.Connection(self._options.getContext(), None)
 
 
-def _check_readable(path: str) -> None:
+def _contents(path: str) -> bytes:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
             raise ValueError(f"{escaped(path)} is no regular file")
-        with open(path, "rb"):
-            return
+        return Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{escaped(path)}: {system_reason(error)}") from None
 
 
-def _check_key(path: str) -> None:
-    # OpenSSL would ask the terminal for a passphrase.
+def _certificates(path: str) -> list[Any]:  # not what Twisted says, but what pyOpenSSL takes
+    contents = _contents(path)
     try:
-        load_pem_private_key(Path(path).read_bytes(), None)
+        return x509.load_pem_x509_certificates(contents)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{escaped(path)} has no certificate in PEM") from None
+
+
+def _private_key(path: str) -> Any:
+    contents = _contents(path)
+    try:
+        return load_pem_private_key(contents, None)
     except TypeError:
         raise ValueError(
             f"{escaped(path)} is encrypted: a service has nobody to ask for a passphrase"
         ) from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"{escaped(path)} has no key in PEM") from None
 
 
-def _use(path: str, what: str, use: Callable[[str], object]) -> None:
-    """Let OpenSSL read a file; ``SSL.Error`` is that it does not fit what was read before."""
-    try:
-        use(path)
-    except SSL.Error as error:
-        reasons = list(dict.fromkeys(reason for _library, _function, reason in error.args[0]))
-        if any("mismatch" in each for each in reasons):
-            raise
-        if not reasons or "no start line" in reasons:
-            raise ValueError(f"{escaped(path)} has no {what} in PEM") from None
-        raise ValueError(f"{escaped(path)} has no {what} to use: {', '.join(reasons)}") from None
+def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """Choose by ALPN as Twisted does, but let a client in that offers nothing we know.
+
+    Twisted 26 breaks the handshake off then, even where a service has no protocols to choose from.
+    """
+    tls: Any = connection.get_app_data()
+    factory = IProtocolNegotiationFactory(tls.factory.wrappedFactory, None) if tls else None
+    acceptable = factory.acceptableProtocols() if factory is not None else []
+    return next((each for each in acceptable if each in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def _trust_in(authorities: list[Any]) -> Any:
+    found = [ssl.Certificate(X509.from_cryptography(each)) for each in authorities]
+    return ssl.trustRootFromCertificates(found)
+
+
+def _reasons(error: SSL.Error) -> str:
+    return ", ".join(dict.fromkeys(reason for _library, _function, reason in error.args[0]))

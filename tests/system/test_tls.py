@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from OpenSSL import SSL
 
 from tests.certificates import HAVE_FOLDERS, make_certificate, make_unusable
-from tests.system.processes import BIN, PATIENCE, Service, needs, run
+from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
 
 pytestmark = needs("openssl")
 
@@ -217,6 +218,79 @@ def test_old_versions_of_tls_are_refused(folder: Path) -> None:
             input=b"",
         )
         assert b"Cipher is (NONE)" in done.stdout
+
+
+def _connecting(folder: Path, echo: Service, *options: str) -> str:
+    """Return what openssl's client says of a connection."""
+    command = ("openssl", "s_client", "-connect", f"127.0.0.1:{echo.port}", *options)
+    return run(*command, cwd=folder, input=b"").stdout.decode()
+
+
+def test_what_is_secret_stays_secret(folder: Path) -> None:
+    """Ciphers without forward secrecy, or that do not authenticate what they encrypt, are out."""
+    with Service("sock-echo", *OWN, cwd=folder) as echo:
+        for cipher, is_taken in {
+            "ECDHE-RSA-AES128-GCM-SHA256": True,
+            "ECDHE-RSA-CHACHA20-POLY1305": True,
+            "ECDHE-RSA-AES128-SHA256": False,
+            "ECDHE-RSA-AES256-SHA": False,
+            "AES128-GCM-SHA256": False,
+            "AES256-SHA": False,
+        }.items():
+            said = _connecting(folder, echo, "-tls1_2", "-cipher", cipher)
+            assert f"Cipher is {cipher if is_taken else '(NONE)'}\n" in said
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("asked", [False, True], ids=["", "clients show a certificate"])
+def test_a_session_is_resumed(folder: Path, version: str, asked: bool) -> None:
+    shown = ("-cert", "trusted/cert.pem", "-key", "key.pem")
+    options = ["--tls-client-ca=trusted/cert.pem"] if asked else []
+    with Service("sock-echo", *OWN, "--once", *options, cwd=folder) as echo:
+        connecting = ["openssl", "s_client", "-connect", f"127.0.0.1:{echo.port}", version, *shown]
+        for session, said in (("-sess_out", "New, TLS"), ("-sess_in", "Reused, TLS")):
+            # What comes after the handshake has the ticket of TLS 1.3 before it.
+            client = Running([*connecting, session, "session"], folder, stdin=subprocess.PIPE)
+            with client:
+                assert client.process.stdin is not None
+                client.process.stdin.write(b"x\n")
+                client.process.stdin.flush()
+                client.wait()
+                assert said in client.out.whole()
+
+
+def test_clients_are_told_whose_certificates_are_wanted(folder: Path) -> None:
+    with Service("sock-echo", *OWN, "--tls-client-ca=trusted/cert.pem", cwd=folder) as echo:
+        said = _connecting(folder, echo)
+        assert "Acceptable client certificate CA names\nCN = localhost\n" in said
+
+
+SITE = """
+from twisted.web.server import Site
+from twisted.web.static import Data
+
+page = Data(b"hello", "text/plain")
+page.isLeaf = True
+site = Site(page)
+"""
+
+
+@needs("curl")
+@pytest.mark.parametrize("reactor", ["default", "eager"])
+@pytest.mark.parametrize("listen", [OWN, TWISTEDS, (*OWN, "--stock-transports")])
+def test_the_protocol_is_negotiated(folder: Path, listen: tuple[str, ...], reactor: str) -> None:
+    (folder / "sites.py").write_text(SITE)
+    arguments = (f"--reactor={reactor}", "sock-serve", "--factory=sites.site", *listen)
+    with Service(*arguments, cwd=folder) as site:
+        for wanted, version in (("--http2", "2"), ("--http1.1", "1.1")):
+            done = run(
+                *("curl", "--silent", "--show-error", "--cacert", "trusted/cert.pem", wanted),
+                *("--write-out", " by HTTP/%{http_version}", f"https://localhost:{site.port}/"),
+                cwd=folder,
+            )
+            assert done.stdout.decode() == f"hello by HTTP/{version}", done.stderr
+        assert site.stop() == 0
+        assert "Traceback" not in site.err.text
 
 
 def test_clients_must_show_a_certificate_where_they_are_asked_to(folder: Path) -> None:
