@@ -17,12 +17,15 @@ from benchmarks.building import HERE, c_peer, go_peer
 # Arguments; {port}, {path} and {log} are filled in when the server is started.
 Command = Callable[[], list[str]]
 
+PEERS = HERE / "peers"
+LINES = ("lines=2", "lines=10")  # as a peer's argument, and as that of --with
+
 
 @attrs.frozen
 class Entry:
     """One server in the comparison.
 
-    :param commands: how to start it, by what it serves (``echo``, ``hello``, ``datagram``).
+    :param commands: how to start it, by what it serves: see ``Workload.serves``.
     :param missing: given what it is to serve, why it cannot be run here, or nothing.
     :param ours: whether it is one of the project's own commands.
     :param dumps_to_stderr: whether its standard error is its output.
@@ -36,20 +39,31 @@ class Entry:
     dumps_to_stderr: bool = False
 
 
-def _python(file: str, *extra: str) -> Mapping[str, Command]:
+def _peer(program: Command, *extra: str) -> dict[str, Command]:
     def command(mode: str) -> list[str]:
-        return [sys.executable, str(HERE / "peers" / file), "{port}", mode, *extra]
+        return [*program(), "{port}", mode, *extra]
 
-    return {mode: functools.partial(command, mode) for mode in ("echo", "hello")}
+    return {mode: functools.partial(command, mode) for mode in ("echo", "hello", *LINES)}
+
+
+def _python(file: str, *extra: str) -> Mapping[str, Command]:
+    return _peer(lambda: [sys.executable, str(PEERS / file)], *extra)
 
 
 def _twistd(*options: str, stream: tuple[str, ...] = ()) -> dict[str, Command]:
     """Return the commands as an operator writes them: all defaults on."""
-    twistd = [f"{sys.exec_prefix}/bin/twistd", *options, "-n", "-l", "{log}", "--pidfile="]
+    twistd = [f"{sys.exec_prefix}/bin/twistd", *options, "-n", "-l", "{log}"]
     listen = [*stream, "--listen", "tcp:{port}:interface=127.0.0.1"]
+
+    def lines(mode: str) -> list[str]:
+        serve = ["sock-serve", "--factory", "lines_factory.LinesFactory", "--with", mode]
+        # The factory's module is to be found from any folder; the other commands start without.
+        return ["env", f"PYTHONPATH={PEERS}", *twistd, *serve, *listen]
+
     return {
         "echo": lambda: [*twistd, "sock-echo", *listen],
         "hello": lambda: [*twistd, "sock-hello", *listen],
+        **{mode: functools.partial(lines, mode) for mode in LINES},
         "datagram": lambda: [*twistd, "sock-hexdump", "--socket", "{path}"],
     }
 
@@ -71,15 +85,15 @@ def _needs_reactor(name: str) -> Callable[[str], str | None]:
 
 
 @functools.cache
-def _help(service: str) -> str:
-    command = [f"{sys.exec_prefix}/bin/twistd", service, "--help"]
+def _help() -> str:
+    # The options of streams are the same in every service.
+    command = [f"{sys.exec_prefix}/bin/twistd", "sock-echo", "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _needs_option(option: str) -> Callable[[str], str | None]:
     def missing(serves: str) -> str | None:
-        service = f"sock-{serves}"
-        return None if option in _help(service) else f"this {service} has no option {option}"
+        return None if option in _help() else f"this sockservices has no option {option}"
 
     return missing
 
@@ -141,18 +155,14 @@ ENTRIES = (
     Entry(
         "go",
         "Go net",
-        {
-            "echo": lambda: [str(go_peer("echo")), "{port}", "echo"],
-            "hello": lambda: [str(go_peer("echo")), "{port}", "hello"],
-        },
+        _peer(lambda: [str(go_peer("echo"))]),
         _needs_program("go"),
     ),
     Entry(
         "c",
         "C",
         {
-            "echo": lambda: [str(c_peer("echo_epoll")), "{port}", "echo"],
-            "hello": lambda: [str(c_peer("echo_epoll")), "{port}", "hello"],
+            **_peer(lambda: [str(c_peer("echo_epoll"))]),
             "datagram": lambda: [str(c_peer("hexdump")), "{path}"],
         },
     ),

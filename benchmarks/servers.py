@@ -98,7 +98,7 @@ class Server:
                     client.connect(str(self.path))
                 return True
             with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as client:
-                if self.serves == "echo":
+                if self.serves != "hello":
                     client.sendall(b"x")
                 return bool(client.recv(64))
         except OSError:

@@ -9,7 +9,7 @@ import attrs
 class Workload:
     """One table of the report.
 
-    :param serves: what the server must be: ``echo``, ``hello`` or ``datagram``.
+    :param serves: what the server must be: ``echo``, ``hello``, ``lines=N`` or ``datagram``.
     :param load: the load generator's mode and its options; empty where there is no load.
     :param base: the entry whose figure is 1.0.
     :param figure: what the ratios compare: ``rate``, ``mib``, ``memory`` or ``start``.
@@ -38,6 +38,12 @@ def _echo(name: str, size: int) -> Workload:
     return Workload(name, title, "echo", load, "twisted", "rate", "messages/s", "message")
 
 
+def _lines(name: str, count: int) -> Workload:
+    title = f"{count} writes of 20 bytes for each request of 20, 64 connections, one request each"
+    load = ("pingpong", "--connections", "64", "--size", "20", "--copies", str(count))
+    return Workload(name, title, f"lines={count}", load, "twisted", "rate", "answers/s", "answer")
+
+
 def _datagram(name: str, size: int) -> Workload:
     title = f"Unix datagrams of {size} bytes, hex-dumped to /dev/null"
     load = ("datagram", "--size", str(size))
@@ -47,6 +53,8 @@ def _datagram(name: str, size: int) -> Workload:
 WORKLOADS = (
     _echo("echo-64", 64),
     _echo("echo-4k", 4096),
+    _lines("lines", 2),
+    _lines("lines-10", 10),
     Workload(
         "stream",
         "Echo of 8 streams, written in blocks of 64 KiB as fast as they are taken",

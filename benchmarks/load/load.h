@@ -11,6 +11,7 @@ struct options {
     const char *path;  /* Unix datagram socket */
     int connections;
     size_t size;       /* bytes a message, block or datagram */
+    size_t copies;     /* of the message, that make a whole answer */
     double warmup;     /* seconds, not measured */
     double seconds;    /* measured */
     pid_t pid;         /* the server, for its CPU clock */
@@ -48,7 +49,7 @@ struct connection {
     int fd;
     size_t got;
     uint64_t sequence, sent_at;
-    unsigned char *message;
+    unsigned char *message; /* as often as the answer has it */
 };
 void exchange(struct connection *, const struct options *, struct report *);
 void connection_init(struct connection *, int fd, int number, const struct options *);

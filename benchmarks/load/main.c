@@ -1,5 +1,5 @@
 /* load MODE --port N | --path PATH [--connections N] [--size BYTES] [--warmup S] [--seconds S]
- *           [--pid PID] [--expect TEXT]
+ *           [--pid PID] [--expect TEXT] [--copies N]
  * Loads one server from one thread, and prints one line of JSON. */
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -51,11 +51,13 @@ int main(int count, char **arguments)
     static const struct option known[] = {
         {"port", 1, 0, 'p'},    {"path", 1, 0, 'u'},    {"connections", 1, 0, 'c'},
         {"size", 1, 0, 'b'},    {"warmup", 1, 0, 'w'},  {"seconds", 1, 0, 's'},
-        {"pid", 1, 0, 'i'},     {"expect", 1, 0, 'e'},  {0}};
+        {"pid", 1, 0, 'i'},     {"expect", 1, 0, 'e'},  {"copies", 1, 0, 'n'},
+        {0}};
     static const struct { const char *name; void (*run)(const struct options *); } modes[] = {
         {"pingpong", pingpong}, {"stream", stream}, {"connect", connects},
         {"datagram", datagram}, {"idle", idle}};
-    struct options options = {.connections = 1, .size = 64, .warmup = .2, .seconds = 1};
+    struct options options = {
+        .connections = 1, .size = 64, .copies = 1, .warmup = .2, .seconds = 1};
     struct rlimit files;
     int letter;
 
@@ -69,6 +71,7 @@ int main(int count, char **arguments)
         case 's': options.seconds = atof(optarg); break;
         case 'i': options.pid = (pid_t)atol(optarg); break;
         case 'e': options.expect = optarg; break;
+        case 'n': options.copies = (size_t)atol(optarg); break;
         default: return 2;
         }
     signal(SIGPIPE, SIG_IGN);

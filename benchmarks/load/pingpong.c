@@ -1,4 +1,5 @@
-/* Connections with one message outstanding each; what comes back must be what was sent. */
+/* Connections with one message outstanding each; what comes back must be what was sent, as many
+ * times as an answer has it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,10 @@ void connection_init(struct connection *connection, int fd, int number,
                      const struct options *options)
 {
     *connection = (struct connection){.fd = fd, .sequence = (uint64_t)number << 40};
-    connection->message = malloc(options->size);
-    for (size_t i = 0; i < options->size; i++)
-        connection->message[i] = (unsigned char)(i * 131 + (size_t)number * 17);
+    connection->message = malloc(options->size * options->copies);
+    for (size_t i = 0; i < options->size * options->copies; i++)
+        connection->message[i] =
+            (unsigned char)(i % options->size * 131 + (size_t)number * 17);
 }
 
 static void lose(struct connection *connection)
@@ -23,12 +25,14 @@ static void lose(struct connection *connection)
     connection->fd = -1;
 }
 
-static void send_next(struct connection *connection, size_t size)
+static void send_next(struct connection *connection, const struct options *options)
 {
+    size_t size = options->size;
     /* Every message differs from the one before and from the other connections'. */
     connection->sequence++;
-    memcpy(connection->message, &connection->sequence,
-           size < sizeof connection->sequence ? size : sizeof connection->sequence);
+    for (size_t copy = 0; copy < options->copies; copy++)
+        memcpy(connection->message + copy * size, &connection->sequence,
+               size < sizeof connection->sequence ? size : sizeof connection->sequence);
     connection->got = 0;
     connection->sent_at = now();
     /* The socket's buffer is empty here, so a message that fits it goes out whole. */
@@ -42,14 +46,15 @@ static void send_next(struct connection *connection, size_t size)
 void exchange(struct connection *connections, const struct options *options, struct report *report)
 {
     struct epoll_event events[256];
-    unsigned char *buffer = malloc(options->size);
+    size_t whole = options->size * options->copies;
+    unsigned char *buffer = malloc(whole);
     int epoll = epoll_create1(0), left = options->connections;
     uint64_t clock = now(), turn = clock + (uint64_t)(options->warmup * 1e9), end = 0;
 
     for (int i = 0; i < options->connections; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &connections[i]};
         epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].fd, &event);
-        send_next(&connections[i], options->size);
+        send_next(&connections[i], options);
         left -= connections[i].fd < 0;
     }
     for (;;) {
@@ -63,23 +68,23 @@ void exchange(struct connection *connections, const struct options *options, str
         clock = now();
         for (int i = 0; i < count; i++) {
             struct connection *one = events[i].data.ptr;
-            ssize_t got = recv(one->fd, buffer, options->size - one->got, 0);
+            ssize_t got = recv(one->fd, buffer, whole - one->got, 0);
             if (got < 0 && (errno == EAGAIN || errno == EINTR))
                 continue;
             if (got <= 0)
                 error("the server closed: %s", got ? strerror(errno) : "end of file");
             else if (memcmp(buffer, one->message + one->got, (size_t)got) != 0)
                 error("other bytes came back than were sent");
-            else if ((one->got += (size_t)got) < options->size)
+            else if ((one->got += (size_t)got) < whole)
                 continue;
             else {
                 clock = now();
                 if (end) {
                     report_latency(report, clock - one->sent_at);
                     report->operations++;
-                    report->bytes += options->size;
+                    report->bytes += whole;
                 }
-                send_next(one, options->size);
+                send_next(one, options);
                 left -= one->fd < 0;
                 continue;
             }

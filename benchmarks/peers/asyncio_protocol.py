@@ -1,4 +1,4 @@
-"""asyncio_protocol.py PORT echo|hello [asyncio|uvloop]: a Protocol, on either event loop.
+"""asyncio_protocol.py PORT echo|hello|lines=N [asyncio|uvloop]: a Protocol, on either loop.
 
 Both loops set TCP_NODELAY by themselves.
 """
@@ -25,6 +25,17 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+class Lines(Echo):
+    """Sends back what arrives, so many times."""
+
+    count: int
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back, one write each."""
+        for _ in range(self.count):
+            self.transport.write(data)
+
+
 class Hello(asyncio.Protocol):
     """Answers and closes."""
 
@@ -36,7 +47,9 @@ class Hello(asyncio.Protocol):
 
 async def main(port: int, mode: str) -> None:
     """Listen until killed."""
-    protocol = Hello if mode == "hello" else Echo
+    name, _, count = mode.partition("=")
+    Lines.count = int(count or 1)
+    protocol = {"echo": Echo, "hello": Hello, "lines": Lines}[name]
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()

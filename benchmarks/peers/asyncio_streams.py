@@ -1,4 +1,4 @@
-"""asyncio_streams.py PORT echo|hello [asyncio|uvloop]: StreamReader and StreamWriter.
+"""asyncio_streams.py PORT echo|hello|lines=N [asyncio|uvloop]: StreamReader and StreamWriter.
 
 Both loops set TCP_NODELAY by themselves.
 """
@@ -6,14 +6,25 @@ Both loops set TCP_NODELAY by themselves.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import sys
+from collections.abc import Awaitable, Callable
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send back what arrives."""
     while data := await reader.read(65536):
         writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def lines(count: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what arrives, so many times, one write each."""
+    while data := await reader.read(65536):
+        for _ in range(count):
+            writer.write(data)
         await writer.drain()
     writer.close()
 
@@ -26,8 +37,14 @@ async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def main(port: int, mode: str) -> None:
     """Listen until killed."""
-    serve = hello if mode == "hello" else echo
-    server = await asyncio.start_server(serve, "127.0.0.1", port, backlog=1024)
+    name, _, count = mode.partition("=")
+    many = functools.partial(lines, int(count or 1))
+    serve: dict[str, Callable[..., Awaitable[None]]] = {
+        "echo": echo,
+        "hello": hello,
+        "lines": many,
+    }
+    server = await asyncio.start_server(serve[name], "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

@@ -1,13 +1,15 @@
-// echo PORT [echo|hello]: Go's net package, a goroutine a connection. Go sets TCP_NODELAY by itself.
+// echo PORT [echo|hello|lines=N]: Go's net package, a goroutine a connection. Go sets TCP_NODELAY by
+// itself.
 package main
 
 import (
+	"fmt"
 	"log"
 	"net"
 	"os"
 )
 
-func serve(connection net.Conn, hello bool) {
+func serve(connection net.Conn, hello bool, writes int) {
 	defer connection.Close()
 	if hello {
 		connection.Write([]byte("Hello, world!\n"))
@@ -20,14 +22,20 @@ func serve(connection net.Conn, hello bool) {
 		if err != nil {
 			return
 		}
-		if _, err = connection.Write(buffer[:count]); err != nil {
-			return
+		for i := 0; i < writes; i++ {
+			if _, err = connection.Write(buffer[:count]); err != nil {
+				return
+			}
 		}
 	}
 }
 
 func main() {
-	hello := len(os.Args) > 2 && os.Args[2] == "hello"
+	hello, writes := false, 1
+	if len(os.Args) > 2 {
+		hello = os.Args[2] == "hello"
+		fmt.Sscanf(os.Args[2], "lines=%d", &writes)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
 	if err != nil {
 		log.Fatal(err)
@@ -37,6 +45,6 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		go serve(connection, hello)
+		go serve(connection, hello, writes)
 	}
 }

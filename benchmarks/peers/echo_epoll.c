@@ -1,4 +1,4 @@
-/* echo_epoll PORT [echo|hello]: epoll in C, level-triggered, one thread. */
+/* echo_epoll PORT [echo|hello|lines=N]: epoll in C, level-triggered, one thread. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 /* What a slow reader has not taken yet. While there is some, its connection is not read. */
 static struct { char *bytes; size_t size; } pending[FILES];
 static char buffer[262144];
-static int epoll;
+static int epoll, writes = 1; /* for each read */
 
 static void watch(int operation, int fd, uint32_t what)
 {
@@ -37,15 +37,24 @@ static void readable(int fd)
     ssize_t got = recv(fd, buffer, sizeof buffer, 0), sent;
     if (got < 0 && errno == EAGAIN)
         return;
-    if (got <= 0 || ((sent = send(fd, buffer, (size_t)got, MSG_NOSIGNAL)) < 0 && errno != EAGAIN)) {
+    if (got <= 0) {
         end(fd);
         return;
     }
-    sent = sent < 0 ? 0 : sent;
-    if (sent < got) {
-        pending[fd].size = (size_t)(got - sent);
-        pending[fd].bytes = malloc(pending[fd].size);
-        memcpy(pending[fd].bytes, buffer + sent, pending[fd].size);
+    for (int left = writes; left > 0; left--) {
+        if ((sent = send(fd, buffer, (size_t)got, MSG_NOSIGNAL)) == got)
+            continue;
+        if (sent < 0 && errno != EAGAIN) {
+            end(fd);
+            return;
+        }
+        sent = sent < 0 ? 0 : sent;
+        /* The rest of this one, and those that would have followed. */
+        pending[fd].size = (size_t)got * (size_t)left - (size_t)sent;
+        char *to = pending[fd].bytes = malloc(pending[fd].size);
+        to = mempcpy(to, buffer + sent, (size_t)(got - sent));
+        while (--left > 0)
+            to = mempcpy(to, buffer, (size_t)got);
         watch(EPOLL_CTL_MOD, fd, EPOLLOUT);
     }
 }
@@ -93,6 +102,8 @@ int main(int count, char **arguments)
 
     if (count < 2)
         return 2;
+    if (count > 2)
+        sscanf(arguments[2], "lines=%d", &writes);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons((uint16_t)atoi(arguments[1]));
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

@@ -1,7 +1,8 @@
-"""gevent_server.py PORT echo|hello: a greenlet a connection. TCP_NODELAY is not set."""
+"""gevent_server.py PORT echo|hello|lines=N: a greenlet a connection. TCP_NODELAY is not set."""
 
 from __future__ import annotations
 
+import functools
 import socket
 import sys
 
@@ -14,11 +15,20 @@ def echo(connection: socket.socket, address: object) -> None:
         connection.sendall(data)
 
 
+def lines(count: int, connection: socket.socket, address: object) -> None:
+    """Send back what arrives, so many times, one write each."""
+    while data := connection.recv(65536):
+        for _ in range(count):
+            connection.sendall(data)
+
+
 def hello(connection: socket.socket, address: object) -> None:
     """Answer; the server closes when this returns."""
     connection.sendall(b"Hello, world!\n")
 
 
 if __name__ == "__main__":
-    serve = hello if sys.argv[2] == "hello" else echo
+    name, _, count = sys.argv[2].partition("=")
+    many = functools.partial(lines, int(count or 1))
+    serve = {"echo": echo, "hello": hello, "lines": many}[name]
     StreamServer(("127.0.0.1", int(sys.argv[1])), serve, backlog=1024).serve_forever()

@@ -1,4 +1,7 @@
-"""socketserver_threads.py PORT echo|hello: a thread a connection. TCP_NODELAY is not set."""
+"""socketserver_threads.py PORT echo|hello|lines=N: a thread a connection.
+
+TCP_NODELAY is not set.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,18 @@ class Echo(socketserver.BaseRequestHandler):
         """Serve one connection."""
         while data := self.request.recv(65536):
             self.request.sendall(data)
+
+
+class Lines(socketserver.BaseRequestHandler):
+    """Sends back what arrives, so many times."""
+
+    count: int
+
+    def handle(self) -> None:
+        """Serve one connection, one write each."""
+        while data := self.request.recv(65536):
+            for _ in range(self.count):
+                self.request.sendall(data)
 
 
 class Hello(socketserver.BaseRequestHandler):
@@ -32,5 +47,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 if __name__ == "__main__":
-    handler = Hello if sys.argv[2] == "hello" else Echo
+    name, _, count = sys.argv[2].partition("=")
+    Lines.count = int(count or 1)
+    handler = {"echo": Echo, "hello": Hello, "lines": Lines}[name]
     Server(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()

@@ -1,4 +1,7 @@
-"""twisted_stock.py PORT echo|hello: Twisted as it comes, on epoll. TCP_NODELAY is not set."""
+"""twisted_stock.py PORT echo|hello|lines=N: Twisted as it comes, on epoll.
+
+TCP_NODELAY is not set.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,17 @@ class Echo(Protocol):
         self.transport.write(data)
 
 
+class Lines(Echo):
+    """Sends back what arrives, so many times."""
+
+    count: int
+
+    def dataReceived(self, data: bytes) -> None:
+        """Send it back, one write each."""
+        for _ in range(self.count):
+            self.transport.write(data)
+
+
 class Hello(Protocol):
     """Answers and closes."""
 
@@ -35,6 +49,9 @@ class Hello(Protocol):
 
 
 if __name__ == "__main__":
-    factory: Any = Factory.forProtocol(Hello if sys.argv[2] == "hello" else Echo)
+    name, _, count = sys.argv[2].partition("=")
+    Lines.count = int(count or 1)
+    protocol = {"echo": Echo, "hello": Hello, "lines": Lines}[name]
+    factory: Any = Factory.forProtocol(protocol)
     reactor.listenTCP(int(sys.argv[1]), factory, backlog=1024, interface="127.0.0.1")
     reactor.run()

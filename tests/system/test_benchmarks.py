@@ -24,21 +24,25 @@ pytestmark = [
 ]
 
 
-def test_an_echo_of_ours_and_of_asyncio_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workload", "size"), [("echo-64", 64), ("lines", 2 * 20)])
+def test_the_answers_of_ours_and_of_asyncio_are_counted(
+    workload: str, size: int, tmp_path: Path
+) -> None:
     command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
-    command += ["--quick", "--rounds", "1", "--seconds", "0.5", "--workload", "echo-64"]
+    command += ["--quick", "--rounds", "1", "--seconds", "0.5", "--workload", workload]
     done = run(*command, "--peer", "sockservices", "--peer", "asyncio", cwd=ROOT)
     assert done.returncode == 0, done.stderr.decode()
     text = (tmp_path / "latest.md").read_text()
     assert done.stdout.decode().strip() == text.strip()
     assert "| **sockservices** |" in text
     assert "| asyncio Protocol |" in text
-    outcomes = json.loads((tmp_path / "latest.json").read_text())["workloads"]["echo-64"]
+    outcomes = json.loads((tmp_path / "latest.json").read_text())["workloads"][workload]
     assert list(outcomes) == ["sockservices", "asyncio"]
     for outcome in outcomes.values():
         (sample,) = outcome["samples"]
         assert sample["failure"] is None
         assert sample["report"]["operations"] > 0
+        assert sample["report"]["bytes"] == sample["report"]["operations"] * size
         assert sample["report"]["errors"] == 0
         assert sample["report"]["server_cpu_us"] > 0
     assert (tmp_path / "latest.svg").read_text().startswith("<svg")
@@ -57,19 +61,36 @@ Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 CHANGES_LONG_ONES = "self.request.sendall(data if len(data) < 9 else data[:-1] + b'?')"
 ENDS_AT_LONG_ONES = "self.request.sendall(data) if len(data) < 9 else __import__('os')._exit(7)"
+ANSWERS_ONCE = "self.request.sendall(data)"
+CHANGES_THE_SECOND = "self.request.sendall(data + data[:-1] + b'?')"
+ANSWERS_THRICE = "self.request.sendall(3 * data)"
 
 
 @pytest.mark.parametrize(
-    ("program", "says"),
+    ("name", "program", "says"),
     [
-        ("raise SystemExit('broken')", "ended with status 1: broken"),
-        (SERVER.format(CHANGES_LONG_ONES), "other bytes came back"),
-        (SERVER.format(ENDS_AT_LONG_ONES), "ended with status 7"),
+        ("echo-64", "raise SystemExit('broken')", "ended with status 1: broken"),
+        ("echo-64", SERVER.format(CHANGES_LONG_ONES), "other bytes came back"),
+        ("echo-64", SERVER.format(ENDS_AT_LONG_ONES), "ended with status 7"),
+        ("lines", SERVER.format(ANSWERS_ONCE), "not one operation"),
+        ("lines", SERVER.format(CHANGES_THE_SECOND), "other bytes came back"),
+        ("lines", SERVER.format(ANSWERS_THRICE), "other bytes came back"),
     ],
-    ids=["does not start", "answers wrongly", "dies under load"],
+    ids=[
+        "does not start",
+        "answers wrongly",
+        "dies under load",
+        "a line too few",
+        "another second line",
+        "a line too many",
+    ],
 )
-def test_a_server_that_fails_is_reported_with_the_reason(program: str, says: str) -> None:
-    entry = Entry("bad", "Bad", {"echo": lambda: [sys.executable, "-c", program, "{port}"]})
+def test_a_server_that_fails_is_reported_with_the_reason(
+    name: str, program: str, says: str
+) -> None:
+    (workload,) = (each for each in WORKLOADS if each.name == name)
+    command = [sys.executable, "-c", program, "{port}"]
+    entry = Entry("bad", "Bad", {workload.serves: lambda: command})
     settings = Settings(load_generator(), cores()[0], seconds=0.1, warmup=0.05, idle=1)
-    failure = measure(WORKLOADS[0], entry, settings).failure or ""
+    failure = measure(workload, entry, settings).failure or ""
     assert says in failure
