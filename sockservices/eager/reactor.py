@@ -56,6 +56,8 @@ class EagerReactor(EagerMethods, EPollReactor):
         self._changed: set[int] = set()
         # and those that want to write and have not been tried.
         self._untried: dict[int, EagerConnection] = {}
+        # The number of the present turn, in which what is written may leave together.
+        self.turn = 0
         super().__init__()
         keep_steady(self)
 
@@ -151,6 +153,7 @@ class EagerReactor(EagerMethods, EPollReactor):
 
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events, at most ``timeout`` seconds (``None``: for ever), and hand them on."""
+        self.turn += 1
         contexts = context.theContextTracker.currentContext().contexts
         contexts.append(_NO_CONTEXT)
         try:

@@ -122,6 +122,11 @@ class EagerStreams(EagerMethods, _Facade):
         self.removeReader = reactor.removeReader
         self._untried = untried_of(reactor)
 
+    @property
+    def turn(self) -> int:
+        """The number of the reactor's present turn."""
+        return self._untried.turn
+
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.addWriter``."""
         if isinstance(writer, EagerConnection) and writer.connected and not writer.blocked:

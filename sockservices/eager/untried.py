@@ -65,7 +65,7 @@ class Untried:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._added: dict[EagerConnection, int] = {}  # and in which turn
-        self._turn = 0
+        self.turn = 0
         # At once: to close a connection must not need a descriptor.
         self._descriptors = os.pipe()
         weakref.finalize(self, _close, self._descriptors)
@@ -75,14 +75,14 @@ class Untried:
             wait = reactor.doIteration
 
             def wait_for_the_next_turn(delay: float | None) -> None:
-                self._turn += 1
+                self.turn += 1
                 wait(delay)
 
             reactor.doIteration = wait_for_the_next_turn
 
     def add(self, writer: EagerConnection) -> None:
         """Try a writer when the reactor looks for writers the next time."""
-        self._added.setdefault(writer, self._turn)
+        self._added.setdefault(writer, self.turn)
         self._reactor.addWriter(self)  # again: somebody may have removed all
 
     def discard(self, writer: EagerConnection) -> None:
@@ -92,8 +92,8 @@ class Untried:
     def doWrite(self) -> None:
         """See ``IWriteDescriptor.doWrite``."""
         if not self._knows_turns:
-            self._turn += 1
-        now = self._turn
+            self.turn += 1
+        now = self.turn
         for writer, turn in list(self._added.items()):
             # Of those that were added in this turn the kernel has not been asked yet, and nobody
             # is tried twice.

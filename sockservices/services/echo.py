@@ -40,12 +40,6 @@ class Echo(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Send it back."""
         self.transport.write(data)
-        if self._options.report:
-            self._options.print_report(
-                len(data), peer_of_stream(self.transport.getPeer()), self.transport
-            )
-        if self._options.once:
-            self._finish()
 
     def readConnectionLost(self) -> None:
         """Close when what was sent before the peer's end of file is on its way back."""
@@ -58,6 +52,20 @@ class Echo(Protocol):
         # A transport waits for its producer before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+
+class NotedEcho(Echo):
+    """One that is reported, or ends with its first read."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Send it back, and see to the options."""
+        super().dataReceived(data)
+        if self._options.report:
+            self._options.print_report(
+                len(data), peer_of_stream(self.transport.getPeer()), self.transport
+            )
+        if self._options.once:
+            self._finish()
 
 
 @implementer(ITruncationReceiver)
@@ -103,7 +111,7 @@ class EchoFactory(ServerFactory):
 
     def buildProtocol(self, addr: object) -> Echo:
         """See ``IProtocolFactory.buildProtocol``."""
-        return Echo(self)
+        return NotedEcho(self) if self.report or self.once else Echo(self)
 
     def build_datagram_protocol(self) -> DatagramEcho:
         """See ``IDatagramFactory``."""

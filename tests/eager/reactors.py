@@ -66,6 +66,16 @@ def turn_until(reactor: Any, met: Callable[[], Any]) -> int:
     raise AssertionError("it has not come in so many turns")
 
 
+class Noting(Protocol):
+    """Notes that it was made."""
+
+    def __init__(self, made: list[Protocol]) -> None:
+        self._made = made
+
+    def connectionMade(self) -> None:
+        self._made.append(self)
+
+
 @contextmanager
 def epoll_stock() -> Iterator[tuple[Any, Any]]:
     """A reactor and what listens and connects for it: here and below, the same reactor's."""

@@ -15,17 +15,7 @@ from sockservices.eager import EagerReactor, port, with_streams
 from sockservices.listening import listener
 from tests.eager.descriptors import no_descriptor_left
 from tests.eager.lockstep import is_readable
-from tests.eager.reactors import started, turn_until
-
-
-class Noting(Protocol):
-    """Notes that it was made."""
-
-    def __init__(self, made: list[Protocol]) -> None:
-        self._made = made
-
-    def connectionMade(self) -> None:
-        self._made.append(self)
+from tests.eager.reactors import Noting, started, turn_until
 
 
 class Listening:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 
 from sockservices.eager import EagerReactor, EagerStreams
 from tests.eager.lockstep import is_readable
-from tests.eager.reactors import started, turn_until
+from tests.eager.reactors import Noting, started, turn_until
 
 
 @pytest.fixture(params=[EPollReactor, EagerReactor])
@@ -59,15 +60,251 @@ class Counting:
         self.stopped += 1
 
 
-def test_a_write_is_there_when_it_returns(reactor: Any) -> None:
+class Recorded:
+    """A socket that notes what is sent by it, call by call."""
+
+    def __init__(self, transport: Any) -> None:
+        self._socket = transport.socket
+        self.sent: list[bytes] = []
+        transport.socket = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def send(self, data: Any) -> int:
+        self.sent.append(bytes(data))
+        return int(self._socket.send(data))
+
+
+# When what is written leaves
+
+
+@pytest.mark.parametrize("how", ["write", "writeSequence"])
+def test_a_write_is_there_when_it_returns(reactor: Any, how: str) -> None:
     pair = Pair(reactor)
     with pair.peer:
-        pair.transport.write(b"one")
-        pair.transport.writeSequence([b" two", b" three"])
+        getattr(pair.transport, how)(b"one" if how == "write" else [b"o", b"ne"])
         # No turn was run. With a time-out, for a transport that is not eager.
         pair.peer.settimeout(5)
         assert pair.peer.recv(3) == b"one"
-        assert pair.peer.recv(100) == b" two three"
+
+
+def test_small_writes_after_the_first_of_a_turn_leave_together(reactor: Any) -> None:
+    pair = Pair(reactor)
+    recorded = Recorded(pair.transport)
+    with pair.peer:
+        for _ in range(3):
+            for data in (b"1", b"2", b"3"):
+                pair.transport.write(data)
+            pair.transport.writeSequence([b"4", b"5"])
+            assert recorded.sent == [b"1"]
+            turn_until(reactor, lambda: len(recorded.sent) > 1)
+            reactor.iterate(0)
+            assert recorded.sent == [b"1", b"2345"]
+            recorded.sent.clear()
+
+
+def test_large_writes_do_not_wait_for_the_end_of_the_turn(reactor: Any) -> None:
+    pair = Pair(reactor)
+    recorded = Recorded(pair.transport)
+    with pair.peer:
+        for _ in range(3):
+            pair.transport.write(bytes(2000))
+        assert recorded.sent == [bytes(2000)] * 3
+
+
+class Answering(Protocol):
+    """Does what a test says when something arrives."""
+
+    transport: Any
+    done = 0
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def dataReceived(self, data: bytes) -> None:
+        self._answer(self.transport, data)
+        self.done += 1
+
+
+def _answered(reactor: Any, answer: Any) -> tuple[Pair, list[bytes]]:
+    """Return a connection that has answered twice, and what it has sent, call by call."""
+    pair = Pair(reactor, Answering(answer))
+    recorded = Recorded(pair.transport)
+    for number in (1, 2):
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda number=number: pair.protocol.done == number)  # type: ignore[attr-defined, misc]
+    return pair, recorded.sent
+
+
+@pytest.mark.parametrize("pieces", [[b"1"], [b"1", b"2"], [b"1", b"", b"2", b"3"], [b"", b"1"]])
+def test_an_answer_leaves_as_one(reactor: Any, pieces: list[bytes]) -> None:
+    def answer(transport: Any, _data: bytes) -> None:
+        for piece in pieces:
+            transport.write(piece)
+
+    pair, sent = _answered(reactor, answer)
+    with pair.peer:
+        assert sent == [b"".join(pieces)] * 2
+        assert pair.transport not in reactor.getWriters()
+
+
+def test_nothing_is_sent_for_an_answer_of_nothing(reactor: Any) -> None:
+    pair, sent = _answered(reactor, lambda transport, _data: transport.write(b""))
+    with pair.peer:
+        assert sent == []
+
+
+def test_an_answer_leaves_though_its_protocol_fails(reactor: Any) -> None:
+    def answer(transport: Any, _data: bytes) -> None:
+        transport.write(b"1")
+        transport.write(b"2")
+        raise RuntimeError("broken")
+
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.peer))
+        assert pair.peer.recv(10) == b"12"
+
+
+def test_a_long_answer_is_not_kept_as_a_whole(reactor: Any) -> None:
+    def answer(transport: Any, _data: bytes) -> None:
+        for _ in range(9):
+            transport.write(bytes(100))
+
+    pair = Pair(reactor, Answering(answer))
+    pair.transport.bufferSize = 250
+    recorded = Recorded(pair.transport)
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: pair.protocol.done)  # type: ignore[attr-defined]
+        assert recorded.sent == [bytes(300)] * 3
+
+
+def test_what_was_to_leave_at_the_end_of_the_turn_comes_before_an_answer(reactor: Any) -> None:
+    pair = Pair(reactor, Answering(lambda transport, _data: transport.write(b"answer")))
+    recorded = Recorded(pair.transport)
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.transport.socket._socket))
+        pair.transport.write(b"first ")
+        pair.transport.write(b"second ")
+        pair.transport.doRead()
+        assert recorded.sent == [b"first ", b"second answer"]
+
+
+def test_what_another_connection_is_told_leaves_in_that_turn(reactor: Any) -> None:
+    told = Pair(reactor)
+    recorded = Recorded(told.transport)
+
+    def answer(_transport: Any, data: bytes) -> None:
+        for each in data:
+            told.transport.write(bytes([each]))
+
+    telling = Pair(reactor, Answering(answer))
+    with told.peer, telling.peer:
+        telling.peer.sendall(b"12345")
+        turn_until(reactor, lambda: len(recorded.sent) > 1)
+        assert recorded.sent == [b"1", b"2345"]
+
+
+@pytest.mark.parametrize("close", ["loseConnection", "loseWriteConnection"])
+def test_an_answer_leaves_before_the_end_that_follows_it(reactor: Any, close: str) -> None:
+    def answer(transport: Any, _data: bytes) -> None:
+        transport.write(b"last")
+        transport.write(b" words")
+        getattr(transport, close)()
+
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        got = [b"?"]
+        pair.peer.setblocking(False)
+
+        def is_ended() -> bool:
+            if is_readable(pair.peer):
+                got.append(pair.peer.recv(100))
+            return not got[-1]
+
+        turn_until(reactor, is_ended)
+        assert b"".join(got[1:]) == b"last words"
+
+
+def test_an_answer_is_dropped_with_an_aborted_connection(reactor: Any) -> None:
+    def answer(transport: Any, _data: bytes) -> None:
+        transport.write(b"never")
+        transport.abortConnection()
+        transport.write(b"seen")
+
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.peer))
+        with pytest.raises(ConnectionResetError):
+            pair.peer.recv(10)
+
+
+def test_what_is_said_before_tls_begins_is_in_clear(reactor: Any) -> None:
+    """As in SMTP and its like: the answer that it may begin, and its beginning, in one read."""
+
+    def answer(transport: Any, _data: bytes) -> None:
+        transport.write(b"220 ready")
+        transport.startTLS(CertificateOptions(), normal=False)  # so that we speak first
+        transport.write(b"secret")
+
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.peer))
+        for _ in range(10):
+            reactor.iterate(0)
+        said = pair.peer.recv(10_000)
+        assert said.startswith(b"220 ready\x16\x03")  # and a ClientHello: RFC 8446
+        assert b"secret" not in said
+
+
+# TCP_NODELAY
+
+
+def _no_delay(of: Any) -> bool:
+    return bool(of.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def test_no_connection_waits_for_acknowledgements(reactor: Any) -> None:
+    pair = Pair(reactor)
+    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    with pair.peer, socket.create_server(("127.0.0.1", 0)) as listening:
+        assert _no_delay(pair.transport.socket)
+        made: list[Any] = []
+        factory = ClientFactory.forProtocol(lambda: Noting(made))
+        streams.connectTCP("127.0.0.1", listening.getsockname()[1], factory)
+        turn_until(reactor, lambda: made)
+        assert _no_delay(made[0].transport.socket)
+        made[0].transport.setTcpNoDelay(False)
+        assert not _no_delay(made[0].transport.socket)
+        made[0].transport.loseConnection()
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_nor_does_one_from_a_socket_of_somebody_else(reactor: Any, is_set: bool) -> None:
+    streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+    made: list[Any] = []
+    factory = Factory.forProtocol(lambda: Noting(made))
+    with socket.create_server(("127.0.0.1", 0)) as owned:
+        owned.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, is_set)
+        owned.setblocking(False)
+        port = streams.adoptStreamPort(owned.fileno(), socket.AF_INET, factory)
+        with socket.create_connection(owned.getsockname()) as peer:
+            turn_until(reactor, lambda: made)
+            assert _no_delay(made[0].transport.socket)
+            assert _no_delay(owned) == is_set  # which is its owner's affair
+            other = peer.dup()
+            other.setblocking(False)
+            streams.adoptStreamConnection(other.fileno(), socket.AF_INET, factory)
+            assert _no_delay(made[1].transport.socket)
+            other.close()
+        port.stopListening()
 
 
 @pytest.mark.parametrize("wrong", ["text", bytearray(b"x"), None])
@@ -136,7 +373,7 @@ def test_a_producer_of_small_writes_is_paused_and_resumed(reactor: Any) -> None:
         while not producer.paused and written < 1 << 20:
             pair.transport.write(bytes(100))
             written += 100
-        assert written == 1100
+        assert written == 1200  # the first has been sent at once
         turn_until(reactor, lambda: producer.resumed)
     turn_until(reactor, lambda: producer.stopped)
     assert (producer.paused, producer.resumed, producer.stopped) == (1, 1, 1)
@@ -167,6 +404,8 @@ def test_after_a_start_of_tls_that_failed_it_goes_on_in_clear(reactor: Any) -> N
             pair.transport.startTLS(object())
         assert not pair.transport.TLS
         pair.transport.write(b"not available")
+        for _ in range(2):
+            reactor.iterate(0)
         pair.peer.settimeout(5)
         assert pair.peer.recv(100) == b"ready not available"
 
@@ -180,7 +419,7 @@ def test_a_close_after_an_answer_to_one_who_is_gone_is_a_clean_one() -> None:
 def _answer_one_who_is_gone(reactor: Any) -> None:
     reasons: list[Any] = []
 
-    class Answering(Protocol):
+    class Closing(Protocol):
         def dataReceived(self, data: bytes) -> None:
             self.transport.write(b"answer")  # type: ignore[union-attr]
             self.transport.loseConnection()  # type: ignore[union-attr]
@@ -188,7 +427,7 @@ def _answer_one_who_is_gone(reactor: Any) -> None:
         def connectionLost(self, reason: Any = None) -> None:
             reasons.append(reason.type.__name__)
 
-    pair = Pair(reactor, Answering())
+    pair = Pair(reactor, Closing())
     pair.peer.sendall(b"question")
     pair.peer.close()
     turn_until(reactor, lambda: reasons)
