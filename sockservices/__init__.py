@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sockservices.answering import AnsweringProtocol as AnsweringProtocol
     from sockservices.converters import octal_mode as octal_mode
     from sockservices.converters import one_of as one_of
     from sockservices.converters import text_with_escapes as text_with_escapes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sockservices.guards import Limits as Limits
     from sockservices.guards import Rate as Rate
     from sockservices.host import SocketService as SocketService
+    from sockservices.interfaces import IAnswering as IAnswering
     from sockservices.interfaces import IBatchReceiver as IBatchReceiver
     from sockservices.interfaces import IDatagramFactory as IDatagramFactory
     from sockservices.interfaces import IDrainable as IDrainable
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AckFactory": "services.ack",
+    "AnsweringProtocol": "answering",
     "Closed": "ledger",
     "Connection": "ledger",
     "CounterFactory": "services.counter",
@@ -53,6 +56,7 @@ _HOME = {
     "EchoFactory": "services.echo",
     "HelloFactory": "services.hello",
     "HexdumpFactory": "services.hexdump",
+    "IAnswering": "interfaces",
     "IBatchReceiver": "interfaces",
     "IDatagramFactory": "interfaces",
     "IDatagramServerEndpoint": "listening",

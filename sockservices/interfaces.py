@@ -52,6 +52,14 @@ class ITruncationReceiver(Interface):
         """
 
 
+class IAnswering(Interface):
+    """A datagram protocol that answers by ``transport.answer``, as ``AnsweringProtocol`` does.
+
+    To it a Unix listener tells the senders that have a path as strings with their user's number
+    (``uid``), which it asks the kernel for; that costs each datagram a little time.
+    """
+
+
 class IDrainable(Interface):
     """A protocol that wants to know that its service stops.
 

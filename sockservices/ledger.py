@@ -145,6 +145,8 @@ class Totals:
     """Those of them that were larger than it takes."""
     unsent: int = 0
     """Datagrams of the service that no peer has got, as far as the kernel tells."""
+    unanswered: int = 0
+    """Answers that were held back: their sender's address may be forged, or answer in turn."""
     dropped_by_kernel: int = 0
     """Datagrams that came when the receive buffer was full, where the kernel tells (Linux)."""
 
@@ -155,6 +157,7 @@ class DatagramPort(Protocol):
     datagrams_received: int
     datagrams_truncated: int
     datagrams_dropped: int
+    datagrams_unanswered: int
     bytes_in: int
     bytes_out: int
 
@@ -288,6 +291,7 @@ def _add(port: DatagramPort, to: Totals) -> None:
     to.datagrams += port.datagrams_received
     to.truncated += port.datagrams_truncated
     to.unsent += port.datagrams_dropped
+    to.unanswered += port.datagrams_unanswered
     to.dropped_by_kernel += port.dropped_by_kernel
     to.bytes_in += port.bytes_in
     to.bytes_out += port.bytes_out

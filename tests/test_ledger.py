@@ -157,6 +157,7 @@ class Port:
     datagrams_received = 5
     datagrams_truncated = 2
     datagrams_dropped = 1
+    datagrams_unanswered = 3
     bytes_in = 50
     bytes_out = 60
     dropped_by_kernel = 7
@@ -169,6 +170,7 @@ def test_the_totals_have_those_of_datagram_listeners_before_and_after_their_end(
     for _ in range(3):
         totals = ledger.totals
         assert (totals.datagrams, totals.truncated, totals.unsent) == (10, 4, 2)
+        assert totals.unanswered == 6
         assert (totals.bytes_in, totals.bytes_out, totals.dropped_by_kernel) == (100, 120, 14)
         ledger.remove_port(ports[0])
     ports[1].datagrams_received += 1

@@ -12,7 +12,7 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.epollreactor import EPollReactor
 
 from tests.twisted_suites.child import EPOLL, neutral
-from tests.twisted_suites.outcomes import Outcome, counts, differences, gather
+from tests.twisted_suites.outcomes import Outcome, counts, differences, gather, unintended
 from tests.twisted_suites.running import run
 from tests.twisted_suites.suites import chosen
 
@@ -69,6 +69,15 @@ def test_another_verdict_or_reason_is_a_difference() -> None:
     skip, other = Outcome("skip: no TLS"), Outcome("skip: no UDP")
     assert differences({"a": skip, "b": skip}, {"a": skip, "b": other}) == {"b": (skip, other)}
     assert counts({"a": skip, "b": Outcome("success"), "c": Outcome("hang")}) == (3, 1, 1, 1)
+
+
+def test_a_difference_may_be_intended_and_then_has_to_be_there() -> None:
+    ours = {"a": Outcome("failure"), "b": Outcome("failure"), "c": Outcome("success")}
+    theirs = dict.fromkeys(ours, Outcome("success"))
+    found = differences(ours, theirs)
+    assert unintended(found, ours, ["a", "not run"]) == {"b": found["b"]}
+    assert unintended(found, ours, ["a", "b"]) == {}
+    assert set(unintended(found, ours, ["a", "b", "c"])) == {"c"}
 
 
 def test_suites_are_of_modules_that_are_there() -> None:

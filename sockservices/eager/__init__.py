@@ -1,4 +1,4 @@
-"""Eager transports and the reactor built on them: a write with nothing before it is sent at once.
+"""Eager transports and the reactor built on them: what is written is sent in the same turn.
 
 ``EagerStreams`` gives them to any POSIX reactor. ``install`` installs ``EagerReactor``, which is
 Linux's, as ``twistd --reactor=eager`` does; call it before anything imports the reactor.

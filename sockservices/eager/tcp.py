@@ -260,8 +260,13 @@ class _Connection(Counted, EagerConnection):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
-        super().registerProducer(producer, streaming)
-        self._look_again()
+        if not streaming:  # it is resumed at once
+            self._release()
+            self._is_simple = False
+        try:
+            super().registerProducer(producer, streaming)
+        finally:
+            self._look_again()
         if self._sent and not streaming and self.connected and not self.TLS:
             self.startWriting()  # when that is done, it is the producer's turn again
 

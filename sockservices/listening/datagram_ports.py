@@ -28,9 +28,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.answering import socket_name, why_no_answer
 from sockservices.calls import cancel
 from sockservices.eager import adopt_datagram_socket, is_readable
-from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
+from sockservices.interfaces import IAnswering, IBatchReceiver, ITruncationReceiver
+from sockservices.listening import senders
+from sockservices.listening.own_addresses import identity_of, own_addresses
 from sockservices.listening.unix_paths import SocketFile, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
 
@@ -93,6 +96,7 @@ class DatagramPort:
     datagrams_received = 0
     datagrams_truncated = 0
     datagrams_dropped = 0  # handed to write() and never sent
+    datagrams_unanswered = 0  # handed to answer() and held back
     bytes_in = 0
     bytes_out = 0
     # Called with the peer of each datagram that comes: whether to drop it.
@@ -239,8 +243,35 @@ class DatagramPort:
 
         Raises ``twisted.internet.error.MessageLengthError`` for one that is too long to send.
         """
-        peer = self._connected_to or self._checked(addr)
-        if peer in self._unsent.by_peer or not self._sent(datagram, peer):
+        self._write(datagram, self._connected_to or self._checked(addr))
+
+    def answer(self, datagram: bytes, addr: DatagramPeer) -> None:
+        """See ``AnsweringProtocol.answer``; raises as ``write`` does."""
+        if not addr:
+            return
+        reason = why_no_answer(addr)
+        if reason is None and self._is_own(addr):
+            reason = senders.OURS
+        if reason is not None:
+            self._hold_back(addr, reason)
+        else:
+            self._write(datagram, self._connected_to or addr)
+
+    def _is_own(self, addr: Any) -> bool:
+        raise NotImplementedError
+
+    def _hold_back(self, addr: DatagramPeer, reason: str) -> None:
+        self.datagrams_unanswered += 1
+        if self.datagrams_unanswered == 1:
+            _log.warn(
+                "no answer to {peer}: {reason} (further ones are only counted)",
+                peer=peer_of_datagram(addr),
+                reason=reason,
+            )
+
+    def _write(self, datagram: bytes, peer: Any) -> None:
+        waiting = self._unsent.by_peer
+        if (waiting and peer in waiting) or not self._sent(datagram, peer):
             if not self._unsent.keep(datagram, peer):
                 self._drop(peer, "too much is waiting to be sent")
             self._retry_later()
@@ -255,10 +286,14 @@ class DatagramPort:
     def _sent(self, datagram: bytes, peer: Any) -> bool:
         """Send or drop; return whether this datagram is done with."""
         try:
-            if self._connected_to is None:
-                self.bytes_out += self.socket.sendto(datagram, peer)
-            else:
+            if self._connected_to is not None:
                 self.bytes_out += self.socket.send(datagram)
+            elif isinstance(peer, senders.Sender):
+                self.bytes_out += senders.send_to(self.socket, datagram, peer)
+            else:
+                self.bytes_out += self.socket.sendto(datagram, peer)
+        except senders.ImpostorError as found:
+            self._hold_back(peer, str(found))
         except OSError as failed:
             if failed.errno in _CANNOT_SEND_NOW:
                 return False
@@ -378,6 +413,15 @@ class DatagramPort:
             each.callback(None)
 
 
+def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:
+    if address.startswith(b"\0"):
+        return address
+    try:
+        return identity_of(os.stat(address))
+    except OSError:  # of an inherited socket whose file has gone nobody can have the name
+        return None
+
+
 _SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
 _MEMINFO = struct.Struct("9I")  # the last is SK_MEMINFO_DROPS: linux/sock_diag.h
 
@@ -436,6 +480,11 @@ class UdpPort(DatagramPort, udp.MulticastPort):
             if hasattr(self, "socket"):  # a protocol that cannot start has no listener
                 self.socket.close()
             raise
+        self._own = self.socket.getsockname()[:2]
+        own_addresses.add_udp(*self._own)
+
+    def _is_own(self, addr: Any) -> bool:
+        return own_addresses.has_udp(*addr)
 
     def connect(self, host: str, port: int) -> None:
         """See ``IUDPTransport.connect``."""
@@ -461,6 +510,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket."""
         self._give_up_sending()
+        own_addresses.remove_udp(*self._own)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self._tell_closed()
 
@@ -484,7 +534,9 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self._address = address
         self._file: SocketFile | None = None
         self._bound: socket.socket | None = None
+        self._own: bytes | tuple[int, int] | None = None
         self._prepare()
+        self._asks_who = senders.can_be_asked and IAnswering.providedBy(protocol)
 
     @classmethod
     def inheriting(
@@ -508,14 +560,21 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
             if self._file is not None:
                 self._file.remove()
             raise
+        self._own = _own_identity(self._address)
+        if self._own is not None:
+            own_addresses.add_unix(self._own)
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
         if self._bound is not None:  # its buffer is its owner's as well
+            if self._asks_who:
+                senders.ask_for_credentials(self._bound)
             return self._bound
         made = self.createInternetSocket()
         _enlarge_send_buffer(made)
         try:
+            if self._asks_who:
+                senders.ask_for_credentials(made)
             if self._address.startswith(b"\0"):
                 made.bind(self._address)
                 return made
@@ -537,8 +596,25 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
             self._file.remove()
         return super().finish(seconds)
 
+    def _receiver(self) -> Callable[[], tuple[int, Any]]:
+        if not self._asks_who:
+            return super()._receiver()
+        receive, into = self.socket.recvmsg_into, [self._buffer]
+
+        def receive_and_ask() -> tuple[int, Any]:
+            # Linux, which alone can be asked, tells the datagram's own size as well.
+            size, ancillary, _flags, name = receive(
+                into, senders.CREDENTIALS_SIZE, socket.MSG_TRUNC
+            )
+            return size, senders.sender(name, ancillary)
+
+        return receive_and_ask
+
     def _peer(self, raw: Any) -> DatagramPeer:
         return raw or None
+
+    def _is_own(self, addr: Any) -> bool:
+        return own_addresses.has_unix(socket_name(addr))  # if it has a path, that is looked at
 
     def getHost(self) -> UNIXAddress:
         """Return the address that it is bound to."""
@@ -547,6 +623,8 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and remove its file, if it still is its file."""
         self._give_up_sending()
+        if self._own is not None:
+            own_addresses.remove_unix(self._own)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if self._file is not None:
             self._file.remove()

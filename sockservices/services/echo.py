@@ -7,10 +7,11 @@ from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
-from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sockservices.answering import AnsweringProtocol
 from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
 from sockservices.options import option
 from sockservices.output import Output, Source
@@ -69,7 +70,7 @@ class NotedEcho(Echo):
 
 
 @implementer(ITruncationReceiver)
-class DatagramEcho(DatagramProtocol):
+class DatagramEcho(AnsweringProtocol):
     """One listener whose datagrams are echoed."""
 
     noisy = False
@@ -81,9 +82,8 @@ class DatagramEcho(DatagramProtocol):
         self._options = options
 
     def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
-        """Send it back, if its sender can be told."""
-        if addr:
-            self.transport.write(datagram, addr)
+        """Send it back, if its sender can be told, and will not echo it in turn."""
+        self.answer(datagram, addr)
         if self._options.report:
             self._options.print_report(len(datagram), peer_of_datagram(addr), self.transport)
 

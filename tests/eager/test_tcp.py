@@ -363,6 +363,41 @@ def test_a_close_that_waits_for_a_producer_comes_after_the_next_write(
     assert got == bytes(1001) + b"last"
 
 
+@pytest.mark.parametrize("in_an_answer", [False, True])
+def test_a_pull_producer_is_never_paused(reactor: Any, in_an_answer: bool) -> None:
+    class Pull:
+        resumed = 0
+
+        def resumeProducing(self) -> None:
+            self.resumed += 1
+            if self.resumed == 3:
+                pair.transport.unregisterProducer()
+            else:
+                pair.transport.writeSequence([bytes(500)] * 3)
+
+        def stopProducing(self) -> None: ...
+
+    producer: Any = Pull()
+
+    def register(transport: Any, _data: bytes) -> None:
+        transport.write(b"first")
+        transport.registerProducer(producer, False)
+
+    pair = Pair(reactor, Answering(register))
+    pair.transport.bufferSize = 1000
+    with pair.peer:
+        if in_an_answer:
+            pair.peer.sendall(b"?")
+        else:
+            register(pair.transport, b"")
+        got = bytearray()
+        while len(got) < 3005:
+            turn_until(reactor, lambda: is_readable(pair.peer))
+            got += pair.peer.recv(10_000)
+        assert got == b"first" + bytes(3000)
+        turn_until(reactor, lambda: producer.resumed == 3)
+
+
 def test_a_producer_of_small_writes_is_paused_and_resumed(reactor: Any) -> None:
     pair = Pair(reactor)
     producer = Counting()

@@ -21,7 +21,7 @@ from twisted.logger import formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
+from sockservices.interfaces import IAnswering, IBatchReceiver, ITruncationReceiver
 from sockservices.listening import datagram_ports
 from sockservices.listening.datagram_ports import (
     BYTES_A_TURN,
@@ -30,6 +30,7 @@ from sockservices.listening.datagram_ports import (
     UnixDatagramPort,
 )
 from sockservices.listening.errors import ListenError
+from sockservices.listening.senders import Sender
 from sockservices.printable import DatagramPeer
 from tests.fakes import ManualReactor, logged
 
@@ -1007,3 +1008,133 @@ def test_of_an_inherited_socket_only_what_is_dropped_since_then_is_counted() -> 
             for _ in range(10):
                 peer.sendto(bytes(1000), owned.getsockname())
             assert port.dropped_by_kernel == 10
+
+
+# Answers
+
+
+@implementer(IAnswering)
+class Answering(Recorder):
+    """Answers what it receives, and sends the same to others."""
+
+    def __init__(self, *others: DatagramPeer) -> None:
+        super().__init__()
+        self._others = others
+
+    def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
+        super().datagramReceived(datagram, addr)
+        for each in (addr, *self._others):
+            self.transport.answer(datagram, each)
+
+
+def _held_back(port: UdpPort | UnixDatagramPort) -> tuple[int, int]:
+    return port.datagrams_unanswered, port.datagrams_dropped
+
+
+def test_an_answer_goes_back_but_not_to_whom_nobody_should_answer() -> None:
+    bad = [("127.0.0.1", 0), ("127.0.0.1", 7), ("224.0.0.1", 4000)]
+    with Udp(Answering(*bad, None)) as udp, logged() as events:
+        udp.say(b"x")
+        udp.port.doRead()
+        assert drain(udp.peer) == [b"x"]
+        assert _held_back(udp.port) == (3, 0)
+    assert [formatEvent(each) for each in events if "answer" in str(each.get("log_format"))] == [
+        "no answer to 127.0.0.1, port 0: nobody has port 0 (further ones are only counted)"
+    ]
+
+
+@pytest.mark.parametrize("interface", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_no_listener_of_this_process_is_answered(interface: str) -> None:
+    loopback = "::1" if ":" in interface else "127.0.0.1"
+    with Udp(Recorder(), "127.0.0.1") as other:
+        answering = Answering()
+        port = UdpPort(0, answering, interface, ManualReactor())
+        with listening(port, port.reactor):
+            own = port.getHost().port  # type: ignore[no-untyped-call]
+            port.answer(b"x", (loopback, own))
+            port.answer(b"x", ("127.0.0.1", other.address.port))
+            assert port.datagrams_unanswered == 2
+            # There nobody listens: it may be a client's.
+            port.answer(b"x", (loopback, own % 60000 + 1025))
+            assert port.datagrams_unanswered == 2
+
+
+def test_of_unix_senders_only_those_with_their_own_name_are_answered(tmp_path: Path) -> None:
+    answering = Answering("relative", b"\0not there", None)
+    with Unix(tmp_path, answering) as unix:
+        unix.say(b"x")
+        unix.port.doRead()
+        assert drain(unix.peer) == [b"x"]
+        assert _held_back(unix.port) == (1, 1)  # the abstract name nobody has
+        sender: Any = answering.received[0][1]
+        assert sender == unix.name
+        assert sender.uid == os.getuid()
+        sender.uid += 1
+        unix.port.answer(b"forged", sender)
+        assert _held_back(unix.port) == (2, 1)
+        assert drain(unix.peer) == []
+
+
+def test_no_unix_listener_of_this_process_is_answered(tmp_path: Path) -> None:
+    with Unix(tmp_path, Answering()) as unix:
+        abstract = UnixDatagramPort(
+            b"\0" + os.fsencode(tmp_path / "a"), Answering(), 0o600, ManualReactor()
+        )
+        with listening(abstract, abstract.reactor):
+            unix.port.answer(b"x", b"\0" + os.fsencode(tmp_path / "a"))
+            assert unix.port.datagrams_unanswered == 1
+            os.link(unix.path, tmp_path / "alias")
+            own = Sender(str(tmp_path / "alias"))
+            own.uid = os.getuid()
+            unix.port.answer(b"x", own)
+            assert unix.port.datagrams_unanswered == 2
+
+
+def test_an_answer_that_waits_is_looked_at_again_when_it_leaves(tmp_path: Path) -> None:
+    answering = Answering()
+    with Unix(tmp_path, answering) as unix:
+        unix.say(b"x")
+        fill(unix.name)
+        unix.port.doRead()
+        drain(unix.peer)
+        sender: Any = answering.received[0][1]
+        sender.uid += 1  # or its socket was given to somebody else
+        unix.reactor.advance(LONGEST_PAUSE)
+        assert drain(unix.peer) == []
+        assert _held_back(unix.port) == (1, 0)
+
+
+def test_who_was_not_asked_for_has_no_user(tmp_path: Path) -> None:
+    recorder = Recorder()
+    with Unix(tmp_path, recorder) as unix:
+        unix.say(b"x")
+        unix.port.doRead()
+        assert type(recorder.received[0][1]) is str
+
+
+def test_asked_for_the_user_a_long_datagram_is_told_by_its_size(tmp_path: Path) -> None:
+    class Both(Truncating): ...
+
+    both = implementer(IAnswering)(Both)()
+    with Unix(tmp_path, both) as unix:
+        unix.say(b"too long")
+        unix.port.doRead()
+        assert both.truncated == [(b"too ", 8, unix.name)]
+
+
+def test_on_an_inherited_socket_senders_are_asked_for_as_well(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as kept,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer,
+    ):
+        kept.bind(str(tmp_path / "s"))
+        kept.setblocking(False)
+        peer.bind(str(tmp_path / "p"))
+        peer.setblocking(False)
+        peer.sendto(b"before", str(tmp_path / "s"))  # of whom nothing was asked then
+        port = UnixDatagramPort.inheriting(kept.dup(), Answering(), ManualReactor())
+        with listening(port, port.reactor):
+            peer.sendto(b"after", str(tmp_path / "s"))
+            port.doRead()
+            assert drain(peer) == [b"after"]
+            assert _held_back(port) == (1, 0)

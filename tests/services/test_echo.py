@@ -185,6 +185,9 @@ class _Sent:
     def write(self, datagram: bytes, addr: object) -> None:
         self.all.append((datagram, addr))
 
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "127.0.0.1", 7000)
+
 
 @given(st.lists(st.tuples(st.binary(), st.sampled_from([("127.0.0.1", 1), "/run/x", b"\0x"]))))
 def test_each_datagram_goes_back_to_its_sender(

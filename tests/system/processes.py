@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -135,6 +136,15 @@ class Service(Running):
 
 
 _IP = ("tcp", "udp")
+
+
+def let_others_in(folder: Path) -> None:
+    """Let every user of the system make files in a folder of a test's."""
+    folder.chmod(0o777)
+    for above in folder.parents:
+        if above == Path(tempfile.gettempdir()):
+            break
+        above.chmod(0o711)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -9,14 +9,13 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, read_all, run
+from tests.system.processes import BIN, PATIENCE, let_others_in, read_all, run
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_and_reports_its_late_failure(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.usefixtures("started")
 def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
-    _let_others_in(tmp_path)
+    let_others_in(tmp_path)
     with _network_of_its_own() as inside:
         arguments = ("--uid=nobody", "sock-hello", "--port=7", "--socket=s")
         done = run(*inside, *_TWISTD, *arguments, cwd=tmp_path)
@@ -147,14 +146,6 @@ def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists(), log
     assert "stopped: 0 connections finished, 0 were cut" in log
     assert "Traceback" not in log
-
-
-def _let_others_in(folder: Path) -> None:
-    folder.chmod(0o777)
-    for above in folder.parents:
-        if above == Path(tempfile.gettempdir()):
-            break
-        above.chmod(0o711)
 
 
 @contextlib.contextmanager

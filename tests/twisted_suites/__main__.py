@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from tests.twisted_suites.outcomes import Outcome, Outcomes, counts, differences
+from tests.twisted_suites.outcomes import Outcome, Outcomes, counts, differences, unintended
 from tests.twisted_suites.running import run
-from tests.twisted_suites.suites import LEFT_OUT, SUITES, chosen
+from tests.twisted_suites.suites import INTENDED, LEFT_OUT, SUITES, chosen
 
 REPETITIONS = 3
 """How often a test that differs is run again, alone, on each reactor."""
@@ -70,6 +70,7 @@ def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None
     except ImportError as error:
         raise click.UsageError(f"{error}; the suites are: {'; '.join(SUITES)}") from error
     reactors = (reactor, against)
+    intended = INTENDED if reactors == ("eager", "epoll") else {}
     steady: dict[str, tuple[Outcome, Outcome]] = {}
     unsteady: dict[str, tuple[Outcome, Outcome]] = {}
     with ThreadPoolExecutor(jobs) as pool:
@@ -80,7 +81,7 @@ def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None
         row(("suite", "reactor", "tests", "successes", "skips", "others", "differ"))
         for suite, pair in runs.items():
             ours, theirs = (future.result() for future in pair)
-            found = differences(ours, theirs)
+            found = unintended(differences(ours, theirs), ours, intended)
             report(suite, reactors, (ours, theirs), len(found))
             for name, outcomes in found.items():
                 alike_alone = len(found) <= MOST_REPEATED and not still_differs(
@@ -96,6 +97,8 @@ def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None
             explain(name, reactors, outcomes)
     for module, reason in LEFT_OUT.items():
         click.echo(f"\nNot run: {module}: {reason}" if not suites else "", nl=not suites)
+    for name, reason in intended.items():
+        click.echo(f"\nIntended: {name}: {reason}" if not suites else "", nl=not suites)
     click.echo(
         f"\n{len(steady)} differences, {len(unsteady)} unsteady, {time.monotonic() - began:.0f} s"
     )

@@ -57,6 +57,15 @@ def differences(ours: Outcomes, theirs: Outcomes) -> dict[str, tuple[Outcome, Ou
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def unintended(
+    found: Mapping[str, tuple[Outcome, Outcome]], ours: Outcomes, intended: Iterable[str]
+) -> dict[str, tuple[Outcome, Outcome]]:
+    """Return the differences that are not intended, and the intended ones that are not there."""
+    surprising = {name: pair for name, pair in found.items() if name not in intended}
+    absent = [name for name in intended if name in ours and name not in found]
+    return surprising | {name: (ours[name], Outcome("something else")) for name in absent}
+
+
 def counts(outcomes: Outcomes) -> tuple[int, int, int, int]:
     """Count tests, successes, skips, and all others."""
     kinds = [outcome.verdict.partition(":")[0] for outcome in outcomes.values()]

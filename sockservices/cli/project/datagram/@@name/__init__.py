@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from sockservices import IDatagramFactory, option
-from twisted.internet.protocol import DatagramProtocol
+from sockservices import AnsweringProtocol, IDatagramFactory, option
 from zope.interface import implementer
 
 
-class @@{title}Protocol(DatagramProtocol):
+class @@{title}Protocol(AnsweringProtocol):
     """One listener."""
 
     transport: Any
@@ -20,9 +19,8 @@ class @@{title}Protocol(DatagramProtocol):
         self._suffix = suffix
 
     def datagramReceived(self, datagram: bytes, peer: Any) -> None:
-        if peer:  # a Unix peer may have no name to answer to
-            answer = datagram.upper() + self._suffix
-            self.transport.write(answer[:65507], peer)
+        answer = datagram.upper() + self._suffix
+        self.answer(answer[:65507], peer)
 
 
 @implementer(IDatagramFactory)

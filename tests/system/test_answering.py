@@ -1,0 +1,122 @@
+"""Addresses may be forged: no service is made to answer itself, or to write for others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import Running, Service, let_others_in, needs
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can forge, and be another user")
+LOOPBACK = "--listen=udp:0:interface=127.0.0.1"
+
+
+def _forge(source: int, target: int) -> None:
+    """Send a datagram from one port to another, on the loopback interface."""
+    data = b"forged"
+    udp = struct.pack("!HHHH", source, target, 8 + len(data), 0) + data
+    host = socket.inet_aton("127.0.0.1")
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(head + host + host + udp, ("127.0.0.1", 0))
+
+
+def _ports(service: Service) -> list[int]:
+    return [int(each.rpartition(":")[2]) for each in service.where]
+
+
+@as_root
+@pytest.mark.parametrize("listen", [[LOOPBACK, LOOPBACK], [LOOPBACK], ["--listen=udp:0"]])
+def test_no_echo_answers_itself(tmp_path: Path, listen: list[str]) -> None:
+    with Service("sock-echo", *listen, "--report", cwd=tmp_path) as echo:
+        first, second = _ports(echo)[0], _ports(echo)[-1]
+        _forge(first, second)
+        echo.err.wait_for(f"no answer to 127.0.0.1, port {first}: this process listens there")
+        with echo.connect_datagrams() as client:
+            client.send(b"honest")
+            assert client.recv(10) == b"honest"
+        assert echo.stop() == 0
+        # An echo of the echo would have been received, too.
+        assert echo.out.whole().count("Received 6 bytes") == 2
+
+
+@as_root
+def test_nor_one_that_answers_all(tmp_path: Path) -> None:
+    with Service("sock-echo", LOOPBACK, "--report", cwd=tmp_path) as echo:
+        for source in (7, 19, 53, 0):
+            _forge(source, echo.port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as chargen:
+            chargen.bind(("127.0.0.1", 19))
+            with echo.connect_datagrams() as client:
+                client.send(b"honest")
+                assert client.recv(10) == b"honest"
+            chargen.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                chargen.recv(10)
+        echo.err.wait_for("no answer to 127.0.0.1, port 7: port 7 may answer in turn")
+        assert echo.stop() == 0
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@contextmanager
+def _sent(folder: Path, by: Sequence[str], name: str) -> Iterator[Running]:
+    """Send a datagram by another program, which then waits for the answer."""
+    command = (*by, "socat", "-", f"UNIX-SENDTO:{folder}/echo/s,bind={name}")
+    with Running(command, folder / "theirs", stdin=subprocess.PIPE) as program:
+        assert program.process.stdin is not None
+        program.process.stdin.write(b"hello")
+        program.process.stdin.flush()
+        yield program
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One with a folder for the echo, one for others, and one of which others see another."""
+    for name in ("echo", "theirs", "seen"):
+        (tmp_path / name).mkdir()
+        let_others_in(tmp_path / name)
+    return tmp_path
+
+
+@as_root
+@needs("socat")
+@needs("setpriv")
+def test_a_path_is_answered_only_if_it_is_the_senders(folder: Path) -> None:
+    listen = f"--listen=unixgram:{folder}/echo/s:mode=666"
+    with (
+        Service("sock-echo", listen, "--report", cwd=folder) as echo,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as roots,
+    ):
+        with _sent(folder, NOBODY, f"{folder}/theirs/own") as honest:
+            honest.out.wait_for("hello")
+        roots.bind(f"{folder}/seen/roots")
+        os.chmod(f"{folder}/seen/roots", 0o600)
+        elsewhere = f'mount -t tmpfs -o mode=777 tmpfs {folder}/seen && exec "$@"'
+        apart = ("unshare", "--mount", "sh", "-c", elsewhere, "sh", *NOBODY)
+        with _sent(folder, apart, f"{folder}/seen/roots"):
+            echo.err.wait_for("no answer to .*/roots: the socket of that name does not belong to")
+        roots.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            roots.recv(10)
+        assert echo.stop() == 0
+        assert echo.out.whole().count("Received 5 bytes") == 2
+
+
+@needs("socat")
+def test_a_relative_name_is_not_answered(folder: Path) -> None:
+    with Service("sock-echo", f"--listen=unixgram:{folder}/echo/s", "--report", cwd=folder) as echo:
+        with _sent(folder, (), "s"):
+            echo.err.wait_for("no answer to s: the name is relative, and means another socket here")
+        with _sent(folder, (), f"{folder}/theirs/own") as honest:
+            honest.out.wait_for("hello")
+        assert echo.stop() == 0
+        assert echo.out.whole().count("Received 5 bytes") == 2
