@@ -1027,6 +1027,12 @@ class Answering(Recorder):
             self.transport.answer(datagram, each)
 
 
+def _of_another_user(sender: Any) -> Sender:
+    other = Sender(sender)
+    other.uid = sender.uid + 1
+    return other
+
+
 def _held_back(port: UdpPort | UnixDatagramPort) -> tuple[int, int]:
     return port.datagrams_unanswered, port.datagrams_dropped
 
@@ -1069,8 +1075,7 @@ def test_of_unix_senders_only_those_with_their_own_name_are_answered(tmp_path: P
         sender: Any = answering.received[0][1]
         assert sender == unix.name
         assert sender.uid == os.getuid()
-        sender.uid += 1
-        unix.port.answer(b"forged", sender)
+        unix.port.answer(b"forged", _of_another_user(sender))
         assert _held_back(unix.port) == (2, 1)
         assert drain(unix.peer) == []
 
@@ -1090,18 +1095,18 @@ def test_no_unix_listener_of_this_process_is_answered(tmp_path: Path) -> None:
             assert unix.port.datagrams_unanswered == 2
 
 
-def test_an_answer_that_waits_is_looked_at_again_when_it_leaves(tmp_path: Path) -> None:
+def test_nobody_gets_an_answer_in_among_those_that_wait_for_another(tmp_path: Path) -> None:
     answering = Answering()
     with Unix(tmp_path, answering) as unix:
         unix.say(b"x")
         fill(unix.name)
         unix.port.doRead()
-        drain(unix.peer)
         sender: Any = answering.received[0][1]
-        sender.uid += 1  # or its socket was given to somebody else
-        unix.reactor.advance(LONGEST_PAUSE)
-        assert drain(unix.peer) == []
+        unix.port.answer(b"forged", _of_another_user(sender))
         assert _held_back(unix.port) == (1, 0)
+        drain(unix.peer)
+        unix.reactor.advance(LONGEST_PAUSE)
+        assert drain(unix.peer) == [b"x"]
 
 
 def test_who_was_not_asked_for_has_no_user(tmp_path: Path) -> None:
