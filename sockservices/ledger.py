@@ -146,7 +146,7 @@ class Totals:
     unsent: int = 0
     """Datagrams of the service that no peer has got, as far as the kernel tells."""
     unanswered: int = 0
-    """Answers that were held back: their sender's address may be forged, or answer in turn."""
+    """Answers held back, as their sender's address may be forged, or would answer in turn."""
     dropped_by_kernel: int = 0
     """Datagrams that came when the receive buffer was full, where the kernel tells (Linux)."""
 
