@@ -123,6 +123,8 @@ class _Connection(Counted, EagerConnection):
             self._sent_in = self.reactor.turn
             self._send(data)
         else:
+            if self._held is not None:
+                self._release()
             tcp.Connection.write(self, data)  # type: ignore[arg-type]
 
     def _gather(self, data: bytes) -> None:

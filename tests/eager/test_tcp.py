@@ -149,6 +149,20 @@ def test_an_answer_leaves_as_one(reactor: Any, pieces: list[bytes]) -> None:
         assert pair.transport not in reactor.getWriters()
 
 
+def test_bytes_of_another_class_keep_their_place(reactor: Any) -> None:
+    class Bytes(bytes): ...
+
+    def answer(transport: Any, _data: bytes) -> None:
+        for piece in (b"1", Bytes(b"2"), b"3", Bytes(b"4")):
+            transport.write(piece)
+
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.peer))
+        assert pair.peer.recv(10) == b"1234"
+
+
 def test_nothing_is_sent_for_an_answer_of_nothing(reactor: Any) -> None:
     pair, sent = _answered(reactor, lambda transport, _data: transport.write(b""))
     with pair.peer:
