@@ -22,7 +22,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet import main, tcp
 from twisted.internet.address import IPv6Address
@@ -54,10 +54,10 @@ class _Connection(Counted, EagerConnection):
     # Whether what is written may go to the kernel without a look at more: nothing waits for the
     # kernel, there is no TLS and no pull producer, and no end is under way.
     _is_simple = True
-    # The same while it is read: what is written waits for the end of that. The first is held here,
-    # with others they are gathered in Twisted's buffer, and this is empty.
-    _gathers = False
-    _held: bytes | None = None
+    # The first that is written while it is read and simple, which waits for the end of that: None
+    # before there is one, and empty when it has been gathered with others in Twisted's buffer.
+    # At all other times False.
+    _held: bytes | Literal[False] | None = False
     # What has been sent at once since this connection was last read or found writable, in bytes.
     _sent = 0
     _sent_before = 0  # the same, when it was last found writable
@@ -91,14 +91,13 @@ class _Connection(Counted, EagerConnection):
         self._sent = 0
         self.bytes_in += count
         self.last_read = monotonic()
-        self._gathers = self._is_simple
+        if self._is_simple:
+            self._held = None
         try:
             self.protocol.dataReceived(data)
         finally:
-            self._gathers = False
-            held = self._held
-            if held is not None:
-                self._held = None
+            held, self._held = self._held, False
+            if held or held == b"":
                 if self._tempDataLen:
                     self._send_gathered(held)
                 elif held:
@@ -107,11 +106,12 @@ class _Connection(Counted, EagerConnection):
 
     def write(self, data: bytes) -> None:
         """See ``ITransport.write``."""
-        if self._gathers and data.__class__ is bytes:
-            if self._held is None:
+        held = self._held
+        if held is not False and data.__class__ is bytes:
+            if held is None:
                 self._held = data
             else:
-                self._gather(data)
+                self._gather(held, data)
         elif (
             self._is_simple
             and self.connected
@@ -123,13 +123,11 @@ class _Connection(Counted, EagerConnection):
             self._sent_in = self.reactor.turn
             self._send(data)
         else:
-            if self._held is not None:
-                self._release()
+            self._release()
             tcp.Connection.write(self, data)  # type: ignore[arg-type]
 
-    def _gather(self, data: bytes) -> None:
+    def _gather(self, held: bytes, data: bytes) -> None:
         parts, size = self._tempDataBuffer, self._tempDataLen + len(data)
-        held = self._held
         if held:
             self._held = b""
             parts.append(held)
@@ -149,9 +147,8 @@ class _Connection(Counted, EagerConnection):
 
     def _release(self) -> None:
         """Leave what is held to Twisted's methods."""
-        held, self._held = self._held, None
-        self._gathers = False
-        if held is not None:
+        held, self._held = self._held, False
+        if held or held == b"":
             self._tempDataBuffer.append(held)
             self._tempDataLen += len(held)
             self._maybePauseProducer()
@@ -174,7 +171,7 @@ class _Connection(Counted, EagerConnection):
         self._sent = total = self._sent + sent
         if sent < len(data):
             self._is_refused = self.blocked = True
-            self._is_simple = self._gathers = False
+            self._is_simple = self._held = False
             self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
             self._tempDataLen += len(data) - sent
             self._maybePauseProducer()
@@ -301,8 +298,7 @@ class _Connection(Counted, EagerConnection):
         super().connectionLost(reason)
 
     def _let_go(self) -> None:
-        self._held = None
-        self._gathers = self._is_simple = False
+        self._held = self._is_simple = False
 
 
 class Server(_Connection, tcp.Server):
@@ -313,6 +309,7 @@ class Server(_Connection, tcp.Server):
     """
 
     _repstr = ""
+    _kind: type | None = None  # of protocol, when that is gone
 
     def __init__(
         self,
@@ -332,35 +329,38 @@ class Server(_Connection, tcp.Server):
         self.protocol = protocol
         self.server = server
         self.client = client
-        self.hostname = client[0]
         self.sessionno = sessionno
-        # What each write looks at: an object's own attributes are found sooner than its class's.
+        # What each read and write looks at: an object's own attributes are found sooner than its
+        # class's. And all that most connections come to have, in this order: CPython keeps the
+        # names once for a class, if they are no more than 30, and else in each object.
         self.producer = None
         self.dataBuffer = b""
         self.bufferSize = self.bufferSize
         self._tempDataBuffer: list[Any] = []
-        self._tempDataLen = self._sent = 0
+        self._tempDataLen = self._sent = self._sent_before = self.offset = 0
         self._was_full = None
-        self._held = None
-        self._is_simple = self._gathers = self.blocked = False
+        self._held = self._is_simple = self.blocked = False
         self._sent_in = -1
         self.last_read = self.on_end = None
         self.streamingProducer = False
-        self.disconnecting = 0
-        self._writeDisconnecting = self._aborting = self.TLS = False
         self.bytes_in = self.bytes_out = 0
         if len(client) != 2:
             self._addressType = IPv6Address
-        self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"
-        self._kind = protocol.__class__
+        self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{client[0]}"
         self._port = None if server is None else server._realPortNumber
         self.startReading()
         self.connected = 1
 
     @property
+    def hostname(self) -> Any:  # type: ignore[override]
+        """The peer's host, as Twisted's transports have it."""
+        return self.client[0]
+
+    @property
     def repstr(self) -> str:
         """What represents it, made only when it is asked for."""
-        return self._repstr or f"<{self._kind.__name__} #{self.sessionno} on {self._port}>"
+        kind = getattr(self, "protocol", None).__class__ if self._kind is None else self._kind
+        return self._repstr or f"<{kind.__name__} #{self.sessionno} on {self._port}>"
 
     @repstr.setter
     def repstr(self, text: str) -> None:  # of an adopted one, by Twisted
@@ -381,6 +381,7 @@ class Server(_Connection, tcp.Server):
             aborted = isinstance(reason.value, ConnectionAborted)
             tcp.Server._closeSocket(self, not aborted)
             protocol = self.protocol
+            self._kind = protocol.__class__
             del self.protocol, self.socket, self.fileno
             protocol.connectionLost(reason)
         finally:

@@ -428,6 +428,24 @@ def test_a_producer_of_small_writes_is_paused_and_resumed(reactor: Any) -> None:
     assert (producer.paused, producer.resumed, producer.stopped) == (1, 1, 1)
 
 
+def test_a_connection_has_no_more_attributes_than_can_share_their_names(reactor: Any) -> None:
+    """With more than 30 each has a dictionary of its own in CPython, and takes twice the memory."""
+
+    class Greeting(Answering):
+        def connectionMade(self) -> None:
+            self.transport.registerProducer(self.transport, True)
+            self.transport.write(b"welcome")
+
+    pair = Pair(reactor, Greeting(lambda transport, data: transport.write(data)))
+    with pair.peer:
+        at_first = list(vars(pair.transport))
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: pair.protocol.done)  # type: ignore[attr-defined]
+        pair.transport.write(b"more")
+        assert list(vars(pair.transport)) == at_first
+        assert len(at_first) <= 30
+
+
 def test_a_read_is_not_changed_by_the_next(reactor: Any) -> None:
     pieces: list[bytes] = []
 
