@@ -39,7 +39,7 @@ class AcceptingPort(tcp.Port):
     on_exhausted: Callable[[OSError], None] | None = None
     # The call that ends a pause, if there is one.
     _resumption: Any = None
-    # Of a port that finishes: fires when it is closed, and when it closes at the latest.
+    # While some wait whom it is to accept before it closes: fires when it has, and until when.
     _finished: Deferred[None] | None = None
     _deadline: Any = None
 
@@ -93,21 +93,18 @@ class AcceptingPort(tcp.Port):
         """
         if not self._shouldShutdown or not self.connected or self.disconnecting:
             return self.stopListening()
-        self._finished = Deferred()
+        finished = self._finished = Deferred()
         self._deadline = self.reactor.callLater(seconds, self.stopListening)
         self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
-        if self._is_accepting:  # within what is accepted the next one would come within the first
-            pass
-        elif self._accepts:
+        if self._accepts and not self._is_accepting:  # else the next one would come within another
             self.doRead()
-        else:
-            self._close_if_done()
-        return self._finished
+        self._close_if_done()
+        return finished
 
     @property
     def is_finishing(self) -> bool:
         """Whether some wait yet whom it is to accept before it closes."""
-        return self._finished is not None and not self.disconnecting
+        return self._finished is not None
 
     def _close_if_done(self) -> None:
         if not self.is_finishing or self._is_accepting:
@@ -124,8 +121,9 @@ class AcceptingPort(tcp.Port):
         if not self.disconnecting:
             cancel(self._deadline)
             super().stopListening(*reason)
-            if self._finished is not None:
-                self.deferred.chainDeferred(self._finished)
+            finished, self._finished = self._finished, None
+            if finished is not None:
+                self.deferred.chainDeferred(finished)
         return self.deferred
 
     def _take(self, connection: socket.socket, peer: Any) -> None:

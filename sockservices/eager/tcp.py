@@ -97,7 +97,7 @@ class _Connection(Counted, EagerConnection):
             self.protocol.dataReceived(data)
         finally:
             held, self._held = self._held, False
-            if held or held == b"":
+            if held is not None and held is not False:
                 if self._tempDataLen:
                     self._send_gathered(held)
                 elif held:
@@ -148,7 +148,7 @@ class _Connection(Counted, EagerConnection):
     def _release(self) -> None:
         """Leave what is held to Twisted's methods."""
         held, self._held = self._held, False
-        if held or held == b"":
+        if held is not None and held is not False:
             self._tempDataBuffer.append(held)
             self._tempDataLen += len(held)
             self._maybePauseProducer()

@@ -206,6 +206,20 @@ def test_one_that_finishes_does_not_wait_for_ever(listening: Listening, end: str
     assert listening.reactor.getDelayedCalls() == []
 
 
+def test_one_that_has_finished_may_listen_again(reactor: Any) -> None:
+    again = Listening(reactor, "tcp", Path())
+    closed = _finish(again)
+    turn_until(reactor, lambda: closed)
+    again.port.startListening()
+    assert not again.port.is_finishing
+    again.connect()
+    turn_until(reactor, lambda: len(again.made) == len(again.peers))
+    assert again.accepts
+    again.port.stopListening()
+    for peer in again.peers:
+        peer.close()
+
+
 def test_to_finish_what_is_closed_is_nothing(listening: Listening) -> None:
     listening.port.stopListening()
     turn_until(listening.reactor, lambda: not listening.port.connected)
