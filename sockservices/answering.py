@@ -37,9 +37,10 @@ class AnsweringProtocol(DatagramProtocol):
         """Send a datagram to the sender of another, unless that may start a loop.
 
         There is no answer to a sender without a name, to port 0 and to the ports of services that
-        answer everything, to addresses of many, and to those where this process itself listens;
-        nor, on Unix sockets, to a relative name, or to a path whose socket does not belong to
-        the sender's user. Listeners of this package count what they hold back, and log the first.
+        answer everything, to addresses of many, to those where this process itself listens, and to
+        a relative name of a Unix socket. Listeners of this package count what they hold back, and
+        log the first; on Linux they answer a path only if its socket belongs to the sender's user,
+        which Twisted's listeners cannot tell.
 
         Parameters:
             datagram: what to send.
@@ -87,6 +88,7 @@ def _is_of_one(host: str) -> bool:
 
 def is_local(host: str) -> bool:
     """Whether an address is one of this machine's; the kernel lets nobody bind to others."""
+    host = host.removeprefix("::ffff:")  # of IPv4, on a socket of IPv6
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as trying:
         try:

@@ -371,8 +371,8 @@ class SocketService(Service):
         self._is_hurried = False
         self._timeouts.start()
         self._failure = None
-        # Those of an earlier start may accept yet, where we want to listen.
-        before = [each for each in self._ending if isinstance(each, AcceptingPort)]
+        # Those of an earlier start may have the addresses yet; Unix datagram ports have not.
+        before = [each for each in self._ending if not isinstance(each, UnixDatagramPort)]
         closed = DeferredList([maybeDeferred(port.stopListening) for port in before])
         closed.addCallback(lambda _results: self._listen_everywhere(start))
 

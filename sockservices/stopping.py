@@ -53,8 +53,9 @@ class Stop:
         self._ledger = ledger
         self._forget = [ledger.watch(self._changed), ledger.subscribe(self._heard)]
         self._asks_to_finish = False
-        self._delivers = False
+        self._is_delivering = False
         self._is_accepting = False
+        self._joined: set[Connection] = set()  # those that were accepted since it began
 
     def begin(self, is_accepting: bool) -> None:
         """Begin, when all has been read once that is there, as of those just accepted.
@@ -64,11 +65,8 @@ class Stop:
         """
         self._is_accepting = is_accepting
         if not self._finish_if_done():
-            self._when_read(self._begin)
-
-    def _when_read(self, call: Callable[[], None]) -> None:
-        # Whatever this turn of the reactor is at, the next one is whole.
-        self._later(0, lambda: self._later(0, call))
+            # Whatever this turn of the reactor is at, the next one is whole.
+            self._later(0, lambda: self._later(0, self._begin))
 
     def _begin(self) -> None:
         if self._graceful_timeout > 0:
@@ -108,14 +106,21 @@ class Stop:
 
     def _deliver(self) -> None:
         self._asks_to_finish = False
-        self._delivers = True
+        self._is_delivering = True
         self._cancel_timers()
         self._later(self._flush, self._cut_all)
         for connection in list(self.remaining):
-            self._end_in_order(connection)
+            if connection in self._joined:
+                self._end_when_read(connection)
+            else:
+                self._end_in_order(connection)
+
+    def _end_when_read(self, connection: Connection) -> None:
+        later = self._reactor.callLater
+        later(0, later, 0, self._end_in_order, connection)  # as at the beginning
 
     def _end_in_order(self, connection: Connection) -> None:
-        if connection in self.remaining:
+        if connection in self.remaining and not self._is_done:
             self._each(connection, partial(_end_in_order, reactor=self._reactor))
 
     def _cut_all(self) -> None:
@@ -133,13 +138,15 @@ class Stop:
     def _changed(self, connection: Connection) -> None:
         if connection in self.remaining:  # and so it has gone
             del self.remaining[connection]
+            self._joined.discard(connection)
             self._cut += connection.cut is not None
             self._finish_if_done()
         elif self._is_accepting and connection.transport in self._ledger:
             self.remaining[connection] = None
+            self._joined.add(connection)
             self._number += 1
-            if self._delivers:
-                self._when_read(partial(self._end_in_order, connection))
+            if self._is_delivering:
+                self._end_when_read(connection)
 
     def accept_no_more(self) -> None:
         """Expect no further connections."""

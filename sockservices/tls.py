@@ -25,6 +25,8 @@ from sockservices.printable import escaped, system_reason
 # altered on its way is noticed at once: RFC 9325, section 4.2. TLS 1.3 has no others.
 _CIPHERS = ssl.AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 
+_RSA_PSS = "1.2.840.113549.1.1.10"  # id-RSASSA-PSS: RFC 4055. OpenSSL does not take its keys so.
+
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
@@ -60,7 +62,7 @@ class Certificate:
         own, *issuers = _certificates(self._certificate)
         authorities = _certificates(self._client_ca) if self._client_ca is not None else []
         key = _private_key(self._key)
-        if key.public_key() != own.public_key():
+        if key.public_key() != _public_key(own, self._certificate):
             raise ValueError(f"{escaped(self._key)} is not the key of {escaped(self._certificate)}")
         options: Any = ssl.CertificateOptions(
             privateKey=key,
@@ -74,13 +76,13 @@ class Certificate:
         )
         try:
             context = options.getContext()
+            context.set_alpn_select_callback(_choose_protocol)
+            if self._client_ca is not None:  # by which a client chooses what to show
+                context.load_client_ca(os.fsencode(self._client_ca))
         except SSL.Error as error:
             raise ValueError(
                 f"{escaped(self._certificate)} has no certificate to use: {_reasons(error)}"
             ) from None
-        context.set_alpn_select_callback(_choose_protocol)
-        if self._client_ca is not None:  # by which a client chooses what to show
-            context.load_client_ca(os.fsencode(self._client_ca))
         self._options = options
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
@@ -100,6 +102,16 @@ def _contents(path: str) -> bytes:
         raise ValueError(f"{escaped(path)}: {system_reason(error)}") from None
 
 
+def _public_key(certificate: Any, path: str) -> Any:
+    kind = getattr(certificate, "public_key_algorithm_oid", None)
+    if kind is not None and kind.dotted_string == _RSA_PSS:
+        raise ValueError(f"{escaped(path)} is for RSA-PSS only, which cannot be used; RSA can")
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"{escaped(path)} has no certificate to use: {error}") from None
+
+
 def _certificates(path: str) -> list[Any]:  # not what Twisted says, but what pyOpenSSL takes
     contents = _contents(path)
     try:
@@ -116,8 +128,10 @@ def _private_key(path: str) -> Any:
         raise ValueError(
             f"{escaped(path)} is encrypted: a service has nobody to ask for a passphrase"
         ) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except ValueError:
         raise ValueError(f"{escaped(path)} has no key in PEM") from None
+    except UnsupportedAlgorithm as error:
+        raise ValueError(f"{escaped(path)} has no key to use: {error}") from None
 
 
 def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:

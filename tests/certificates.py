@@ -26,13 +26,18 @@ def make_unusable(folder: Path) -> None:
     """Make what no service can use beside such a certificate, and a pipe.
 
     ``ec.pem`` is another's key of another type, ``encrypted.pem`` its own under a passphrase,
-    ``weak.pem`` with ``weak-key.pem`` are too short.
+    ``weak.pem`` with ``weak-key.pem`` are too short, ``pss.pem`` and ``odd.pem`` with theirs are of
+    kinds that cannot be used.
     """
+    pss = "-newkey rsa-pss -pkeyopt rsa_keygen_bits:2048 -keyout pss-key.pem -out pss.pem"
     weak = "-subj /CN=weak -keyout weak-key.pem -out weak.pem"
     for command in (
         "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.pem",
         "pkey -in key.pem -aes256 -passout pass:secret -out encrypted.pem",
         f"req -x509 -newkey rsa:512 -nodes -days 2 {weak}",
+        f"req -x509 -nodes -days 2 -subj /CN=pss {pss}",
+        "ecparam -name brainpoolP160r1 -genkey -noout -out odd-key.pem",
+        "req -x509 -key odd-key.pem -days 2 -subj /CN=odd -out odd.pem",
     ):
         subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
     os.mkfifo(folder / "pipe")

@@ -13,7 +13,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent
@@ -334,6 +334,37 @@ async def test_started_again_it_leaves_those_who_wait_for_the_stop_before() -> N
     again = await _connect(address)
     again.transport.write(b"here")
     await until(lambda: again.data)
+    service.hurry()
+    await service.stopService()
+
+
+@with_reactor
+async def test_started_again_it_takes_a_udp_port_over_from_the_stop_before() -> None:
+    class Pausing(DatagramProtocol):
+        paused = 0
+        transport: Any
+
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            Pausing.paused += 1
+            self.transport.stopReading()
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        where = free.getsockname()
+    service = SocketService(Pausing, listen=[f"udp:{where[1]}:interface=127.0.0.1"], flush=600)
+    await _started(service)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        for _ in range(2):  # the second waits for the protocol, and the stop for that
+            client.sendto(b"x", where)
+        await until(lambda: Pausing.paused)
+        stopped = service.stopService()
+        await _turns()
+        assert not stopped.called
+        [address] = await _started(service)
+        assert address.port == where[1]
+        await stopped
+        client.sendto(b"x", where)
+        await until(lambda: Pausing.paused == 2)
     service.hurry()
     await service.stopService()
 

@@ -17,7 +17,8 @@ def keep_steady(reactor: Any) -> None:
 
     ``reactor.seconds()`` goes on from where it was: what is to be done later already stays where it
     is, and whoever shows it as a date (as ``twisted.web`` does in its log) is right until the
-    system's clock is set. A reactor that has a clock of its own keeps it.
+    system's clock is set. A call that was made before is delayed or reset by the old clock. A
+    reactor that has a clock of its own keeps it.
 
     Parameters:
         reactor: any reactor.

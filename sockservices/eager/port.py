@@ -6,6 +6,7 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -112,6 +113,9 @@ class AcceptingPort(tcp.Port):
         if is_readable(self.fileno()):
             self.socket.listen(1)  # with less, Linux takes a newcomer for an attack (SYN flood)
         else:
+            # Now: in the turn that passes before Twisted closes it others would come.
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
             self.stopListening()
 
     def stopListening(self, *reason: Any) -> Any:

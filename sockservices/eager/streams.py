@@ -125,7 +125,7 @@ class EagerStreams(EagerMethods, _Facade):
     @property
     def turn(self) -> int:
         """The number of the reactor's present turn."""
-        return self._untried.turn
+        return self._untried.turn()
 
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.addWriter``."""

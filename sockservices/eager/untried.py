@@ -11,7 +11,6 @@ import weakref
 from typing import Any
 
 from twisted.internet import error, main
-from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.python import log
 from twisted.python.failure import Failure
@@ -65,24 +64,30 @@ class Untried:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._added: dict[EagerConnection, int] = {}  # and in which turn
-        self.turn = 0
+        self._turn = 0
         # At once: to close a connection must not need a descriptor.
         self._descriptors = os.pipe()
         weakref.finalize(self, _close, self._descriptors)
-        # AsyncioSelectorReactor has its turns elsewhere.
-        self._knows_turns = type(reactor).doIteration is not ReactorBase.doIteration
-        if self._knows_turns:
-            wait = reactor.doIteration
+        # Some have their turns elsewhere: in the loop of asyncio, or of a graphical toolkit.
+        self._knows_turns = False
+        wait = reactor.doIteration
 
-            def wait_for_the_next_turn(delay: float | None) -> None:
-                self.turn += 1
-                wait(delay)
+        def wait_for_the_next_turn(delay: float | None) -> None:
+            self._knows_turns = True
+            self._turn += 1
+            wait(delay)
 
-            reactor.doIteration = wait_for_the_next_turn
+        reactor.doIteration = wait_for_the_next_turn
+
+    def turn(self) -> int:
+        """Return the number of the present turn; where that is not known, another each time."""
+        if not self._knows_turns:
+            self._turn += 1
+        return self._turn
 
     def add(self, writer: EagerConnection) -> None:
         """Try a writer when the reactor looks for writers the next time."""
-        self._added.setdefault(writer, self.turn)
+        self._added.setdefault(writer, self._turn)
         self._reactor.addWriter(self)  # again: somebody may have removed all
 
     def discard(self, writer: EagerConnection) -> None:
@@ -91,9 +96,7 @@ class Untried:
 
     def doWrite(self) -> None:
         """See ``IWriteDescriptor.doWrite``."""
-        if not self._knows_turns:
-            self.turn += 1
-        now = self.turn
+        now = self.turn()
         for writer, turn in list(self._added.items()):
             # Of those that were added in this turn the kernel has not been asked yet, and nobody
             # is tried twice.

@@ -107,7 +107,6 @@ class DatagramPort:
     _retry: IDelayedCall | None = None
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
-    _senders: senders.Senders  # of a Unix port
     _deadline: IDelayedCall | None = None  # of a port that finishes
     _receives = False  # while it finishes, what had come
     _is_closing = False
@@ -290,7 +289,7 @@ class DatagramPort:
             if self._connected_to is not None:
                 self.bytes_out += self.socket.send(datagram)
             elif isinstance(peer, senders.Sender):
-                self.bytes_out += self._senders.send_to(self.socket, datagram, peer)
+                self.bytes_out += senders.send_to(self.socket, datagram, peer)
             else:
                 self.bytes_out += self.socket.sendto(datagram, peer)
         except senders.ImpostorError as found:
@@ -538,7 +537,6 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self._own: bytes | tuple[int, int] | None = None
         self._prepare()
         self._asks_who = senders.can_be_asked and IAnswering.providedBy(protocol)
-        self._senders = senders.Senders()
 
     @classmethod
     def inheriting(
@@ -625,7 +623,6 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Close the socket and remove its file, if it still is its file."""
         self._give_up_sending()
-        self._senders.close()
         if self._own is not None:
             own_addresses.remove_unix(self._own)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]

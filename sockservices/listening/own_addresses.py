@@ -33,7 +33,7 @@ class OwnAddresses:
         if hosts is None:  # mostly
             return False
         is_everywhere = any(each in hosts for each in _EVERYWHERE)
-        return _plain(host) in hosts or (is_everywhere and is_local(_plain(host)))
+        return _plain(host) in hosts or (is_everywhere and is_local(host))
 
     def add_unix(self, identity: bytes | tuple[int, int]) -> None:
         """Enter a Unix socket: its abstract name, or the ``identity_of`` its file."""
@@ -58,4 +58,5 @@ def identity_of(file: os.stat_result) -> tuple[int, int]:
 
 
 def _plain(host: str) -> str:
-    return host.removeprefix("::ffff:")  # of IPv4, on a socket of IPv6
+    # Of IPv4, on a socket of IPv6; and without the link, which only some calls tell.
+    return host.removeprefix("::ffff:").partition("%")[0]

@@ -21,8 +21,6 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid
 CREDENTIALS_SIZE = socket.CMSG_SPACE(_UCRED.size)
 """Room for what comes beside a datagram: credentials, and so none for descriptors."""
 
-_MOST_KNOWN = 64  # each costs a descriptor
-
 OURS = "this process listens there itself"
 
 can_be_asked = hasattr(socket, "SO_PASSCRED") and hasattr(os, "O_PATH")
@@ -72,36 +70,12 @@ def sender(name: Any, ancillary: list[tuple[int, int, bytes]]) -> Any:
     return found
 
 
-class Senders:
-    """The sockets of those who were answered last, which need not be looked at again."""
+def send_to(sending: socket.socket, datagram: bytes, peer: Sender) -> int:
+    """Send a datagram to a sender's own socket; return how many bytes were sent.
 
-    def __init__(self) -> None:
-        self._sockets: dict[Sender, int] = {}
-
-    def send_to(self, sending: socket.socket, datagram: bytes, peer: Sender) -> int:
-        """Send a datagram to a sender's own socket; return how many bytes were sent.
-
-        Raises ``ImpostorError`` if the socket is not the sender's, and ``OSError``.
-        """
-        known = self._sockets.get(peer)
-        if known is not None:
-            try:
-                return _send_through(sending, datagram, known)
-            except ConnectionRefusedError:  # it was closed: by now there may be another
-                os.close(self._sockets.pop(peer))
-        found = self._sockets[peer] = _open_own(peer)
-        if len(self._sockets) > _MOST_KNOWN:
-            os.close(self._sockets.pop(next(iter(self._sockets))))
-        return _send_through(sending, datagram, found)
-
-    def close(self) -> None:
-        """Forget them."""
-        while self._sockets:
-            os.close(self._sockets.popitem()[1])
-
-
-def _open_own(peer: Sender) -> int:
-    """Return a descriptor that stands for a sender's socket, whatever its path comes to mean."""
+    Raises ``ImpostorError`` if the socket is not the sender's, and ``OSError``.
+    """
+    # The socket that is looked at is the one that is sent to, whatever the path means by then.
     descriptor = os.open(peer, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -109,11 +83,9 @@ def _open_own(peer: Sender) -> int:
             raise ImpostorError("the socket of that name does not belong to the sender's user")
         if own_addresses.has_unix(identity_of(found)):
             raise ImpostorError(OURS)
-    except BaseException:
+        try:
+            return sending.sendto(datagram, f"/proc/self/fd/{descriptor}")
+        except FileNotFoundError:
+            raise ImpostorError("without /proc it cannot be sent to the socket itself") from None
+    finally:
         os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _send_through(sending: socket.socket, datagram: bytes, descriptor: int) -> int:
-    return sending.sendto(datagram, f"/proc/self/fd/{descriptor}")

@@ -126,6 +126,15 @@ def test_one_that_finishes_accepts_those_that_wait_and_closes(listening: Listeni
     assert listening.reactor.getDelayedCalls() == []
 
 
+def test_who_comes_then_is_refused_and_not_reset_in_the_next_turn(listening: Listening) -> None:
+    where = listening.port.socket.getsockname()
+    listening.connect()
+    _finish(listening)
+    with socket.socket(listening.port.socket.family) as late:
+        with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+            late.connect(where)
+
+
 def test_all_are_accepted_that_a_backlog_has_room_for(reactor: Any) -> None:
     full = Listening(reactor, "tcp", Path(), backlog=4)  # for one more than it says: listen(2)
     full.port.numberAccepts = 1

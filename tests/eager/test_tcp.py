@@ -16,7 +16,7 @@ from twisted.internet.ssl import CertificateOptions
 
 from sockservices.eager import EagerReactor, EagerStreams
 from tests.eager.lockstep import is_readable
-from tests.eager.reactors import Noting, started, turn_until
+from tests.eager.reactors import Noting, asyncio_reactor, started, turn_until
 
 
 @pytest.fixture(params=[EPollReactor, EagerReactor])
@@ -102,6 +102,16 @@ def test_small_writes_after_the_first_of_a_turn_leave_together(reactor: Any) -> 
             reactor.iterate(0)
             assert recorded.sent == [b"1", b"2345"]
             recorded.sent.clear()
+
+
+def test_where_turns_are_not_known_no_write_waits() -> None:
+    with asyncio_reactor() as reactor:
+        pair = Pair(reactor)
+        recorded = Recorded(pair.transport)
+        with pair.peer:
+            for data in (b"1", b"2", b"3"):
+                pair.transport.write(data)
+            assert recorded.sent == [b"1", b"2", b"3"]
 
 
 def test_large_writes_do_not_wait_for_the_end_of_the_turn(reactor: Any) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 from typing import Any
 
 import pytest
+from twisted.internet._threadedselect import ThreadedSelectReactor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionFdescWentAway, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
@@ -242,3 +244,38 @@ def test_an_interrupt_leaves_the_reactor_and_the_others_live(connected: Connecte
     assert connected.received(connected.peers[1]) == b"2"
     turn_until(connected.reactor, lambda: connected.ends)
     assert connected.ends == [ConnectionDone]
+
+
+def test_a_reactor_whose_turns_are_a_toolkits_writes_and_closes() -> None:
+    """As wxPython's: it has a thread that waits, and its calls are made in the toolkit's loop."""
+    calls: queue.Queue[Any] = queue.Queue()
+    reactor: Any = ThreadedSelectReactor()
+    reactor.interleave(calls.put, installSignalHandlers=False)
+    has_stopped: list[bool] = []
+    reactor.addSystemEventTrigger("after", "shutdown", has_stopped.append, True)
+
+    class Counting(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            reactor.callLater(0, self._count, 1)
+
+        def _count(self, number: int) -> None:
+            assert self.transport is not None
+            self.transport.write(b"%d" % number)
+            if number < 5:
+                reactor.callLater(0, self._count, number + 1)
+            else:
+                self.transport.loseConnection()
+
+    port: Any = EagerStreams(reactor).listenTCP(0, _factory(Counting()), interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+        client.sendall(b"?")
+        got = [b""]
+        while len(got) == 1 or got[-1]:
+            calls.get(timeout=30)()
+            while is_readable(client) and (len(got) == 1 or got[-1]):
+                got.append(client.recv(10))
+    assert b"".join(got) == b"12345"
+    port.stopListening()
+    reactor.stop()
+    while not has_stopped:
+        calls.get(timeout=30)()

@@ -27,6 +27,14 @@ def test_at_all_addresses_those_of_this_machine_are_ours() -> None:
         assert not own.has_udp("192.0.2.1", 7000)
 
 
+def test_an_address_is_the_same_with_its_link_and_without() -> None:
+    own = OwnAddresses()
+    own.add_udp("fe80::1", 7000)
+    assert own.has_udp("fe80::1%eth0", 7000)
+    own.add_udp("fe80::2%4", 7000)
+    assert own.has_udp("fe80::2%eth0", 7000)
+
+
 def test_a_unix_socket_is_ours_by_its_name_or_its_file() -> None:
     own = OwnAddresses()
     for identity in (b"\0name", (1, 2)):

@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from sockservices.listening import senders
 from sockservices.listening.own_addresses import identity_of, own_addresses
-from sockservices.listening.senders import ImpostorError, Sender, Senders, sender
+from sockservices.listening.senders import ImpostorError, Sender, send_to, sender
 
 pytestmark = pytest.mark.skipif(not senders.can_be_asked, reason="this system does not tell")
 
@@ -58,22 +56,14 @@ def test_who_sent_before_it_was_asked_is_nobody() -> None:
     assert sender(b"\0name", []) == b"\0name"
 
 
-@pytest.fixture
-def known() -> Iterator[Senders]:
-    descriptors = os.listdir("/proc/self/fd")
-    made = Senders()
-    yield made
-    made.close()
-    assert os.listdir("/proc/self/fd") == descriptors
-
-
-def test_what_is_sent_goes_to_the_senders_socket_only(tmp_path: Path, known: Senders) -> None:
-    path, send_to = str(tmp_path / "s"), known.send_to
+def test_what_is_sent_goes_to_the_senders_socket_only(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending,
     ):
         own.bind(path)
+        before = os.listdir("/proc/self/fd")
         assert send_to(sending, b"hello", _sender(path, os.getuid())) == 5
         assert own.recv(10) == b"hello"
         own.setblocking(False)
@@ -86,51 +76,11 @@ def test_what_is_sent_goes_to_the_senders_socket_only(tmp_path: Path, known: Sen
         own_addresses.add_unix(identity_of(os.stat(path)))
         try:
             with pytest.raises(ImpostorError, match="this process listens there itself"):
-                Senders().send_to(sending, b"hello", _sender(path, os.getuid()))
+                send_to(sending, b"hello", _sender(path, os.getuid()))
         finally:
             own_addresses.remove_unix(identity_of(os.stat(path)))
         with pytest.raises(FileNotFoundError):
             send_to(sending, b"hello", _sender(str(tmp_path / "none"), os.getuid()))
         with pytest.raises(BlockingIOError):
             own.recv(10)
-
-
-def test_one_that_is_known_is_sent_to_though_its_name_has_another(
-    tmp_path: Path, known: Senders
-) -> None:
-    path = str(tmp_path / "s")
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending,
-    ):
-        own.bind(path)
-        peer = _sender(path, os.getuid())
-        known.send_to(sending, b"first", peer)
-        os.unlink(path)
-        other.bind(path)
-        known.send_to(sending, b"second", peer)
-        assert [own.recv(10), own.recv(10)] == [b"first", b"second"]
-        own.close()  # as a client that is started again
-        known.send_to(sending, b"third", peer)
-        assert other.recv(10) == b"third"
-
-
-def test_only_so_many_are_known(
-    tmp_path: Path, known: Senders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(senders, "_MOST_KNOWN", 2)
-    with ExitStack() as closing:
-        sending, *receiving = (
-            closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-            for _ in range(5)
-        )
-        descriptors = len(os.listdir("/proc/self/fd"))
-        for _ in range(2):
-            for number, each in enumerate(receiving):
-                path = str(tmp_path / str(number))
-                if not os.path.exists(path):
-                    each.bind(path)
-                known.send_to(sending, b"x", _sender(path, os.getuid()))
-                assert each.recv(10) == b"x"
-        assert len(os.listdir("/proc/self/fd")) == descriptors + 2
+        assert os.listdir("/proc/self/fd") == before

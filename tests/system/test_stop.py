@@ -244,6 +244,24 @@ def test_who_waits_for_a_place_is_served(
         echo.err.wait_for("stopped: 22 connections finished, 0 were cut")
 
 
+@pytest.mark.parametrize("reactor", ["default", "poll", "eager"])
+def test_who_gets_a_place_as_the_stop_begins_is_served(tmp_path: Path, reactor: str) -> None:
+    arguments = (f"--reactor={reactor}", "sock-echo", LISTEN, "--flush=60")
+    limits = ("--max-connections=1", "--at-limit=wait")
+    with Service(*arguments, *limits, cwd=tmp_path) as echo:
+        with echo.connect() as first, echo.connect() as waiting:
+            first.sendall(b"x")
+            assert first.recv(1) == b"x"
+            waiting.sendall(b"hi")
+            # All in the service's next turn: the place, the signal, and who waits.
+            echo.process.send_signal(signal.SIGSTOP)
+            first.close()
+            echo.process.send_signal(signal.SIGTERM)
+            echo.process.send_signal(signal.SIGCONT)
+            assert _answers([waiting]) == [b"hi"]
+        assert echo.wait() == 0
+
+
 def test_who_waits_for_a_descriptor_is_served(tmp_path: Path) -> None:
     arguments = ("sock-echo", LISTEN, "--graceful-timeout=60")
     with Service(*arguments, cwd=tmp_path) as echo, contextlib.ExitStack() as closing:

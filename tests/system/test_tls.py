@@ -365,6 +365,23 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
             1,
             "--tls-cert: weak.pem has no certificate to use: ee key too small",
         ),
+        (
+            ["--tls-cert=pss.pem", "--tls-key=pss-key.pem"],
+            1,
+            "--tls-cert: pss.pem is for RSA-PSS only, which cannot be used; RSA can",
+        ),
+        (
+            ["--tls-cert=odd.pem", "--tls-key=key.pem"],
+            1,
+            "--tls-cert: odd.pem has no certificate to use: "
+            "Curve 1.3.36.3.3.2.8.1.1.1 is not supported",
+        ),
+        (
+            ["--tls-cert=trusted/cert.pem", "--tls-key=odd-key.pem"],
+            1,
+            "--tls-cert: odd-key.pem has no key to use: "
+            "Curve 1.3.36.3.3.2.8.1.1.1 is not supported",
+        ),
         (["--tls-key=key.pem"], 2, "--tls-key goes with --tls-cert"),
         (
             [*TLS, "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"],
