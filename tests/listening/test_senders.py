@@ -84,3 +84,18 @@ def test_what_is_sent_goes_to_the_senders_socket_only(tmp_path: Path) -> None:
         with pytest.raises(BlockingIOError):
             own.recv(10)
         assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_name_that_has_another_socket_means_that_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as old,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as new,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending,
+    ):
+        old.bind(path)
+        send_to(sending, b"first", _sender(path, os.getuid()))
+        os.unlink(path)
+        new.bind(path)
+        send_to(sending, b"second", _sender(path, os.getuid()))
+        assert (old.recv(10), new.recv(10)) == (b"first", b"second")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import Running, Service, let_others_in, needs
+from tests.system.processes import TWISTD, Running, Service, let_others_in, needs
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can forge, and be another user")
 LOOPBACK = "--listen=udp:0:interface=127.0.0.1"
@@ -120,3 +120,16 @@ def test_a_relative_name_is_not_answered(folder: Path) -> None:
             honest.out.wait_for("hello")
         assert echo.stop() == 0
         assert echo.out.whole().count("Received 5 bytes") == 2
+
+
+@as_root
+@needs("socat")
+def test_without_proc_no_path_is_answered_and_the_log_says_why(folder: Path) -> None:
+    hidden = 'mount -t tmpfs tmpfs /proc && exec "$@"'
+    apart = ("unshare", "--mount", "sh", "-c", hidden, "sh")
+    command = (*apart, *TWISTD, "sock-echo", f"--listen=unixgram:{folder}/echo/s")
+    with Running(command, folder) as echo:
+        echo.err.wait_for("listening on")
+        with _sent(folder, (), f"{folder}/theirs/own"):
+            echo.err.wait_for("no answer to .*/own: without /proc it cannot be sent to the socket")
+        assert echo.stop() == 0
