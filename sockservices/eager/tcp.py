@@ -10,8 +10,7 @@ All else is Twisted's: what the kernel does not take is kept, sent and closed as
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
 ``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``, ``_maybePauseProducer``,
-``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnected``,
-``_writeDisconnecting``.
+``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnecting``.
 """
 
 from __future__ import annotations
