@@ -22,6 +22,8 @@ global
     log stderr format raw local0
 defaults
     mode tcp
+    # What is refused before HAProxy takes it for connected would be tried again, and counted again.
+    retries 0
     timeout connect 30s
     timeout client 30s
     timeout server 30s
