@@ -7,6 +7,7 @@ answer everything talk to each other for ever, or one with itself: CVE-1999-0103
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from functools import lru_cache
 from typing import Any
@@ -56,12 +57,7 @@ class AnsweringProtocol(DatagramProtocol):
         own = self.transport.getHost()
         if isinstance(addr, tuple):
             return addr[1] == own.port and is_local(addr[0])
-        return addr is not None and socket_name(addr) == getattr(own, "name", None)
-
-
-def socket_name(addr: str | bytes) -> bytes:
-    """Return the name of a Unix socket as bytes, as ``UNIXAddress`` has it."""
-    return addr if isinstance(addr, bytes) else addr.encode("utf-8", "surrogateescape")
+        return addr is not None and os.fsencode(addr) == getattr(own, "name", None)
 
 
 def why_no_answer(addr: DatagramPeer) -> str | None:
@@ -86,9 +82,14 @@ def _is_of_one(host: str) -> bool:
     return not (found.is_multicast or found.is_unspecified)
 
 
+def unmapped(host: str) -> str:
+    """Return an IPv4 address as it is, also where a socket of IPv6 shows it (RFC 4291, 2.5.5.2)."""
+    return host.removeprefix("::ffff:")
+
+
 def is_local(host: str) -> bool:
     """Whether an address is one of this machine's; the kernel lets nobody bind to others."""
-    host = host.removeprefix("::ffff:")  # of IPv4, on a socket of IPv6
+    host = unmapped(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as trying:
         try:

@@ -12,7 +12,9 @@ from typing import Any
 
 import attrs
 
-_IDS = struct.Struct("iII")  # pid, uid, gid
+UCRED = struct.Struct("iII")
+"""The kernel's ``struct ucred``: process, user and group."""
+
 _SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
 _NOBODY = (1 << 32) - 1  # the number that no user and no group has
 _MOST = 1024  # bytes that Python's getsockopt takes, which are 256 groups
@@ -35,8 +37,8 @@ def credentials_of(connection: Any) -> Credentials:
     Parameters:
         connection: a connected Unix stream socket.
     """
-    asked = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _IDS.size)
-    _pid, uid, gid = _IDS.unpack(asked)
+    asked = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    _pid, uid, gid = UCRED.unpack(asked)
     return Credentials(uid, frozenset([gid, *_other_groups(connection, uid, gid)]))
 
 

@@ -156,6 +156,8 @@ class _Connection(Counted, EagerConnection):
     def _send(self, data: bytes) -> None:
         try:
             sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
         except OSError as error:
             if error.errno == errno.EPIPE and self._sent:
                 # The peer had closed, and has refused what was sent just before. Twisted sends
@@ -163,8 +165,7 @@ class _Connection(Counted, EagerConnection):
                 self.startWriting()
                 return
             # The reactor finds the same when it tries again, and ends the connection in its turn.
-            if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
-                self._note(error)
+            self._note(error)
             sent = 0
         self.bytes_out += sent
         self._sent = total = self._sent + sent
@@ -248,6 +249,10 @@ class _Connection(Counted, EagerConnection):
         if not self._is_simple:
             self._release()
 
+    def _leave_to_twisted(self) -> None:
+        self._release()
+        self._is_simple = False
+
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         """See ``ITLSTransport.startTLS``."""
         self._release()
@@ -259,8 +264,7 @@ class _Connection(Counted, EagerConnection):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
         if not streaming:  # it is resumed at once
-            self._release()
-            self._is_simple = False
+            self._leave_to_twisted()
         try:
             super().registerProducer(producer, streaming)
         finally:
@@ -275,20 +279,17 @@ class _Connection(Counted, EagerConnection):
 
     def loseConnection(self) -> None:
         """See ``ITransport.loseConnection``."""
-        self._release()
-        self._is_simple = False
+        self._leave_to_twisted()
         super().loseConnection()
 
     def loseWriteConnection(self) -> None:
         """See ``IHalfCloseableDescriptor.loseWriteConnection``."""
-        self._release()
-        self._is_simple = False
+        self._leave_to_twisted()
         super().loseWriteConnection()
 
     def abortConnection(self) -> None:
         """See ``ITCPTransport.abortConnection``."""
-        self._release()
-        self._is_simple = False
+        self._leave_to_twisted()
         super().abortConnection()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
@@ -414,8 +415,9 @@ class Port(AcceptingPort):
         """See ``IListeningPort.startListening``."""
         super().startListening()
         if sys.platform == "linux":
-            is_set = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            self.gives_no_delay = bool(is_set)
+            with contextlib.suppress(OSError):  # as where it is set
+                is_set = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                self.gives_no_delay = bool(is_set)
 
 
 class Connector(tcp.Connector):

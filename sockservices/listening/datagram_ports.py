@@ -28,13 +28,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.answering import socket_name, why_no_answer
+from sockservices.answering import why_no_answer
 from sockservices.calls import cancel
 from sockservices.eager import adopt_datagram_socket, is_readable
 from sockservices.interfaces import IAnswering, IBatchReceiver, ITruncationReceiver
 from sockservices.listening import senders
-from sockservices.listening.own_addresses import identity_of, own_addresses
-from sockservices.listening.unix_paths import SocketFile, taking_over
+from sockservices.listening.own_addresses import OURS, identity_of, own_addresses
+from sockservices.listening.unix_paths import SocketFile, socket_at, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
@@ -251,7 +251,7 @@ class DatagramPort:
             return
         reason = why_no_answer(addr)
         if reason is None and self._is_own(addr):
-            reason = senders.OURS
+            reason = OURS
         if reason is not None:
             self._hold_back(addr, reason)
         else:
@@ -416,10 +416,9 @@ class DatagramPort:
 def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:
     if address.startswith(b"\0"):
         return address
-    try:
-        return identity_of(os.stat(address))
-    except OSError:  # of an inherited socket whose file has gone nobody can have the name
-        return None
+    found = socket_at(address)
+    # If the file of an inherited socket has gone, nobody can have its name.
+    return identity_of(found) if found is not None else None
 
 
 _SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
@@ -614,7 +613,8 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         return raw or None
 
     def _is_own(self, addr: Any) -> bool:
-        return own_addresses.has_unix(socket_name(addr))  # if it has a path, that is looked at
+        # The socket of a path is looked at when something is sent to it.
+        return isinstance(addr, bytes) and own_addresses.has_unix(addr)
 
     def getHost(self) -> UNIXAddress:
         """Return the address that it is bound to."""

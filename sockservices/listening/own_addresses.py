@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sockservices.answering import is_local
+from sockservices.answering import is_local, unmapped
 
 _EVERYWHERE = ("0.0.0.0", "::")
 
@@ -52,11 +52,14 @@ own_addresses = OwnAddresses()
 """Those of this process, of whichever service."""
 
 
+OURS = "this process listens there itself"
+"""Why nothing is answered there."""
+
+
 def identity_of(file: os.stat_result) -> tuple[int, int]:
     """Return what tells a file from all others, whatever its path."""
     return file.st_dev, file.st_ino
 
 
 def _plain(host: str) -> str:
-    # Of IPv4, on a socket of IPv6; and without the link, which only some calls tell.
-    return host.removeprefix("::ffff:").partition("%")[0]
+    return unmapped(host).partition("%")[0]  # without the link, which only some calls tell

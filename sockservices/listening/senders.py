@@ -11,17 +11,13 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from typing import Any
 
-from sockservices.listening.own_addresses import identity_of, own_addresses
+from sockservices.credentials import UCRED
+from sockservices.listening.own_addresses import OURS, identity_of, own_addresses
 
-_UCRED = struct.Struct("iII")  # pid, uid, gid
-
-CREDENTIALS_SIZE = socket.CMSG_SPACE(_UCRED.size)
+CREDENTIALS_SIZE = socket.CMSG_SPACE(UCRED.size)
 """Room for what comes beside a datagram: credentials, and so none for descriptors."""
-
-OURS = "this process listens there itself"
 
 can_be_asked = hasattr(socket, "SO_PASSCRED") and hasattr(os, "O_PATH")
 """Whether this system tells who has sent a datagram, and has a way to send to a socket itself."""
@@ -66,7 +62,7 @@ def sender(name: Any, ancillary: list[tuple[int, int, bytes]]) -> Any:
     found.uid = -1  # nobody's: of what had come before the kernel was asked
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            _pid, found.uid, _gid = _UCRED.unpack(data)
+            _pid, found.uid, _gid = UCRED.unpack(data)
     return found
 
 

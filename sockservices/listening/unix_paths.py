@@ -145,7 +145,7 @@ class SocketFile:
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        self._made = _socket_at(path)
+        self._made = socket_at(path)
 
     def remove(self) -> None:
         """Remove it, unless it has gone or something else has its place; log if that fails.
@@ -168,7 +168,7 @@ class SocketFile:
             )
 
     def _is_ours(self) -> bool:
-        found = _socket_at(self._path)
+        found = socket_at(self._path)
         if self._made is None or found is None or not os.path.samestat(self._made, found):
             return False
         # If ours was removed, another may have got its inode number. One that nobody has touched
@@ -176,7 +176,8 @@ class SocketFile:
         return self._made.st_ctime_ns == found.st_ctime_ns or not _is_alive(self._path)
 
 
-def _socket_at(path: bytes) -> os.stat_result | None:
+def socket_at(path: bytes) -> os.stat_result | None:
+    """Return what the system knows of the socket with this path, if there is one."""
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if stat.S_ISSOCK(found.st_mode):

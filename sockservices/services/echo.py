@@ -76,8 +76,6 @@ class DatagramEcho(AnsweringProtocol):
     noisy = False
     max_datagram_size = 1 << 18  # more than Linux lets a Unix peer send unless it is told to
 
-    transport: Any
-
     def __init__(self, options: EchoFactory) -> None:
         self._options = options
 

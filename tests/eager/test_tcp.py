@@ -147,6 +147,15 @@ def _answered(reactor: Any, answer: Any) -> tuple[Pair, list[bytes]]:
     return pair, recorded.sent
 
 
+def _first_of(reactor: Any, answer: Any) -> bytes:
+    """Return what a peer finds when its question has been answered."""
+    pair = Pair(reactor, Answering(answer))
+    with pair.peer:
+        pair.peer.sendall(b"?")
+        turn_until(reactor, lambda: is_readable(pair.peer))
+        return pair.peer.recv(10)
+
+
 @pytest.mark.parametrize("pieces", [[b"1"], [b"1", b"2"], [b"1", b"", b"2", b"3"], [b"", b"1"]])
 def test_an_answer_leaves_as_one(reactor: Any, pieces: list[bytes]) -> None:
     def answer(transport: Any, _data: bytes) -> None:
@@ -166,11 +175,7 @@ def test_bytes_of_another_class_keep_their_place(reactor: Any) -> None:
         for piece in (b"1", Bytes(b"2"), b"3", Bytes(b"4")):
             transport.write(piece)
 
-    pair = Pair(reactor, Answering(answer))
-    with pair.peer:
-        pair.peer.sendall(b"?")
-        turn_until(reactor, lambda: is_readable(pair.peer))
-        assert pair.peer.recv(10) == b"1234"
+    assert _first_of(reactor, answer) == b"1234"
 
 
 def test_nothing_is_sent_for_an_answer_of_nothing(reactor: Any) -> None:
@@ -185,11 +190,7 @@ def test_an_answer_leaves_though_its_protocol_fails(reactor: Any) -> None:
         transport.write(b"2")
         raise RuntimeError("broken")
 
-    pair = Pair(reactor, Answering(answer))
-    with pair.peer:
-        pair.peer.sendall(b"?")
-        turn_until(reactor, lambda: is_readable(pair.peer))
-        assert pair.peer.recv(10) == b"12"
+    assert _first_of(reactor, answer) == b"12"
 
 
 def test_a_long_answer_is_not_kept_as_a_whole(reactor: Any) -> None:
@@ -261,12 +262,8 @@ def test_an_answer_is_dropped_with_an_aborted_connection(reactor: Any) -> None:
         transport.abortConnection()
         transport.write(b"seen")
 
-    pair = Pair(reactor, Answering(answer))
-    with pair.peer:
-        pair.peer.sendall(b"?")
-        turn_until(reactor, lambda: is_readable(pair.peer))
-        with pytest.raises(ConnectionResetError):
-            pair.peer.recv(10)
+    with pytest.raises(ConnectionResetError):
+        _first_of(reactor, answer)
 
 
 def test_what_is_said_before_tls_begins_is_in_clear(reactor: Any) -> None:

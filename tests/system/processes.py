@@ -30,6 +30,11 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
 
 
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can become another user, make namespaces, and forge"
+)
+
+
 class Running:
     """One process. ``out`` and ``err`` collect what it writes."""
 

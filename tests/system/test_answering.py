@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import TWISTD, Running, Service, let_others_in, needs
+from tests.system.processes import TWISTD, Running, Service, as_root, let_others_in, needs
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can forge, and be another user")
 LOOPBACK = "--listen=udp:0:interface=127.0.0.1"
 
 

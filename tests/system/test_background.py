@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, let_others_in, read_all, run
+from tests.system.processes import BIN, PATIENCE, as_root, let_others_in, read_all, run
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_and_reports_its_late_failure(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, line)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@as_root
 @pytest.mark.usefixtures("started")
 def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
     let_others_in(tmp_path)

@@ -53,6 +53,19 @@ def _serving(
         yield service, clock
 
 
+@contextmanager
+def _stopping(
+    folder: Path, reactor: str, seconds: int
+) -> Iterator[tuple[Service, Clock, socket.socket]]:
+    """Begin a stop, and yield the one client whose work is to be finished in so many seconds."""
+    with _serving(folder, reactor, f"--graceful-timeout={seconds}") as (service, clock):
+        with service.connect() as client:
+            _exchange(client)
+            service.process.send_signal(signal.SIGTERM)
+            service.err.wait_for("stopping: 1 connections remain")
+            yield service, clock, client
+
+
 def _exchange(client: socket.socket) -> None:
     client.sendall(b"x")
     assert client.recv(1) == b"x"
@@ -83,23 +96,16 @@ def test_set_back_an_idle_connection_is_cut(tmp_path: Path, reactor: str) -> Non
 
 
 def test_set_back_a_stop_ends(tmp_path: Path, reactor: str) -> None:
-    with _serving(tmp_path, reactor, "--graceful-timeout=2") as (service, clock):
-        with service.connect() as client:
-            _exchange(client)
-            service.process.send_signal(signal.SIGTERM)
-            service.err.wait_for("stopping: 1 connections remain")
-            clock.set("-1h")
-            assert service.wait() == 0
+    with _stopping(tmp_path, reactor, 2) as (service, clock, _client):
+        clock.set("-1h")
+        assert service.wait() == 0
 
 
 def test_set_forward_a_stop_is_not_cut_short(tmp_path: Path, reactor: str) -> None:
-    with _serving(tmp_path, reactor, "--graceful-timeout=600") as (service, clock):
-        with service.connect() as client:
+    with _stopping(tmp_path, reactor, 600) as (service, clock, client):
+        clock.set("+1h")
+        for _ in range(5):  # each is a turn of the reactor
             _exchange(client)
-            service.process.send_signal(signal.SIGTERM)
-            service.err.wait_for("stopping: 1 connections remain")
-            clock.set("+1h")
-            for _ in range(5):  # each is a turn of the reactor
-                _exchange(client)
+        client.close()
         assert service.wait() == 0
     assert "stopped: 1 connections finished, 0 were cut" in service.err.text

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, Running
+from tests.system.processes import BIN, Running, as_root
 
 LISTENS = r"listening on (\S+)\n"
-
-# Of mounts and process IDs.
-with_namespaces = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces")
 
 
 @pytest.mark.parametrize("option", [None, "--pidfile=twistd.pid", "--pidfile=other.pid"])
@@ -25,7 +21,7 @@ def test_a_pid_file_is_written_only_if_it_is_asked_for(tmp_path: Path, option: s
         assert service.stop() == 0
 
 
-@with_namespaces
+@as_root
 def test_a_container_whose_service_was_killed_starts_again(tmp_path: Path) -> None:
     """The service has the same process ID each time."""
     container = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -36,7 +32,7 @@ def test_a_container_whose_service_was_killed_starts_again(tmp_path: Path) -> No
             it.out.whole()
 
 
-@with_namespaces
+@as_root
 def test_it_runs_where_nothing_can_be_written(tmp_path: Path) -> None:
     read_only = "mount --bind . . && mount -o remount,ro,bind . && cd $PWD && ! touch x"
     script = f'{read_only} && exec "$0" -n sock-echo --port 0'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import socket
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_certificate
-from tests.system.processes import BIN, PATIENCE, Running, Service, needs, read_all, run
+from tests.system.processes import BIN, PATIENCE, Running, Service, as_root, needs, read_all, run
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 
@@ -295,7 +294,7 @@ def _count_waiting(client: socket.socket) -> int:
     return count
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@as_root
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_unix_peers_are_known_by_their_user_and_group(tmp_path: Path, options: list[str]) -> None:
     tmp_path.chmod(0o755)

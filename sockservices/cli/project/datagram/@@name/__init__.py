@@ -12,7 +12,6 @@ from zope.interface import implementer
 class @@{title}Protocol(AnsweringProtocol):
     """One listener."""
 
-    transport: Any
     noisy = False
 
     def __init__(self, suffix: bytes) -> None:
