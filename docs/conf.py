@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import ILogObserver
 
 from sockservices import host
+from sockservices.certificate import Certificate
 from sockservices.reasons import Reason
-from sockservices.tls import Certificate
 
 HERE = Path(__file__).parent
 if Path(host.__file__).parent.parent != HERE.parent:
@@ -66,7 +66,12 @@ def setup(app: Sphinx) -> None:
 
 
 # What others document; intersphinx would need their sites to build ours.
-nitpick_ignore = [("py:class", "Kind"), ("py:class", "Reason"), ("py:obj", "typing.Reason")]
+nitpick_ignore = [
+    ("py:class", "sockservices.parts.Part"),
+    ("py:class", "Kind"),
+    ("py:class", "Reason"),
+    ("py:obj", "typing.Reason"),
+]
 nitpick_ignore_regex = [
     ("py:class", r"(collections|hypothesis|ipaddress|pathlib|re|socket|twisted)\..*"),
 ]

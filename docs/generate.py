@@ -13,29 +13,32 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import attrs
 import click
 from twisted.application.service import IServiceMaker
 from zope.interface.interface import InterfaceClass, Method
 
 import sockservices
 from sockservices.cli.main import command
-from sockservices.command_line import HostOptions
+from sockservices.command_line import GROUPS
 from sockservices.logs import FIELDS
 from sockservices.reasons import REASONS
+from sockservices.settings import Setting, settings_of
 from twisted.plugins import sockservices as plugins
 
 _SOURCE = Path(sockservices.__file__).parent
 
 
 def options() -> str:
-    """Return the options of every service, and of each of ours its own."""
-    every = HostOptions()
-    parts = ["## Of every service", _options_table(every, every.longOpt)]
+    """Return the settings of every service, by group, and of each of ours its own."""
+    parts = []
     for maker in _service_makers():
-        of_service = maker.options()
-        own = [each for each in of_service.longOpt if each not in every.longOpt]
+        own = [(f"`{option}`", text) for option, text in maker.options().own_rows()]
         parts += [f"## `{maker.tapname}`", maker.description]
-        parts.append(_options_table(of_service, own) if own else "It has no options of its own.")
+        parts.append(_table(("option", "what it does"), own) if own else "It has no options.")
+    for group in GROUPS:
+        parts += [f"## {group.heading}", inspect.getdoc(group) or ""]
+        parts.append(_settings_table(settings_of(group)))
     return _page(parts)
 
 
@@ -44,17 +47,17 @@ def _service_makers() -> list[Any]:
     return [each for each in found if each.tapname != "sock"]  # which has others' services
 
 
-def _options_table(options: Any, names: Iterable[str]) -> str:
+def _settings_table(settings: Iterable[Setting]) -> str:
     rows = []
-    for name in sorted(each.removesuffix("=") for each in names):
-        takes_value = f"{name}=" in options.longOpt
-        # The parser adds defaults to its own texts only when it prints them; ours say it already.
-        text, _, told = options.docs[name].strip().partition(" [")
-        default = told.removesuffix("]").removeprefix("default: ")
-        if takes_value and options.defaults.get(name) is not None:
-            default = str(options.defaults[name])
-        text = re.sub(r"(?<!\S)--[a-z0-9-]+", r"`\g<0>`", text)
-        rows.append((f"`--{name}{' …' if takes_value else ''}`", text, default and f"`{default}`"))
+    for each in settings:
+        text = re.sub(r"(?<!\S)--[a-z0-9-]+", r"`\g<0>`", each.help)
+        notes = [text]
+        if each.is_repeated:
+            notes.append("Can be repeated.")
+        if not each.is_changeable:
+            notes.append("Cannot change while the service runs.")
+        default = "required" if each.default is attrs.NOTHING else each.shown_default
+        rows.append((f"`{each.option}`", " ".join(notes), default and f"`{default}`"))
     return _table(("option", "what it does", "default"), rows)
 
 
@@ -191,9 +194,9 @@ def _fenced(language: str, lines: Iterable[str]) -> str:
     return "\n".join([f"```{language}", *lines, "```"])
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
     cells = [head, ["---"] * len(head), *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    escaped = [[(cell or "").replace("|", "\\|") for cell in row] for row in cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
 

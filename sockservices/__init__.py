@@ -16,14 +16,10 @@ if TYPE_CHECKING:
     from sockservices.converters import yes_or_no as yes_or_no
     from sockservices.ending import fail_process as fail_process
     from sockservices.ending import stop_process as stop_process
+    from sockservices.errors import SettingError as SettingError
     from sockservices.guards import Limits as Limits
     from sockservices.guards import Rate as Rate
     from sockservices.host import SocketService as SocketService
-    from sockservices.interfaces import IAnswering as IAnswering
-    from sockservices.interfaces import IBatchReceiver as IBatchReceiver
-    from sockservices.interfaces import IDatagramFactory as IDatagramFactory
-    from sockservices.interfaces import IDrainable as IDrainable
-    from sockservices.interfaces import ITruncationReceiver as ITruncationReceiver
     from sockservices.ledger import Closed as Closed
     from sockservices.ledger import Connection as Connection
     from sockservices.ledger import Ledger as Ledger
@@ -35,16 +31,25 @@ if TYPE_CHECKING:
         IDatagramServerEndpointStringParser as IDatagramServerEndpointStringParser,
     )
     from sockservices.listening import ListenError as ListenError
+    from sockservices.listening import Listening as Listening
     from sockservices.logs import to_stderr as to_stderr
-    from sockservices.options import option as option
     from sockservices.output import Output as Output
     from sockservices.plugin import SocketServiceMaker as SocketServiceMaker
     from sockservices.proxy_protocol import ProxyProtocol as ProxyProtocol
+    from sockservices.service import IAnswering as IAnswering
+    from sockservices.service import IBatchReceiver as IBatchReceiver
+    from sockservices.service import IDatagramFactory as IDatagramFactory
+    from sockservices.service import IDrainable as IDrainable
+    from sockservices.service import ITruncationReceiver as ITruncationReceiver
     from sockservices.services.ack import AckFactory as AckFactory
     from sockservices.services.counter import CounterFactory as CounterFactory
     from sockservices.services.echo import EchoFactory as EchoFactory
     from sockservices.services.hello import HelloFactory as HelloFactory
     from sockservices.services.hexdump import HexdumpFactory as HexdumpFactory
+    from sockservices.settings import setting as setting
+    from sockservices.stopping import Stopping as Stopping
+    from sockservices.timeouts import Timeouts as Timeouts
+    from sockservices.tls import TLS as TLS
 
 _HOME = {
     "AckFactory": "services.ack",
@@ -56,27 +61,32 @@ _HOME = {
     "EchoFactory": "services.echo",
     "HelloFactory": "services.hello",
     "HexdumpFactory": "services.hexdump",
-    "IAnswering": "interfaces",
-    "IBatchReceiver": "interfaces",
-    "IDatagramFactory": "interfaces",
+    "IAnswering": "service",
+    "IBatchReceiver": "service",
+    "IDatagramFactory": "service",
     "IDatagramServerEndpoint": "listening",
     "IDatagramServerEndpointStringParser": "listening",
-    "IDrainable": "interfaces",
-    "ITruncationReceiver": "interfaces",
+    "IDrainable": "service",
+    "ITruncationReceiver": "service",
     "Ledger": "ledger",
     "Limits": "guards",
     "ListenError": "listening",
+    "Listening": "listening",
     "Opened": "ledger",
     "Output": "output",
     "ProxyProtocol": "proxy_protocol",
     "Rate": "guards",
     "Refused": "ledger",
+    "SettingError": "errors",
     "SocketService": "host",
     "SocketServiceMaker": "plugin",
+    "Stopping": "stopping",
+    "TLS": "tls",
+    "Timeouts": "timeouts",
     "fail_process": "ending",
     "octal_mode": "converters",
     "one_of": "converters",
-    "option": "options",
+    "setting": "settings",
     "stop_process": "ending",
     "text_with_escapes": "converters",
     "to_stderr": "logs",

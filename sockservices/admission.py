@@ -74,7 +74,7 @@ class Door:
         self._guards = guards
         self._max_write_buffer = max_write_buffer
         self.proxy = proxy
-        self._proxies = Networks(proxy.allow_from if proxy is not None else ())
+        self._proxies = Networks(proxy.proxy_allow_from if proxy is not None else ())
         self.reactor = reactor
         self.handshake_timeout = handshake_timeout
         # While a connection is let in: what the service has built for it.

@@ -15,8 +15,8 @@ from typing import Any
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from sockservices.interfaces import IAnswering
 from sockservices.printable import DatagramPeer
+from sockservices.service import IAnswering
 
 # Services that answer whatever comes: echo, active users, daytime, quote of the day, character
 # generator, time, DNS, TFTP, NTP. The first six are inetd's, all are in CVE-2024-2169.

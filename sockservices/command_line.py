@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from getopt import GetoptError, getopt
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 from twisted.application.app import ServerOptions
-from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python import usage
 
 from sockservices.background import ForegroundReport
-from sockservices.converters import octal_mode, seconds, some_seconds
 from sockservices.descriptors import raise_limit
 from sockservices.ending import (
     drop_standard_output,
@@ -24,98 +20,49 @@ from sockservices.ending import (
     say_on_stderr,
     stop_process,
 )
-from sockservices.host import DEFAULT_FLUSH, DEFAULT_HANDSHAKE_TIMEOUT, SocketService
-from sockservices.interfaces import IDatagramFactory
-from sockservices.limit_options import LimitOptions
-from sockservices.listening import (
-    DEFAULT_BACKLOG,
-    DEFAULT_MODE,
-    DatagramListener,
-    DescriptionError,
-    backlog_length,
-    description_of,
-    ip_address,
-    not_empty,
-    port_number,
-)
-from sockservices.options import DeclaredOption, OptionError, build, declared_options
+from sockservices.errors import SettingError
+from sockservices.guards import Limits
+from sockservices.host import SocketService
+from sockservices.listening import DatagramListener, DescriptionError, Listening
 from sockservices.orders import run_under_orders
-from sockservices.parameters import parameter
-from sockservices.reloading import SERVED, ReloadingService, follow_supervisor, is_supervised
+from sockservices.parts import Part
+from sockservices.proxy_protocol import ProxyProtocol
+from sockservices.reloading import (
+    SERVED,
+    Reloading,
+    ReloadingService,
+    follow_supervisor,
+    is_supervised,
+)
+from sockservices.service import Kind, Served
+from sockservices.settings import (
+    Setting,
+    Settings,
+    Source,
+    build,
+    check,
+    from_environment,
+    settings_of,
+    spelled_as_option,
+    variable,
+)
 from sockservices.signals import handle_signals
+from sockservices.stopping import Stopping
+from sockservices.timeouts import Timeouts
+from sockservices.tls import TLS
 
-Kind = Literal["stream", "datagram"]
+GROUPS: tuple[type[Settings], ...] = (
+    *(Listening, Limits, Timeouts, TLS, ProxyProtocol, Stopping, Reloading),
+)
+"""The settings that every service has, in the order of ``--help``."""
 
+EVERY_SERVICE = "sockservices"
+"""The prefix of environment variables that are for all services."""
 
-class CertificateError(ValueError):
-    """A certificate that cannot be used; one line."""
-
-
-@attrs.frozen
-class Served:
-    """What a command serves.
-
-    Parameters:
-        name: the command.
-        stream: builds the stream factory; ``None`` without streams.
-        datagram: builds the datagram factory or protocol; ``None`` without datagrams. The same
-            object as ``stream`` where one factory serves both.
-        first: the kind that ``--port`` and ``--socket`` mean.
-    """
-
-    name: str
-    stream: Callable[..., Any] | None
-    datagram: Callable[..., Any] | None
-    first: Kind
-
-    def declared(self) -> list[DeclaredOption]:
-        """Return the service's own options; one that both kinds declare comes once."""
-        found = {}
-        for factory in (self.datagram, self.stream):
-            if factory is not None:
-                found.update({each.name: each for each in declared_options(factory)})
-        return list(found.values())
-
-    def host(self, own_options: Mapping[str, str], **arguments: Any) -> SocketService:
-        """Build the service and the host that runs it.
-
-        Parameters:
-            own_options: the service's own, as text.
-            arguments: for ``SocketService``.
-
-        Raises ``OptionError`` and ``DescriptionError``.
-        """
-        stream = self._build(self.stream, own_options)
-        if self.datagram is self.stream:
-            return SocketService(stream, name=self.name, **arguments)
-        # One is built at once, so that a bad value is known now; it serves the first listener.
-        ready = [self._build(self.datagram, own_options)]
-        datagram = ready[0]
-        if isinstance(datagram, AbstractDatagramProtocol) and not _is_built(self.datagram):
-
-            def datagram() -> Any:
-                return ready.pop() if ready else self._build(self.datagram, own_options)
-
-        return SocketService(stream, datagram=datagram, name=self.name, **arguments)
-
-    def _build(self, factory: Callable[..., Any] | None, texts: Mapping[str, str]) -> Any:
-        if factory is None:
-            return None
-        if _is_built(factory):
-            if texts:
-                raise OptionError(f"{self.name} is an object already built: it takes no options")
-            return factory
-        takes = {each.name for each in declared_options(factory)}
-        return build(factory, {name: text for name, text in texts.items() if name in takes})
-
-
-def _is_built(found: Any) -> bool:
-    """Whether this is a service already, and not the class or function that makes one."""
-    return (
-        IProtocolFactory.providedBy(found)
-        or IDatagramFactory.providedBy(found)
-        or isinstance(found, AbstractDatagramProtocol)
-    )
+_EVERY = [each for group in GROUPS for each in settings_of(group)]
+_HELP_WIDTH, _HELP_COLUMN = 80, 28
+_G = TypeVar("_G", bound=Settings)
+_O = TypeVar("_O", bound=usage.Options)
 
 
 class OneLineErrors(usage.Options):
@@ -161,128 +108,143 @@ class OneLineErrors(usage.Options):
         sys.exit(0)
 
 
-class _Given(str):
-    """The text of one of a service's own options that was given, apart from a default."""
+def _offers(settings: Iterable[Setting]) -> Callable[[type[_O]], type[_O]]:
+    """Make a decorator for classes of options that are to take these settings, all as text."""
+    settings = list(settings)
+    single = [each for each in settings if not (each.is_flag or each.is_repeated)]
 
-    __slots__ = ()
+    def add(options: type[_O]) -> type[_O]:
+        rows: Any = options
+        rows.optFlags = [[each.name, None, each.help] for each in settings if each.is_flag]
+        rows.optParameters = [[each.name, None, None, each.help] for each in single]
+        for each in settings:
+            if each.is_repeated:
+                setattr(options, f"opt_{each.argument}", _appending(each))
+        return options
+
+    return add
 
 
-class HostOptions(OneLineErrors, LimitOptions):
-    """The options that every service has."""
+def _appending(setting: Setting) -> Callable[[HostOptions, str], None]:
+    def append(options: HostOptions, text: str) -> None:
+        options.repeated.setdefault(setting.argument, []).append(text)
+
+    append.__doc__ = setting.help
+    return append
+
+
+@_offers(_EVERY)
+class HostOptions(OneLineErrors):
+    """The options that every service has.
+
+    Parameters:
+        command: the command, which is the prefix of its environment variables.
+    """
 
     served: Served
-    optParameters: ClassVar[list[list[Any]]] = [
-        parameter("port", "TCP port; 0 lets the kernel choose.", port_number),
-        parameter(
-            "interface",
-            "Numeric IPv4 or IPv6 address for --port. [default: all IPv4]",
-            ip_address,
-        ),
-        parameter("socket", "Path of a Unix socket.", not_empty),
-        parameter("mode", "File mode of Unix sockets, in octal.", octal_mode, f"{DEFAULT_MODE:o}"),
-        parameter(
-            "backlog", "Connections that may wait to be accepted.", backlog_length, DEFAULT_BACKLOG
-        ),
-        parameter(
-            "tls-cert",
-            "Certificate in PEM, with its issuers'; TLS on every stream listener.",
-            not_empty,
-        ),
-        parameter("tls-key", "Its key. [default: in the file of --tls-cert]", not_empty),
-        parameter(
-            "tls-client-ca",
-            "Issuers of clients' certificates; with it a client needs one.",
-            not_empty,
-        ),
-        parameter(
-            "handshake-timeout",
-            "Seconds for a TLS handshake, and for a PROXY header; then cut.",
-            some_seconds,
-            DEFAULT_HANDSHAKE_TIMEOUT,
-        ),
-        parameter(
-            "graceful-timeout",
-            "Seconds in which connections may finish their work at a stop.",
-            seconds,
-            0.0,
-        ),
-        parameter(
-            "flush",
-            "Seconds in which what is written is delivered at a stop.",
-            seconds,
-            DEFAULT_FLUSH,
-        ),
-    ]
+    """What it serves."""
 
-    optFlags: ClassVar[list[list[Any]]] = [
-        ["reload", None, "Start anew, on the same sockets, when a source file changes."],
-        ["stock-transports", None, "Twisted's own transports, not the eager ones (faster)."],
-    ]
+    def __init__(self, command: str) -> None:
+        self.repeated: dict[str, list[str]] = {}
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.command = command
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._descriptions: list[str] = []
+    def own_rows(self) -> list[tuple[str, str]]:
+        """Return the options of this command alone, as ``--help`` shows them."""
+        return rows(self.served.settings())
 
-    def opt_listen(self, description: str) -> None:
-        """Endpoint description, as tcp:7, unix:/run/x, udp:7, unixgram:/run/x; may be repeated."""
-        self._descriptions.append(description)
+    def own_source(self) -> Source:
+        """Return the service's own settings that were given on the command line."""
+        return self._given(self.served.settings())
 
-    def own_options(self) -> dict[str, str]:
-        """Return the service's own options that were given, as text."""
-        raise NotImplementedError
+    def _given(self, settings: Iterable[Setting]) -> Source:
+        given: dict[str, Any] = {}
+        for each in settings:
+            value = self.repeated.get(each.argument) if each.is_repeated else self[each.name]
+            if each.is_flag:
+                value = "yes" if value else None
+            if value is not None:
+                given[each.argument] = value
+        return Source(given, spelled_as_option)
 
-    def listen(self) -> list[str]:
-        """Return the endpoint descriptions of all listeners that were asked for."""
-        if self._is_supervised:  # they were opened for us
-            return os.environ[SERVED].split(" ")
-        return [*self._short_forms(), *self._descriptions]
-
-    def _short_forms(self) -> list[str]:
-        streams = self.served.first == "stream"
-        short = []
-        if self["port"] is not None:
-            short.append(
-                description_of(
-                    "tcp" if streams else "udp", str(self["port"]), interface=self["interface"]
-                )
-            )
-        if self["socket"] is not None:
-            short.append(description_of("unix" if streams else "unixgram", self["socket"]))
-        return short
+    def own_sources(self) -> tuple[Source, ...]:
+        """Return where the values of the service's own settings come from, the first first."""
+        own = self.served.settings()
+        return self.own_source(), from_environment(own, self.command, os.environ)
 
     def postOptions(self) -> None:
-        """Refuse what makes no sense together."""
-        if self["interface"] is not None and self["port"] is None:
-            raise usage.UsageError("--interface goes with --port")
-        for name in ("tls-key", "tls-client-ca"):
-            if self[name] is not None and self["tls-cert"] is None:
-                raise usage.UsageError(f"--{name} goes with --tls-cert")
-        self.check_together()
-        if self["reload"] and self._goes_to_background():
+        """Read the settings, and refuse what makes no sense."""
+        try:
+            sources = (
+                self._given(_EVERY),
+                *(from_environment(_EVERY, each, os.environ) for each in self._prefixes),
+            )
+            self._groups = {group: build(group, *sources) for group in GROUPS}
+            check(self.served.settings(), *self.own_sources())
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+        if self.group(Reloading).reload and self._goes_to_background():
             raise usage.UsageError("--reload is for the foreground: twistd -n")
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         self._write_no_pid_file_unasked()
 
+    @property
+    def _prefixes(self) -> tuple[str, str]:
+        return self.command, EVERY_SERVICE
+
+    def group(self, kind: type[_G]) -> _G:
+        """Return one of the groups of settings that every service has."""
+        found: _G = self._groups[kind]
+        return found
+
+    def listen(self) -> list[str]:
+        """Return the endpoint descriptions of all listeners that were asked for."""
+        if self._is_supervised:  # they were opened for us
+            return os.environ[SERVED].split(" ")
+        return self.group(Listening).descriptions(self.served.first)
+
+    def _listening(self) -> Listening:
+        return attrs.evolve(
+            self.group(Listening), listen=self.listen(), port=None, interface=None, socket=None
+        )
+
+    def _listening_settings(self) -> list[Setting]:
+        return Listening.described_for(self.served.first)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the help: the service's own options first, then those that all have."""
+        from click import HelpFormatter
+
+        help_text = HelpFormatter(width=width or _HELP_WIDTH)
+        groups = [(f"Options of {self.command}", self.own_rows())]
+        for group in GROUPS:
+            settings = settings_of(group) if group is not Listening else self._listening_settings()
+            groups.append((group.heading, rows(settings)))
+        groups[-1][1].extend(_ALWAYS)
+        for heading, options in groups:
+            if options:
+                with help_text.section(heading):
+                    help_text.write_dl(options, col_max=_HELP_COLUMN)
+        with help_text.section("Environment"):
+            help_text.write_text(environment_rule(self.command))
+        return "\n" + help_text.getvalue().lstrip()
+
     def make_service(self) -> Any:
         """Build the ``IService`` that runs it; end the process with one line if that fails."""
-        supervises = self["reload"] and not self._is_supervised
+        supervises = self.group(Reloading).reload and not self._is_supervised
         return self._supervisor() if supervises else self._host()
 
     @property
     def _is_supervised(self) -> bool:
-        return bool(self["reload"]) and is_supervised()
+        return self.group(Reloading).reload and is_supervised()
 
     def _supervisor(self) -> ReloadingService:
-        if importlib.util.find_spec("watchfiles") is None:
-            self._end("--reload needs: pip install 'sockservices[reload]'")
         from twisted.internet import reactor
 
         try:
             supervisor = ReloadingService(
-                self.listen(),
-                int(self["backlog"]),
-                octal_mode(self["mode"]),
+                self._listening(),
                 command=self._command_again(),
                 folder=os.getcwd(),
                 reactor=reactor,
@@ -336,24 +298,19 @@ class HostOptions(OneLineErrors, LimitOptions):
     def _host(self) -> SocketService:
         report = ForegroundReport() if self._goes_to_background() else None
         try:
-            host = self.served.host(
-                self.own_options(),
-                listen=self.listen(),
-                backlog=int(self["backlog"]),
-                mode=octal_mode(self["mode"]),
-                stock_transports=bool(self["stock-transports"]),
-                limits=self.limits(),
-                idle_timeout=self["idle-timeout"],
-                max_time=self["max-time"],
-                max_write_buffer=self["max-write-buffer"],
-                tls=self._certificate(),
-                proxy_protocol=self.proxy_protocol(),
-                handshake_timeout=float(self["handshake-timeout"]),
-                graceful_timeout=float(self["graceful-timeout"]),
-                flush=float(self["flush"]),
+            stream, datagram = self.served.build(*self.own_sources())
+            parts = [self.group(each) for each in GROUPS if issubclass(each, Part)]
+            host = SocketService(
+                stream,
+                self._listening(),
+                *parts,
+                datagram=datagram,
+                name=self.served.name,
                 on_failure=report.failed if report is not None else fail_process,
             )
-        except (OptionError, DescriptionError, CertificateError) as error:
+        except SettingError as error:
+            self._end(error.spelled(spelled_as_option))
+        except DescriptionError as error:
             self._end(str(error))
         from twisted.internet import reactor
 
@@ -366,18 +323,6 @@ class HostOptions(OneLineErrors, LimitOptions):
                 lambda _addresses: report.listening(), lambda _failure: None
             )
         return host
-
-    def _certificate(self) -> Any:
-        if self["tls-cert"] is None:
-            return None
-        try:
-            from sockservices.tls import Certificate
-        except ImportError:
-            raise CertificateError("--tls-cert needs: pip install 'sockservices[tls]'") from None
-        try:
-            return Certificate(self["tls-cert"], self["tls-key"], self["tls-client-ca"])
-        except ValueError as error:
-            raise CertificateError(f"--tls-cert: {error}") from None
 
     def _top(self) -> Any:
         top: Any = self
@@ -406,50 +351,46 @@ def _asks_for(top: usage.Options, name: str) -> bool:
     return f"--{name}" in dict(given)
 
 
+_ALWAYS = [
+    ("--version", "Print the versions of sockservices and Twisted, and exit."),
+    ("--help", "Display this help and exit."),
+]
+
+
+def rows(settings: Iterable[Setting]) -> list[tuple[str, str]]:
+    """Return settings as ``--help`` shows them: the option, and what it does."""
+    return [(each.option, each.described()) for each in settings]
+
+
+def environment_rule(command: str) -> str:
+    """Return how the settings of a command are given in the environment."""
+    own, every = (variable(each, "max_connections") for each in (command, EVERY_SERVICE))
+    return (
+        f"Every option can also be set by an environment variable: {own} is "
+        f"--max-connections of this service, and {every} that of all services. The command line "
+        "wins over both, and the service's own variable over the other. Separate several values "
+        "with blanks."
+    )
+
+
 def names_of_every_service() -> set[str]:
     """Return the names of the options that every service has."""
-    rows = [*HostOptions.optParameters, *HostOptions.optFlags, *LimitOptions.optParameters]
-    return {row[0] for row in rows} | {*LimitOptions.lists, "listen", "help", "version"}
+    return {each.name for each in _EVERY} | {"help", "version"}
 
 
 def options_for(served: Served) -> HostOptions:
     """Return options for one service: those of every service, and its own."""
-    own = served.declared()
-    clash = names_of_every_service()
+    own = served.settings()
+    taken = names_of_every_service()
     for each in own:
-        if each.name in clash:
+        if each.name in taken:
             say_on_stderr(f"{served.name} declares --{each.name}, which every service has")
             sys.exit(1)
 
+    @_offers(own)
     class ServiceOptions(HostOptions):
-        optFlags: ClassVar[list[list[Any]]] = [
-            [each.name, None, each.help] for each in own if each.is_flag
-        ]
-        optParameters: ClassVar[list[list[Any]]] = [
-            [each.name, None, None, each.described(), _taker(each)]
-            for each in own
-            if not each.is_flag
-        ]
+        pass
 
-        def own_options(self) -> dict[str, str]:
-            given = {each.name: self[each.name] for each in own if not each.is_flag}
-            flags = {each.name: "yes" for each in own if each.is_flag and self[each.name]}
-            return flags | {name: str(text) for name, text in given.items() if type(text) is _Given}
-
-    options = ServiceOptions()
+    options = ServiceOptions(served.name)
     options.served = served
-    if served.first == "datagram":
-        options.docs["port"] = "UDP port; 0 lets the kernel choose."
-        options.docs["socket"] = "Path of a Unix datagram socket."
     return options
-
-
-def _taker(each: DeclaredOption) -> Callable[[str], Any]:
-    def take(text: str) -> _Given:
-        try:
-            each.value(text)
-        except OptionError as error:
-            raise usage.UsageError(str(error)) from None
-        return _Given(text)
-
-    return take

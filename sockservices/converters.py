@@ -7,8 +7,12 @@ where an operator types digits.
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Callable
+
+from sockservices.printable import escaped, system_reason
 
 _TRUE = {"yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
@@ -39,6 +43,14 @@ def whole_number(least: int | None = None, most: int | None = None) -> Callable[
     return convert
 
 
+def number(value: str | float) -> float:
+    """Convert a number; raise ``ValueError`` for what is none."""
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a number") from None
+
+
 def seconds(value: str | float) -> float:
     """Convert a number of seconds, 0 or more; raise ``ValueError`` for others."""
     try:
@@ -62,7 +74,7 @@ def octal_mode(value: str | int) -> int:
 
 
 def name_and_value(text: str, form: str) -> tuple[str, str]:
-    """Convert ``NAME=VALUE`` to both, the name as a command line has it.
+    """Convert ``NAME=VALUE`` to both, the name as an argument has it.
 
     Parameters:
         text: what was given.
@@ -71,7 +83,7 @@ def name_and_value(text: str, form: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ValueError(f"{text!r} is not {form}")
-    return name.replace("_", "-"), value
+    return name.replace("-", "_"), value
 
 
 def yes_or_no(value: str | bool) -> bool:
@@ -122,3 +134,19 @@ def text_with_escapes(value: str) -> str:
         return _ESCAPES[escape]
 
     return _ESCAPE.sub(character, value)
+
+
+def readable_file(value: str | os.PathLike[str]) -> str:
+    """Convert the path of a regular file that can be read to an absolute path.
+
+    Absolute, because ``twistd`` changes its directory when it has started. Raises ``ValueError``
+    with the reason, for a pipe or a device as well: they can be read only once, or never end.
+    """
+    path = os.path.abspath(os.fspath(value))
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"{escaped(str(value))} is no regular file")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise ValueError(f"{escaped(str(value))}: {system_reason(error)}") from None
+    return path

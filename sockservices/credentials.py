@@ -53,20 +53,23 @@ def _other_groups(connection: Any, uid: int, gid: int) -> list[int]:
     return [each for (each,) in struct.iter_unpack("I", raw)]
 
 
-def user_id(text: str) -> int:
+def user_id(value: str | int) -> int:
     """Convert the name or number of a user; raise ``ValueError`` for one that is not there."""
-    return _id(text, "user", lambda: pwd.getpwnam(text).pw_uid)
+    return _id(value, "user", lambda name: pwd.getpwnam(name).pw_uid)
 
 
-def group_id(text: str) -> int:
+def group_id(value: str | int) -> int:
     """Convert the name or number of a group; raise ``ValueError`` for one that is not there."""
-    return _id(text, "group", lambda: grp.getgrnam(text).gr_gid)
+    return _id(value, "group", lambda name: grp.getgrnam(name).gr_gid)
 
 
-def _id(text: str, what: str, look_up: Callable[[], int]) -> int:
+def _id(value: str | int, what: str, look_up: Callable[[str], int]) -> int:
+    if not can_be_asked:
+        raise ValueError("this system does not tell who a Unix peer is")
+    text = str(value)
     if text.isascii() and text.isdecimal() and int(text) < _NOBODY:
         return int(text)
     try:
-        return look_up()
+        return look_up(text)
     except (KeyError, ValueError, UnicodeError):
         raise ValueError(f"there is no {what} {text!r}") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -12,10 +13,13 @@ from typing import Any, Literal
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from sockservices.credentials import Credentials
+from sockservices.converters import one_of, readable_file, some_seconds, whole_number
+from sockservices.credentials import Credentials, group_id, user_id
 from sockservices.ledger import Closed, Event, Ledger, Opened
-from sockservices.networks import Address, Network, Networks, address, networks_in
+from sockservices.networks import Address, Network, Networks, address, network, networks_in
+from sockservices.parts import Part
 from sockservices.reasons import Reason
+from sockservices.settings import setting
 
 AtLimit = Literal["refuse", "wait"]
 
@@ -25,55 +29,159 @@ _MOST_TIMES = 1 << 20
 _MOST_KNOWN = 1024  # addresses that need not be read again
 
 
+_MOST_IN_A_RATE = 1_000_000  # so many times are remembered
+
+
+def _times(value: str | int) -> int:
+    return whole_number(1, _MOST_IN_A_RATE)(value)
+
+
 @attrs.frozen
 class Rate:
     """At most so many in any so many seconds.
 
     Parameters:
-        count: how many.
-        seconds: in which time.
+        count: how many, from 1 to 1,000,000.
+        seconds: in which time, more than 0.
+
+    Raises ``ValueError``.
     """
 
-    count: int
-    seconds: float
+    count: int = attrs.field(converter=_times)
+    seconds: float = attrs.field(converter=some_seconds)
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.seconds:g}"
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
-    """What the guards of a service hold to.
+def _rate(value: str | Rate) -> Rate:
+    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
+    if isinstance(value, Rate):
+        return value
+    parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", value)
+    if parts is not None:
+        with contextlib.suppress(ValueError):
+            return Rate(parts[1], parts[2])
+    raise ValueError(f"{value!r} is not a rate, as 100/60 for 100 in 60 seconds")
 
-    Parameters:
-        max_connections: at a time; ``None`` is no limit, here as below.
-        max_per_source: at a time, from one source: an IPv4 address, or the network of an IPv6 one.
-        at_limit: what to do with a newcomer at ``max_connections``: ``refuse`` closes it at once,
-            ``wait`` lets it wait in the backlog.
-        rate: of new connections, and of datagrams.
-        rate_per_source: the same, from one source.
-        allow: networks to admit; with any, nobody else is.
-        deny: networks to refuse; of an address in both, the more specific network decides, and of
-            equals this one.
-        allow_files: files with networks to allow, one on each line.
-        deny_files: the same, to deny.
-        exempt: networks to which the limits per source do not apply.
-        ipv6_prefix: bits of an IPv6 address that make a source.
-        allow_users: numbers of the users whose processes may connect to Unix sockets; with any,
-            or any group, nobody else may.
-        allow_groups: numbers of groups, one of which such a process may have instead.
+
+def _file_of_networks(value: str) -> str:
+    path = readable_file(value)
+    networks_in(path)
+    return path
+
+
+_COUNT = whole_number(least=1)
+_PER_SOURCE = ("max_per_source", "rate_per_source")
+
+
+@attrs.frozen
+class Limits(Part):
+    """Whom to admit, how many at a time, and how fast.
+
+    A peer's *source* is its IPv4 address, or the network of its IPv6 address.
     """
 
-    max_connections: int | None = None
-    max_per_source: int | None = None
-    at_limit: AtLimit = "refuse"
-    rate: Rate | None = None
-    rate_per_source: Rate | None = None
-    allow: Sequence[Network] = ()
-    deny: Sequence[Network] = ()
-    allow_files: Sequence[str] = ()
-    deny_files: Sequence[str] = ()
-    exempt: Sequence[Network] = ()
-    ipv6_prefix: int = 64  # what a customer gets: RFC 6177
-    allow_users: Sequence[int] = ()
-    allow_groups: Sequence[int] = ()
+    heading = "Limits"
+
+    max_connections: int | None = setting(
+        default=None,
+        converter=_COUNT,
+        listener="stream",
+        help="Allow at most this many connections at a time.",
+    )
+    at_limit: AtLimit = setting(
+        default="refuse",
+        converter=one_of("refuse", "wait"),
+        unit="refuse|wait",
+        needs="max_connections",
+        help="At --max-connections, close new connections ('refuse') or let them wait in the "
+        "backlog ('wait').",
+    )
+    max_per_source: int | None = setting(
+        default=None,
+        converter=_COUNT,
+        listener="stream",
+        help="Allow at most this many connections at a time from one source: an IPv4 address, "
+        "or an IPv6 network of --ipv6-prefix bits.",
+    )
+    rate: Rate | None = setting(
+        default=None,
+        converter=_rate,
+        unit="count/seconds",
+        help="Allow at most so many new connections, and datagrams, in any so many seconds, "
+        "as in 100/60.",
+    )
+    rate_per_source: Rate | None = setting(
+        default=None, converter=_rate, unit="count/seconds", help="The same for one source."
+    )
+    ipv6_prefix: int = setting(
+        default=64,  # what a customer gets: RFC 6177
+        converter=whole_number(1, 128),
+        unit="bits",
+        needs=_PER_SOURCE,
+        help="Count IPv6 addresses that share this many leading bits as one source.",
+    )
+    exempt: Sequence[Network] = setting(
+        converter=network,
+        unit="network",
+        repeated=True,
+        needs=_PER_SOURCE,
+        help="Do not apply the limits for one source to this network.",
+    )
+    allow: Sequence[Network] = setting(
+        converter=network,
+        unit="network",
+        repeated=True,
+        help="Admit this network, as in 192.0.2.0/24; addresses that no --allow names are refused.",
+    )
+    deny: Sequence[Network] = setting(
+        converter=network,
+        unit="network",
+        repeated=True,
+        help="Refuse this network. If --allow also matches an address, the longer prefix wins.",
+    )
+    allow_file: Sequence[str] = setting(
+        converter=_file_of_networks,
+        unit="path",
+        repeated=True,
+        help="Admit the networks in this file, one on each line. SIGHUP reads it again.",
+    )
+    deny_file: Sequence[str] = setting(
+        converter=_file_of_networks,
+        unit="path",
+        repeated=True,
+        help="Refuse the networks in this file, like --allow-file.",
+    )
+    allow_user: Sequence[int] = setting(
+        converter=user_id,
+        unit="user",
+        repeated=True,
+        listener="Unix stream",
+        help="Admit this user (name or number) on Unix sockets, and refuse others.",
+    )
+    allow_group: Sequence[int] = setting(
+        converter=group_id,
+        unit="group",
+        repeated=True,
+        listener="Unix stream",
+        help="Admit members of this group (name or number), like --allow-user.",
+    )
+    max_write_buffer: int | None = setting(
+        default=None,
+        converter=_COUNT,
+        unit="bytes",
+        listener="stream",
+        help="Reset a connection when more than this many bytes wait because its peer does not "
+        "read.",
+    )
+
+    def objection(self, listener: Any) -> str | None:
+        """See ``Part.objection``."""
+        asks_for_users = bool(self.allow_user or self.allow_group)
+        if asks_for_users and listener.kind == "datagram":
+            return "is for datagrams: users and groups can be told of streams only"
+        return None
 
 
 NO_LIMITS = Limits()
@@ -111,12 +219,7 @@ class Guards:
     def __init__(
         self, limits: Limits, ledger: Ledger, clock: Callable[[], float] = monotonic
     ) -> None:
-        # twistd changes its folder when it has started.
-        self._limits = limits = attrs.evolve(
-            limits,
-            allow_files=[os.path.abspath(each) for each in limits.allow_files],
-            deny_files=[os.path.abspath(each) for each in limits.deny_files],
-        )
+        self._limits = limits
         self._ledger = ledger
         self._clock = clock
         self._exempt = Networks(limits.exempt)
@@ -134,11 +237,11 @@ class Guards:
         limits = self._limits
         allow = [
             *limits.allow,
-            *(each for path in limits.allow_files for each in networks_in(path)),
+            *(each for path in limits.allow_file for each in networks_in(path)),
         ]
-        deny = [*limits.deny, *(each for path in limits.deny_files for each in networks_in(path))]
+        deny = [*limits.deny, *(each for path in limits.deny_file for each in networks_in(path))]
         self._allow, self._deny = Networks(allow), Networks(deny)
-        self._only_allowed = bool(limits.allow or limits.allow_files)
+        self._only_allowed = bool(limits.allow or limits.allow_file)
         # To read an address takes longer than all else that is asked of a newcomer.
         self._known: Callable[[str], _Known] = (
             lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
@@ -161,7 +264,7 @@ class Guards:
     @property
     def _asks_about_networks(self) -> bool:
         limits = self._limits
-        return any((limits.allow, limits.allow_files, limits.deny, limits.deny_files))
+        return any((limits.allow, limits.allow_file, limits.deny, limits.deny_file))
 
     @property
     def _asks_about_addresses(self) -> bool:
@@ -200,13 +303,13 @@ class Guards:
     @property
     def asks_for_users(self) -> bool:
         """Whether it matters who the peer on a Unix socket is."""
-        return bool(self._limits.allow_users or self._limits.allow_groups)
+        return bool(self._limits.allow_user or self._limits.allow_group)
 
     def is_user_allowed(self, credentials: Credentials) -> bool:
         """Whether a process with these credentials may connect."""
         limits = self._limits
-        return credentials.uid in limits.allow_users or not credentials.gids.isdisjoint(
-            limits.allow_groups
+        return credentials.uid in limits.allow_user or not credentials.gids.isdisjoint(
+            limits.allow_group
         )
 
     def refusal(self, peer: Any, is_live: bool = False) -> Reason | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import (
@@ -27,31 +27,30 @@ from sockservices.admission import Door
 from sockservices.descriptors import Exhaustion
 from sockservices.eager import AcceptingPort, keep_steady
 from sockservices.ending import fail_process
+from sockservices.errors import ArgumentName, SettingError
 from sockservices.guards import NO_LIMITS, Guards, Limits
-from sockservices.interfaces import IDatagramFactory
 from sockservices.ledger import Connection, Ledger
 from sockservices.listening import (
-    DEFAULT_BACKLOG,
-    DEFAULT_MODE,
     DatagramListener,
     DatagramPort,
     DescriptionError,
     ListenError,
+    Listening,
     StreamListener,
     UnixDatagramPort,
     listener,
     why_not_listening,
 )
+from sockservices.parts import Part
 from sockservices.printable import listening_at
 from sockservices.proxy_protocol import ProxyProtocol
-from sockservices.stopping import Stop
-from sockservices.timeouts import Timeouts
+from sockservices.service import IDatagramFactory
+from sockservices.settings import settings_of
+from sockservices.stopping import Stop, Stopping
+from sockservices.timeouts import RunningTimeouts, Timeouts
+from sockservices.tls import TLS, RunningTLS
 
-if TYPE_CHECKING:
-    from sockservices.tls import Certificate
-
-DEFAULT_FLUSH = 2.0  # seconds
-DEFAULT_HANDSHAKE_TIMEOUT = 5.0  # seconds
+_PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
 
 
 class SocketService(Service):
@@ -64,26 +63,12 @@ class SocketService(Service):
         service: an ``IProtocolFactory`` for streams, an ``IDatagramFactory`` or a
             ``DatagramProtocol`` for datagrams, or one object that is a factory for both. A
             ``DatagramProtocol`` object can have one listener.
+        listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
+            ``unixgram:/run/x``; or ``Listening``, which has more to say.
+        parts: further settings, at most one object of a kind: ``Limits``, ``Timeouts``, ``TLS``,
+            ``ProxyProtocol``, ``Stopping``.
         datagram: what serves datagrams where ``service`` does not: an ``IDatagramFactory``, a
             ``DatagramProtocol``, or a callable that returns a new one for each listener.
-        listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
-            ``unixgram:/run/x``.
-        backlog: connections that may wait to be accepted, for listeners that do not say.
-        mode: of the files of Unix sockets, for listeners that do not say.
-        stock_transports: give connections Twisted's own transports, not eager ones, which send
-            what is written at once.
-        limits: whom to admit, how many at a time, and how fast.
-        idle_timeout: seconds without a byte from its peer after which a connection is cut.
-        max_time: seconds after which a connection is cut.
-        max_write_buffer: bytes that may wait to be sent on a connection; with more it is cut.
-        tls: the certificate to show on connections of every listener; ``None`` is no TLS.
-        proxy_protocol: what each connection must begin with, on every stream listener, where they
-            come from proxies; the service sees the addresses of those behind them.
-        handshake_timeout: seconds for a proxy's header, and for a TLS handshake; a connection that
-            takes longer is cut.
-        graceful_timeout: seconds in which connections may finish their work at a stop; a
-            protocol that provides ``IDrainable`` is told. 0 asks nothing of them.
-        flush: seconds in which, at a stop, what a service has written is delivered.
         name: what the service is called in the log and in errors.
         reactor: the reactor; ``None`` is the installed one. From now on its timers go by
             ``time.monotonic`` if it is one of Twisted's.
@@ -91,27 +76,16 @@ class SocketService(Service):
             process with that line on standard error and status 1.
 
     Raises ``DescriptionError`` for a description that is wrong or of a kind that this service
-    does not serve, and ``ValueError`` for a file of networks that cannot be used.
+    does not serve, and ``SettingError`` for a setting that would do nothing here, and for a file
+    that cannot be used.
     """
 
     def __init__(
         self,
-        service: Any = None,
-        *,
+        service: Any,
+        listen: Iterable[str] | Listening,
+        *parts: Part,
         datagram: Any = None,
-        listen: Iterable[str],
-        backlog: int = DEFAULT_BACKLOG,
-        mode: int = DEFAULT_MODE,
-        stock_transports: bool = False,
-        limits: Limits = NO_LIMITS,
-        idle_timeout: float | None = None,
-        max_time: float | None = None,
-        max_write_buffer: int | None = None,
-        tls: Certificate | None = None,
-        proxy_protocol: ProxyProtocol | None = None,
-        handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT,
-        graceful_timeout: float = 0,
-        flush: float = DEFAULT_FLUSH,
         name: str | None = None,
         reactor: Any = None,
         on_failure: Callable[[str], None] = fail_process,
@@ -128,59 +102,51 @@ class SocketService(Service):
         self._named = named
         self.ledger = Ledger(named)
         """Its connections, live and ended."""
+        listening = listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
+        settings = _in_order(parts)
+        limits, timeouts, tls, proxy, stopping = (settings[kind] for kind in _PARTS)
         self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
-        self._timeouts = Timeouts(self.ledger, reactor, idle_timeout, max_time)
+        self._timeouts = RunningTimeouts(timeouts, self.ledger, reactor)
         self._gate = Gate()
         self._datagram_gate = Gate()
-        self._tls = tls
+        self._tls = RunningTLS(tls) if tls.tls_cert is not None else None
         if self._guards is not None and self._guards.lets_wait:
             self.ledger.watch(self._wait_while_full)
         self._doors = [
             Door(
-                *(each, self.ledger, self._guards, max_write_buffer),
-                *(proxy_protocol, reactor, handshake_timeout),
+                description,
+                self.ledger,
+                self._guards,
+                limits.max_write_buffer,
+                proxy if proxy.proxy_protocol != "off" else None,
+                reactor,
+                timeouts.handshake_timeout,
             )
-            for each in listen
+            for description in listening.descriptions(
+                "stream" if self._factory is not None else "datagram"
+            )
         ]
         self._listeners = [
-            listener(
-                *(reactor, door.listener, backlog, mode),
-                stock_transports=stock_transports,
-                wrap=door.admitting_around,
-            )
+            listener(reactor, door.listener, listening, door.admitting_around)
             for door in self._doors
         ]
         if not self._listeners:
             raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
-        self._check_use(
-            TLS=tls,
-            PROXY_headers=proxy_protocol,
-            max_connections=limits.max_connections,
-            max_per_source=limits.max_per_source,
-            idle_timeout=idle_timeout,
-            max_time=max_time,
-            max_write_buffer=max_write_buffer,
-        )
-        for each in self._listeners:
-            kind, inner = [*each.description.lower().split(":"), ""][:2]
-            own_tls = ("ssl", "tls")
-            if tls is not None and (kind in own_tls or (kind == "haproxy" and inner in own_tls)):
-                raise DescriptionError(f"{each.description!r} has TLS of its own: one is enough")
-            if proxy_protocol is not None and kind == "haproxy":
-                raise DescriptionError(
-                    f"{each.description!r} reads PROXY headers itself: one is enough"
-                )
         self._check_kinds(datagram if datagram is not None else service)
+        for part in settings.values():
+            self._check_objections(part)
+        for part in settings.values():
+            self._check_use(part)
         self._on_failure = on_failure
         self._log = Logger(namespace=named)
         self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
-        self._new_stop = partial(Stop, self.ledger, reactor, self._log, graceful_timeout, flush)
+        self._new_stop = partial(Stop, self.ledger, reactor, self._log, stopping)
         self._stops: list[Stop] = []
-        self._graceful_timeout, self._flush = graceful_timeout, flush
+        self._graceful_timeout, self._flush = stopping.graceful_timeout, stopping.flush
         self._ending: list[Any] = []  # ports that serve what the kernel had taken for them
         self._is_hurried = False
         # For listeners of a foreign kind, which may never say that they are closed.
-        self._stop_at_most = graceful_timeout + flush + 1
+        self._stop_at_most = stopping.graceful_timeout + stopping.flush + 1
         self._ports: list[IListeningPort] = []
         # Which start the ports are of: what arrives late, of an earlier one, is closed again.
         self._start: object | None = None
@@ -190,18 +156,22 @@ class SocketService(Service):
         self._closing: Deferred[None] = succeed(None)
         self._waiting: list[Deferred[list[Any]]] = []
 
-    def _check_use(self, **of_streams: Any) -> None:
-        """Refuse what would do nothing: an operator relies on what is accepted."""
-        streams = [each for each in self._listeners if isinstance(each, StreamListener)]
-        for name, given in of_streams.items():
-            if given is not None and not streams:
-                what = name.replace("_", " ")
-                raise DescriptionError(f"{self._named} has no stream listener for {what}")
-        asks_for_users = self._guards is not None and self._guards.asks_for_users
-        if streams and asks_for_users and not any(each.is_unix for each in streams):
-            raise DescriptionError(
-                f"{self._named} has no Unix listener: of others users and groups are not known"
-            )
+    def _check_use(self, part: Any) -> None:
+        """Refuse what would do nothing: whoever gives it relies on it."""
+        for setting in settings_of(type(part)):
+            kind = setting.listener
+            is_given = setting.is_given(getattr(part, setting.argument))
+            if kind and is_given and not any(each.is_a(kind) for each in self._listeners):
+                name = ArgumentName(setting.argument)
+                raise SettingError(
+                    name, f" goes with a {kind} listener, and {self._named} has none"
+                )
+
+    def _check_objections(self, part: Any) -> None:
+        for each in self._listeners:
+            objection = part.objection(each)
+            if objection is not None:
+                raise DescriptionError(f"{each.description!r} {objection}")
 
     def _check_kinds(self, datagram: Any) -> None:
         datagrams = 0
@@ -211,10 +181,6 @@ class SocketService(Service):
                 if self._build_datagram_protocol is None:
                     raise DescriptionError(
                         f"{self._named} serves streams only; {each.description!r} is for datagrams"
-                    )
-                if self._guards is not None and self._guards.asks_for_users:
-                    raise DescriptionError(
-                        f"{each.description!r}: users and groups can be told of streams only"
                     )
             elif self._factory is None:
                 raise DescriptionError(
@@ -327,9 +293,10 @@ class SocketService(Service):
         A file that cannot be used is logged, and what was before stays in force. Connections that
         live keep the certificate that they were shown.
         """
-        for each in (self._tls, self._guards):
-            if each is not None:
-                self._reload(type(each).__name__.lower(), each.reload)
+        if self._tls is not None:
+            self._reload("certificate", self._tls.reload)
+        if self._guards is not None:
+            self._reload("guards", self._guards.reload)
         for stream, door in zip(self._listeners, self._doors, strict=True):
             if isinstance(stream, StreamListener) and stream.look_again is not None:
                 self._reload("certificate", partial(self._renew, stream.look_again, door))
@@ -506,6 +473,19 @@ class SocketService(Service):
                 self._log.warn(
                     "a listener did not close cleanly: {reason}", reason=failure.getErrorMessage()
                 )
+
+
+def _in_order(parts: Iterable[Part]) -> dict[type[Part], Any]:
+    """Return the parts by their kind, with the defaults of those that are not given."""
+    found: dict[type[Part], Part] = {}
+    for each in parts:
+        if type(each) not in _PARTS:
+            kinds = ", ".join(kind.__name__ for kind in _PARTS)
+            raise TypeError(f"{each!r} is no part of a host: there are {kinds}")
+        if type(each) in found:
+            raise TypeError(f"{type(each).__name__} is given twice")
+        found[type(each)] = each
+    return {kind: found.get(kind) or kind() for kind in _PARTS}
 
 
 def _where(port: IListeningPort) -> str:

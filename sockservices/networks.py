@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from sockservices.printable import escaped, system_reason
+from sockservices.converters import readable_file
+from sockservices.printable import escaped
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -18,21 +17,21 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 
 
-def network(text: str) -> Network:
+def network(value: str | Network) -> Network:
     """Convert ``192.0.2.0/24``, ``2001:db8::/32`` or a single address.
 
     Raises ``ValueError``, naming the text, for anything else; a network with bits set beyond its
     prefix is one of them.
     """
     try:
-        found = ipaddress.ip_network(text.strip())
+        found = ipaddress.ip_network(value.strip() if isinstance(value, str) else value)
         if found.version == 6 and found.subnet_of(_MAPPED):  # as ``address`` maps them
             number = int(found.network_address) & 0xFFFFFFFF
             return ipaddress.IPv4Network((number, found.prefixlen - _MAPPED.prefixlen))
         return found
     except ValueError as error:
         raise ValueError(
-            f"{text!r} is not a network, as 192.0.2.0/24 or 2001:db8::/32: {error}"
+            f"{value!r} is not a network, as 192.0.2.0/24 or 2001:db8::/32: {error}"
         ) from None
 
 
@@ -41,12 +40,7 @@ def networks_in(path: str) -> list[Network]:
 
     Raises ``ValueError``, naming the file and the line.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # it is read again, and again at SIGHUP
-            raise ValueError(f"{escaped(path)} is no regular file")
-        lines = Path(path).read_text("utf-8", "surrogateescape").splitlines()
-    except OSError as error:
-        raise ValueError(f"{escaped(path)}: {system_reason(error)}") from None
+    lines = Path(readable_file(path)).read_text("utf-8", "surrogateescape").splitlines()
     found = []
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()

@@ -85,7 +85,7 @@ class Newcomer:
         assert self._door.proxy is not None
         self._begun += data
         try:
-            found = read_header(self._begun, self._door.proxy.version)
+            found = read_header(self._begun, self._door.proxy.proxy_protocol)
         except HeaderError as error:
             self._door.log_rarely(
                 "no PROXY header from {peer}: {reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -11,9 +12,10 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from sockservices import loading
+from sockservices.ending import say_on_stderr
 
 if TYPE_CHECKING:
-    from sockservices.command_line import Kind, Served
+    from sockservices.service import Kind, Served
 
 
 @implementer(IPlugin, IServiceMaker)
@@ -59,15 +61,17 @@ class SocketServiceMaker:
         """See ``IServiceMaker.options``: imports the service and reads what it declares."""
         from sockservices.command_line import options_for
 
-        return options_for(self.served())
+        try:
+            return options_for(self.served())
+        except loading.LoadError as error:
+            say_on_stderr(f"{self.tapname}: {error}")
+            sys.exit(1)
 
     def served(self) -> Served:
-        """Import the service; end the process with one line if that fails."""
-        from sockservices.command_line import Served
+        """Import the service; raise ``LoadError`` if that fails."""
+        from sockservices.service import Served
 
-        found = {
-            kind: loading.load_or_exit(getattr(self, kind), self.tapname) for kind in self.kinds
-        }
+        found = {kind: loading.load(getattr(self, kind)) for kind in self.kinds}
         return Served(self.tapname, found.get("stream"), found.get("datagram"), self.kinds[0])
 
     def makeService(self, options: Any) -> IService:

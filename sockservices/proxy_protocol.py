@@ -9,31 +9,51 @@ import ipaddress
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from sockservices.converters import one_of
 from sockservices.networks import Network, network
+from sockservices.parts import Part
+from sockservices.settings import setting
 
-Version = Literal["v1", "v2", "any"]
+Version = Literal["off", "v1", "v2", "any"]
 HostAddress = IPv4Address | IPv6Address | UNIXAddress
 
 _LOOPBACK = (network("127.0.0.0/8"), network("::1/128"))
 
 
 @attrs.frozen
-class ProxyProtocol:
-    """What a listener takes from proxies.
+class ProxyProtocol(Part):
+    """What connections begin with that come from proxies."""
 
-    Parameters:
-        version: of the header that each connection must begin with; ``any`` takes both.
-        allow_from: the networks of the proxies; nobody else is let in. Peers on Unix sockets are
-            always taken for proxies.
-    """
+    heading = "PROXY protocol"
 
-    version: Version = "any"
-    allow_from: Sequence[Network] = _LOOPBACK
+    proxy_protocol: Version = setting(
+        default="off",
+        converter=one_of("off", "v1", "v2", "any"),
+        unit="version",
+        listener="stream",
+        changeable=False,
+        help="Require a PROXY header at the start of each connection: v1, v2 or any of them. "
+        "The service and the limits see the addresses in the header.",
+    )
+    proxy_allow_from: Sequence[Network] = setting(
+        default=_LOOPBACK,
+        converter=network,
+        unit="network",
+        repeated=True,
+        needs="proxy_protocol",
+        help="Accept connections from proxies in this network, and from nobody else. Peers on "
+        "Unix sockets are always accepted.",
+    )
+
+    def objection(self, listener: Any) -> str | None:
+        """See ``Part.objection``."""
+        reads_itself = self.proxy_protocol != "off" and listener.reads_proxy_headers
+        return "reads PROXY headers itself: one is enough" if reads_itself else None
 
 
 @attrs.frozen

@@ -7,30 +7,35 @@ end, so a change that cannot be loaded costs nothing, and no connection is refus
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservices.converters import yes_or_no
 from sockservices.listening import (
     DatagramListener,
     DescriptionError,
+    Listening,
     StreamListener,
     listener,
     why_not_listening,
 )
+from sockservices.settings import Settings, setting
 
 SERVED = "SOCKSERVICES_RELOADED"
 """The environment variable that gives a serving process its endpoint descriptions."""
@@ -52,13 +57,32 @@ _BECOME = (
 )
 
 
+def _if_watched(value: str | bool) -> bool:
+    wanted = yes_or_no(value)
+    if wanted and importlib.util.find_spec("watchfiles") is None:
+        raise ValueError("pip install 'sockservices[reload]' for this")
+    return wanted
+
+
+@attrs.frozen
+class Reloading(Settings):
+    """How the process is run."""
+
+    heading = "Running"
+
+    reload: bool = setting(
+        default=False,
+        converter=_if_watched,
+        changeable=False,
+        help="Start anew on the same sockets when a source file changes.",
+    )
+
+
 class ReloadingService(Service):
     """Serves by a process of its own, and by another one after each change.
 
     Parameters:
-        listen: endpoint descriptions; of plain sockets, which can be passed on.
-        backlog: as for ``SocketService``.
-        mode: as for ``SocketService``.
+        listening: where to listen: on plain sockets, which can be passed on.
         command: what the processes run.
         folder: where they run it: relative names in it are meant from there.
         reactor: an ``IReactorProcess``, ``IReactorThreads``, ``IReactorUNIXDatagram`` and more.
@@ -69,15 +93,13 @@ class ReloadingService(Service):
 
     def __init__(
         self,
-        listen: Iterable[str],
-        backlog: int,
-        mode: int,
+        listening: Listening,
         command: Sequence[str],
         folder: str,
         reactor: Any,
         on_failure: Callable[[str], None],
     ) -> None:
-        self.listeners = [listener(reactor, each, backlog, mode) for each in listen]
+        self.listeners = [listener(reactor, each, listening) for each in listening.listen]
         for each in self.listeners:
             if each.description.partition(":")[0].lower() not in _KINDS:
                 raise DescriptionError(

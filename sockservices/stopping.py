@@ -6,16 +6,40 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from sockservices.calls import cancel
-from sockservices.interfaces import IDrainable
+from sockservices.converters import seconds
 from sockservices.ledger import Connection, Event, Ledger, Opened
 from sockservices.lingering import close_after_delivery
+from sockservices.parts import Part
+from sockservices.service import IDrainable
+from sockservices.settings import setting
 
 _COUNT_DOWN = 1.0  # seconds between two lines in the log
 _LAST = 1.0  # seconds that a connection has to end after it was cut
+
+
+@attrs.frozen
+class Stopping(Part):
+    """How long a stop may take."""
+
+    heading = "Stopping"
+
+    graceful_timeout: float = setting(
+        default=0.0,
+        converter=seconds,
+        unit="seconds",
+        help="Let connections finish their work for so long. 0 does not wait for them.",
+    )
+    flush: float = setting(
+        default=2.0,
+        converter=seconds,
+        unit="seconds",
+        help="Deliver what the service has already written for so long.",
+    )
 
 
 class Stop:
@@ -25,8 +49,8 @@ class Stop:
         ledger: tells of the beginning and the end of each.
         reactor: an ``IReactorTime``.
         log: is told how many remain, and at the end how many finished and were cut.
-        graceful_timeout: seconds in which connections may finish their work.
-        flush: seconds in which what a service has written is delivered after that.
+        settings: how long connections may finish their work, and what is written is delivered
+            after that.
         connections: those that are to end.
     """
 
@@ -35,15 +59,14 @@ class Stop:
         ledger: Ledger,
         reactor: Any,
         log: Logger,
-        graceful_timeout: float,
-        flush: float,
+        settings: Stopping,
         connections: Iterable[Connection],
     ) -> None:
         self.remaining = dict.fromkeys(connections)
         self._reactor = reactor
         self._log = log
-        self._graceful_timeout = graceful_timeout
-        self._flush = flush
+        self._graceful_timeout = settings.graceful_timeout
+        self._flush = settings.flush
         self._number = len(self.remaining)
         self._cut = 0
         self._is_hurried = False

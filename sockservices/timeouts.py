@@ -5,10 +5,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+import attrs
 from twisted.logger import Logger
 
 from sockservices.calls import cancel
+from sockservices.converters import some_seconds
 from sockservices.ledger import Ledger
+from sockservices.parts import Part
+from sockservices.settings import setting
 
 _log = Logger(namespace="sockservices")
 _MOST = 1.0  # seconds between two looks
@@ -16,7 +20,35 @@ _LEAST = 0.01
 _PARTS = 10  # of the shortest time: a connection is cut so much late at the most
 
 
-class Timeouts:
+@attrs.frozen
+class Timeouts(Part):
+    """How long a connection may take."""
+
+    heading = "Timeouts"
+
+    idle_timeout: float | None = setting(
+        default=None,
+        converter=some_seconds,
+        unit="seconds",
+        listener="stream",
+        help="Close a connection whose peer has sent nothing for so long.",
+    )
+    max_time: float | None = setting(
+        default=None,
+        converter=some_seconds,
+        unit="seconds",
+        listener="stream",
+        help="Close a connection that has lasted so long.",
+    )
+    handshake_timeout: float = setting(
+        default=5.0,
+        converter=some_seconds,
+        unit="seconds",
+        help="Close a connection whose TLS handshake, or PROXY header, takes longer.",
+    )
+
+
+class RunningTimeouts:
     """Cuts connections that take too long.
 
     One look at all of them now and then: nothing is done for what they send.
@@ -24,17 +56,14 @@ class Timeouts:
     Parameters:
         ledger: knows the connections.
         reactor: an ``IReactorTime``.
-        idle: seconds since the peer's last byte, or ``None``.
-        most: seconds since it was accepted, or ``None``.
+        settings: how long.
     """
 
-    def __init__(
-        self, ledger: Ledger, reactor: Any, idle: float | None, most: float | None
-    ) -> None:
+    def __init__(self, settings: Timeouts, ledger: Ledger, reactor: Any) -> None:
         self._ledger = ledger
         self._reactor = reactor
-        self._idle = idle
-        self._most = most
+        self._idle = idle = settings.idle_timeout
+        self._most = most = settings.max_time
         self._call: Any = None
         times = [each for each in (idle, most) if each is not None]
         self._interval = max(_LEAST, min(_MOST, min(times) / _PARTS)) if times else None

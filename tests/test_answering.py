@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
 
 from sockservices.answering import AnsweringProtocol, is_local, why_no_answer
-from sockservices.interfaces import IAnswering
 from sockservices.printable import DatagramPeer
+from sockservices.service import IAnswering
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import attrs
@@ -13,21 +14,23 @@ from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface import implementer
 
 from sockservices import command_line
-from sockservices.command_line import HostOptions, OneLineErrors, Served, options_for
+from sockservices.command_line import HostOptions, OneLineErrors, options_for
 from sockservices.converters import whole_number
 from sockservices.ending import fail_process
-from sockservices.host import SocketService
-from sockservices.interfaces import IDatagramFactory
-from sockservices.options import OptionError, option
+from sockservices.errors import SettingError
+from sockservices.guards import Limits
+from sockservices.service import IDatagramFactory, Served
 from sockservices.services.echo import EchoFactory
+from sockservices.settings import Source, setting, spelled_as_option
+from sockservices.stopping import Stopping
 from tests.fakes import factory_of
 
 
 @attrs.define(eq=False, slots=False)
 class Attrs(Factory):
-    word: str = option(default="a\tb", help="A word to say.")
-    max_size: int = option(default=8, converter=whole_number(least=1), help="In bytes.")
-    loud: bool = option(default=False, help="Say it loudly.")
+    word: str = setting(default="a\tb", help="A word to say.")
+    max_size: int = setting(default=8, converter=whole_number(least=1), help="In bytes.")
+    loud: bool = setting(default=False, help="Say it loudly.")
 
 
 @dataclasses.dataclass(eq=False)
@@ -91,23 +94,41 @@ def _refused(
 
 def test_an_option_of_an_attrs_class_has_its_help_and_default() -> None:
     shown = " ".join(_stream(Attrs).getUsage().split())
-    assert "--word= A word to say. [default: a\\tb]" in shown
-    assert "--max-size= In bytes. [default: 8]" in shown
+    assert "--word=TEXT A word to say. [default: a\\tb]" in shown
+    assert "--max-size=NUMBER In bytes. [default: 8]" in shown
     assert "--loud Say it loudly." in shown
 
 
 def test_an_option_of_a_dataclass_has_its_default_or_is_required() -> None:
     shown = " ".join(_stream(Data).getUsage().split())
-    assert "--word= [required]" in shown
-    assert "--times= [default: 2]" in shown
+    assert "--word=TEXT [required]" in shown
+    assert "--times=NUMBER [default: 2]" in shown
     assert "--loud " in shown
     assert "factory" not in shown
 
 
 def test_an_option_of_a_plain_class_has_its_default() -> None:
     shown = " ".join(_stream(Plain).getUsage().split())
-    assert "--word= [default: hi]" in shown
-    assert "--sure= [default: True]" in shown
+    assert "--word=TEXT [default: hi]" in shown
+    assert "--sure=YES|NO [default: True]" in shown
+
+
+def test_the_help_has_groups_and_the_services_own_first() -> None:
+    shown = _stream(Attrs).getUsage()
+    headings = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
+    assert headings == [
+        "Options of tried",
+        "Listening",
+        "Limits",
+        "Timeouts",
+        "TLS",
+        "PROXY protocol",
+        "Stopping",
+        "Running",
+        "Environment",
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "TRIED_MAX_CONNECTIONS" in shown
 
 
 def test_every_service_has_the_same_options_beside_its_own() -> None:
@@ -146,7 +167,7 @@ def test_an_option_that_every_service_has_cannot_be_declared(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clashing = attrs.make_class(
-        "Clashing", {name: option(default="", help="")}, bases=(Factory,), eq=False, slots=False
+        "Clashing", {name: setting(default="", help="")}, bases=(Factory,), eq=False, slots=False
     )
     with pytest.raises(SystemExit) as caught:
         _stream(clashing)
@@ -169,7 +190,7 @@ def test_a_required_option_that_is_missing_is_one_line(
 def test_each_kind_gets_the_options_that_it_declares() -> None:
     for datagram in (Datagrams, DatagramFactory):
         served = Served("tried", Plain, datagram, "stream")
-        assert {each.name for each in served.declared()} == {"word", "mark", "sure"}
+        assert {each.name for each in served.settings()} == {"word", "mark", "sure"}
         options = options_for(served)
         options.parseOptions(["--port=0", "--word=x", "--mark=?", "--sure=no"])
         service = options.make_service()
@@ -207,10 +228,9 @@ def test_an_object_that_is_built_takes_no_options() -> None:
         Served("tried", None, protocol, "datagram"),
         Served("tried", None, factory, "datagram"),
     ):
-        description = "tcp:0" if served.first == "stream" else "udp:0"
-        assert isinstance(served.host({}, listen=[description]), SocketService)
-        with pytest.raises(OptionError, match="already built: it takes no options"):
-            served.host({"word": "x"}, listen=[description])
+        assert {stream, protocol, factory}.issuperset({*served.build()} - {None})
+        with pytest.raises(SettingError, match="already built: it takes no options"):
+            served.build(Source({"word": "x"}, spelled_as_option))
 
 
 # Where to listen
@@ -300,6 +320,43 @@ def test_an_error_names_the_command(capfd: pytest.CaptureFixture[str]) -> None:
         subCommands = [["tried", None, lambda: _stream(Plain), ""]]  # noqa: RUF012
 
     assert _refused(Above(), ["tried"], capfd).startswith("tried: nothing to listen on")  # type: ignore[no-untyped-call]
+
+
+# The environment
+
+
+def test_the_environment_has_what_the_command_line_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIED_MAX_CONNECTIONS", "5")
+    monkeypatch.setenv("SOCKSERVICES_MAX_CONNECTIONS", "6")
+    monkeypatch.setenv("SOCKSERVICES_FLUSH", "7")
+    monkeypatch.setenv("TRIED_WORD", "own")
+    monkeypatch.setenv("TRIED_LOUD", "yes")
+    options = _parsed(Attrs)
+    assert options.group(Limits).max_connections == 5
+    assert options.group(Stopping).flush == 7
+    built = factory_of(options.make_service())
+    assert (built.word, built.loud) == ("own", True)
+    assert _parsed(Attrs, "--max-connections=9").group(Limits).max_connections == 9
+
+
+def test_where_to_listen_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIED_LISTEN", r"tcp:0:interface=\:\:1 'unix:/run/my socket'")
+    options = _stream(Plain)
+    options.parseOptions([])
+    assert options.listen() == [r"tcp:0:interface=\:\:1", "unix:/run/my socket"]
+
+
+def test_a_bad_value_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value, line in (
+        ("SOCKSERVICES_PORT", "x", "'x' is not a whole number from 0 to 65535"),
+        ("TRIED_MAX_SIZE", "0", "0 is not a whole number, 1 or more"),
+        ("TRIED_ALLOW", "1.2.3.4 x", "'x' is not a network"),
+    ):
+        monkeypatch.setenv(name, value)
+        assert _refused(_stream(Attrs), [], capfd).startswith(f"options: {name}: {line}")
+        monkeypatch.delenv(name)
 
 
 # In the background

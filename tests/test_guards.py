@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservices import guards as module
+from sockservices.errors import SettingError
 from sockservices.guards import Guards, Limits, Rate
 from sockservices.ledger import Ledger
 from sockservices.networks import network
@@ -229,7 +230,7 @@ def test_files_are_read_again_and_a_broken_one_changes_nothing(tmp_path: Path) -
     allowed, denied = tmp_path / "allow", tmp_path / "deny"
     allowed.write_text("192.0.2.0/24\n")
     denied.write_text("")
-    entry = Entry(allow_files=[str(allowed)], deny_files=[str(denied)])
+    entry = Entry(allow_file=[str(allowed)], deny_file=[str(denied)])
     assert entry.guards.is_allowed(peer("192.0.2.1"))
     denied.write_text("192.0.2.1\n")
     assert entry.guards.is_allowed(peer("192.0.2.1"))
@@ -252,7 +253,7 @@ def test_files_are_found_when_the_process_has_changed_its_folder(
     (tmp_path / "allow").write_text("192.0.2.0/24\n")
     (tmp_path / "deny").write_text("192.0.2.1\n")
     monkeypatch.chdir(tmp_path)
-    entry = Entry(allow_files=["allow"], deny_files=["deny"])
+    entry = Entry(allow_file=["allow"], deny_file=["deny"])
     monkeypatch.chdir("/")
     (tmp_path / "deny").write_text("192.0.2.2\n")
     entry.guards.reload()
@@ -297,3 +298,24 @@ def test_how_much_of_an_ipv6_address_is_a_source(prefix: int, is_same: bool) -> 
     assert (entry.knock("2001:db8::2:0:0:1") == "max-per-source") is is_same
     assert isinstance(entry.knock("192.0.2.1"), StringTransport)
     assert isinstance(entry.knock("192.0.2.2"), StringTransport)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 60), (1_000_001, 60), (1, 0), (1, -1), ("x", 60), (1, float("nan"))]
+)
+def test_a_rate_of_nothing_is_refused_at_once(wrong: tuple[Any, Any]) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        Rate(*wrong)
+
+
+@pytest.mark.parametrize("text", ["0/60", "1/0", "x", "1", "1/-1", "", "1/1/1"])
+def test_what_is_no_rate_is_refused_for_embedders_too(text: str) -> None:
+    with pytest.raises(SettingError, match=r"^rate: .* is not a rate, as 100/60 for"):
+        Limits(rate=text)  # type: ignore[arg-type]
+    assert Limits(rate="100/60.5") == Limits(rate=Rate(100, 60.5))  # type: ignore[arg-type]
+
+
+def test_what_goes_with_others_is_refused_without_them_for_embedders_too() -> None:
+    for wrong in ({"at_limit": "wait"}, {"exempt": ["192.0.2.1"]}, {"ipv6_prefix": 48}):
+        with pytest.raises(SettingError, match=" goes with max_"):
+            Limits(**wrong)

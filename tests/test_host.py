@@ -26,11 +26,12 @@ from sockservices.listening import (
     DatagramListener,
     DescriptionError,
     ListenError,
+    Listening,
     StreamListener,
 )
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
-from sockservices.tls import Certificate
+from sockservices.tls import TLS
 from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, result_of, until, with_reactor
 
@@ -116,8 +117,10 @@ async def test_it_has_listeners_of_both_kinds_and_the_addresses_in_their_order(
 async def test_the_mode_is_that_of_listeners_that_do_not_say(tmp_path: Path) -> None:
     service = SocketService(
         EchoFactory(),
-        listen=[f"unix:{tmp_path}/a", f"unixgram:{tmp_path}/b", f"unix:{tmp_path}/c:mode=640"],
-        mode=0o606,
+        Listening(
+            listen=[f"unix:{tmp_path}/a", f"unixgram:{tmp_path}/b", f"unix:{tmp_path}/c:mode=640"],
+            mode=0o606,
+        ),
     )
     service.startService()
     await service.when_listening()
@@ -524,7 +527,7 @@ def test_a_datagram_builder_that_raises_is_a_failure_to_listen() -> None:
         raise RuntimeError("no more of them")
 
     service = SocketService(
-        datagram=build, listen=[UDP_LOOPBACK], name="dry", on_failure=failures.append
+        None, [UDP_LOOPBACK], datagram=build, name="dry", on_failure=failures.append
     )
     service.startService()
     assert failures == [f"dry: cannot listen on {UDP_LOOPBACK}: no more of them"]
@@ -560,9 +563,7 @@ def test_it_says_that_it_listens_when_the_reactor_runs() -> None:
 @with_reactor
 async def test_the_ledger_has_the_figures_of_datagrams(tmp_path: Path) -> None:
     service = SocketService(
-        EchoFactory(),
-        listen=[UDP_LOOPBACK, f"unixgram:{tmp_path}/d"],
-        limits=Limits(rate=Rate(3, 60)),
+        EchoFactory(), [UDP_LOOPBACK, f"unixgram:{tmp_path}/d"], Limits(rate=Rate(3, 60))
     )
     events: list[Event] = []
     service.ledger.subscribe(events.append)
@@ -614,9 +615,7 @@ async def test_a_datagram_listener_that_cannot_be_limited_is_none(
     )
     said: list[str] = []
     for limits in (Limits(), Limits(rate=Rate(1, 1))):
-        service = SocketService(
-            datagram=Quiet, listen=["foreign:1"], limits=limits, on_failure=said.append
-        )
+        service = SocketService(None, ["foreign:1"], limits, datagram=Quiet, on_failure=said.append)
         service.startService()
         assert bool(said) == (limits.rate is not None)
         await service.stopService()
@@ -629,8 +628,10 @@ async def test_a_datagram_listener_that_cannot_be_limited_is_none(
 @with_reactor
 async def test_a_stop_leaves_no_timer_of_tls(tmp_path: Path) -> None:
     make_certificate(tmp_path)
-    certificate = Certificate(str(tmp_path / "trusted/cert.pem"), str(tmp_path / "key.pem"))
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], tls=certificate)
+    certificate = TLS(
+        tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem")
+    )
+    service = SocketService(EchoFactory(), [LOOPBACK], certificate)
     service.startService()
     [address] = await service.when_listening()
     for _ in range(3):

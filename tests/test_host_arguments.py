@@ -11,13 +11,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import DatagramProtocol
 
+from sockservices.errors import SettingError
 from sockservices.guards import Limits
 from sockservices.host import SocketService
 from sockservices.ledger import Closed, Event, Opened
-from sockservices.listening import DescriptionError
+from sockservices.listening import DescriptionError, Listening
+from sockservices.parts import Part
 from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
-from sockservices.tls import Certificate
+from sockservices.timeouts import Timeouts
+from sockservices.tls import TLS
 from tests.certificates import HAVE_FOLDERS, make_certificate
 from tests.fakes import Heard, with_reactor
 
@@ -26,61 +29,74 @@ LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
+def certificate(tmp_path: Path) -> TLS:
     make_certificate(tmp_path)
-    return Certificate(str(tmp_path / "trusted/cert.pem"), str(tmp_path / "key.pem"))
+    return TLS(tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "what"),
+    ("part", "what"),
     [
-        ({"proxy_protocol": ProxyProtocol()}, "PROXY headers"),
-        ({"limits": Limits(max_connections=1)}, "max connections"),
-        ({"limits": Limits(max_per_source=1)}, "max per source"),
-        ({"idle_timeout": 1.0}, "idle timeout"),
-        ({"max_time": 1.0}, "max time"),
-        ({"max_write_buffer": 1}, "max write buffer"),
+        (ProxyProtocol(proxy_protocol="any"), "proxy_protocol"),
+        (Limits(max_connections=1), "max_connections"),
+        (Limits(max_per_source=1), "max_per_source"),
+        (Limits(max_write_buffer=1), "max_write_buffer"),
+        (Timeouts(idle_timeout=1.0), "idle_timeout"),
+        (Timeouts(max_time=1.0), "max_time"),
     ],
 )
-def test_what_is_of_streams_needs_a_stream(arguments: dict[str, Any], what: str) -> None:
-    with pytest.raises(DescriptionError) as raised:
-        SocketService(datagram=DatagramProtocol, listen=["udp:0"], name="quiet", **arguments)
-    assert str(raised.value) == f"quiet has no stream listener for {what}"
+def test_what_is_of_streams_needs_a_stream(part: Part, what: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        SocketService(DatagramProtocol, ["udp:0"], part, name="quiet")
+    assert str(raised.value) == f"{what} goes with a stream listener, and quiet has none"
 
 
-def test_tls_is_of_streams(certificate: Certificate) -> None:
-    with pytest.raises(DescriptionError, match=r"^quiet has no stream listener for TLS$"):
-        SocketService(datagram=DatagramProtocol, listen=["udp:0"], name="quiet", tls=certificate)
+def test_tls_is_of_streams(certificate: TLS) -> None:
+    with pytest.raises(SettingError, match=r"^tls_cert goes with a stream listener, and quiet"):
+        SocketService(DatagramProtocol, ["udp:0"], certificate, name="quiet")
 
 
 def test_users_are_of_unix_sockets() -> None:
-    with pytest.raises(DescriptionError, match="echo has no Unix listener: of others users"):
-        SocketService(EchoFactory(), listen=[LOOPBACK], limits=Limits(allow_users=[0]), name="echo")
+    with pytest.raises(SettingError, match="allow_user goes with a Unix stream listener, and echo"):
+        SocketService(EchoFactory(), [LOOPBACK], Limits(allow_user=[0]), name="echo")
+
+
+def test_one_group_of_a_kind_is_enough() -> None:
+    with pytest.raises(TypeError, match=r"^Limits is given twice$"):
+        SocketService(EchoFactory(), [LOOPBACK], Limits(), Limits(max_connections=1))
+
+
+@pytest.mark.parametrize("part", [Limits, 7, Listening(port=0)])
+def test_what_is_no_part_is_refused(part: Any) -> None:
+    with pytest.raises(TypeError, match="is no part of a host: there are Limits, Timeouts, "):
+        SocketService(EchoFactory(), [LOOPBACK], part)
 
 
 # Twisted's own, with a recent pyOpenSSL.
 @pytest.mark.filterwarnings("ignore:X509:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
-def test_a_listener_has_tls_once(certificate: Certificate, tmp_path: Path) -> None:
+def test_a_listener_has_tls_once(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
     files = f"privateKey={tmp_path}/key.pem:certKey={tmp_path}/trusted/cert.pem"
     trusted = f"tls:{tmp_path}/trusted:0"
     (tmp_path / "trusted/localhost.pem").write_text(
         (tmp_path / "key.pem").read_text() + (tmp_path / "trusted/cert.pem").read_text()
     )
     (tmp_path / "trusted/cert.pem").rename(tmp_path / "cert.pem")
+    certificate = TLS(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
     files = files.replace("trusted/", "")
     descriptions = [f"ssl:0:{files}", f"haproxy:ssl:0:{files}"]
     for description in (*descriptions, *([trusted] if HAVE_FOLDERS else [])):
         SocketService(EchoFactory(), listen=[description])
         with pytest.raises(DescriptionError) as raised:
-            SocketService(EchoFactory(), listen=[description], tls=certificate)
+            SocketService(EchoFactory(), [description], certificate)
         assert str(raised.value) == f"{description!r} has TLS of its own: one is enough"
     for description in ("tcp:0", "haproxy:tcp:0", f"unix:{tmp_path}/ssl"):
-        SocketService(EchoFactory(), listen=[description], tls=certificate)
+        SocketService(EchoFactory(), [description], certificate)
 
 
-async def _why_closed(**arguments: Any) -> str:
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], **arguments)
+async def _why_closed(*parts: Part) -> str:
+    service = SocketService(EchoFactory(), [LOOPBACK], *parts)
     events: list[Event] = []
     service.ledger.subscribe(events.append)
     service.startService()
@@ -94,10 +110,11 @@ async def _why_closed(**arguments: Any) -> str:
 
 
 @with_reactor
-async def test_times_are_those_that_were_given(certificate: Certificate) -> None:
-    assert await _why_closed(idle_timeout=0.01) == "idle-timeout"
-    assert await _why_closed(max_time=0.01) == "max-time"
-    assert await _why_closed(tls=certificate, handshake_timeout=0.01) == "handshake-timeout"
+async def test_times_are_those_that_were_given(certificate: TLS) -> None:
+    assert await _why_closed(Timeouts(idle_timeout=0.01)) == "idle-timeout"
+    assert await _why_closed(Timeouts(max_time=0.01)) == "max-time"
+    short = Timeouts(handshake_timeout=0.01)
+    assert await _why_closed(certificate, short) == "handshake-timeout"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +129,7 @@ async def test_times_are_those_that_were_given(certificate: Certificate) -> None
 async def test_transports_are_eager_unless_stock_ones_are_asked_for(
     arguments: dict[str, Any], home: str
 ) -> None:
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], **arguments)
+    service = SocketService(EchoFactory(), Listening(listen=[LOOPBACK], **arguments))
     homes: Deferred[str] = Deferred()
 
     def hear(event: Event) -> None:

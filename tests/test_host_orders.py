@@ -25,7 +25,9 @@ from sockservices.networks import network
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.services.hello import HelloFactory
-from sockservices.tls import Certificate
+from sockservices.stopping import Stopping
+from sockservices.timeouts import Timeouts
+from sockservices.tls import TLS
 from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, until, with_reactor
 
@@ -111,7 +113,7 @@ class _Sender(Protocol):
 @with_reactor
 async def test_at_its_limit_it_lets_the_next_one_wait() -> None:
     limits = Limits(max_connections=1, at_limit="wait")
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits)
+    service = SocketService(EchoFactory(), [LOOPBACK], limits)
     [address] = await _started(service)
     first, second = await _connect(address), await _connect(address)
     for client in (first, second):
@@ -129,8 +131,8 @@ async def test_at_its_limit_it_lets_the_next_one_wait() -> None:
 async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> None:
     denied = tmp_path / "denied"
     denied.write_text("192.0.2.0/24\n")
-    limits = Limits(deny_files=[str(denied)])
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits, name="echo")
+    limits = Limits(deny_file=[str(denied)])
+    service = SocketService(EchoFactory(), [LOOPBACK], limits, name="echo")
     ended: list[Event] = []
     service.ledger.subscribe(ended.append)
     [address] = await _started(service)
@@ -162,7 +164,7 @@ async def test_a_reload_shows_a_new_certificate_on_every_kind_of_listener(tmp_pa
     make_certificate(tmp_path)
     chain, key = tmp_path / "trusted/cert.pem", tmp_path / "key.pem"
     own = SocketService(
-        EchoFactory(), listen=[LOOPBACK], tls=Certificate(str(chain), str(key)), name="own"
+        EchoFactory(), [LOOPBACK], TLS(tls_cert=str(chain), tls_key=str(key)), name="own"
     )
     twisteds = SocketService(
         EchoFactory(),
@@ -198,7 +200,7 @@ async def _certificate_at(address: Any) -> str:
 
 @with_reactor
 async def test_a_hurried_stop_waits_for_nobody_and_the_next_one_does() -> None:
-    service = SocketService(EchoFactory(), listen=[LOOPBACK, UDP_LOOPBACK], graceful_timeout=600)
+    service = SocketService(EchoFactory(), [LOOPBACK, UDP_LOOPBACK], Stopping(graceful_timeout=600))
     for order in ("before", "after"):
         address, _datagrams = await _started(service)
         client = await _connect(address)
@@ -254,7 +256,7 @@ async def test_a_stop_answers_datagrams_that_had_come() -> None:
 
 @with_reactor
 async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], idle_timeout=600, name="echo")
+    service = SocketService(EchoFactory(), [LOOPBACK], Timeouts(idle_timeout=600), name="echo")
     await _started(service)
     peer = IPv4Address("TCP", "127.0.0.1", 1)
     service.ledger.refuse(LOOPBACK, peer, "rate")
@@ -272,7 +274,7 @@ async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
 @with_reactor
 async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
     limits = Limits(allow=[network("127.0.0.0/8")])
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], limits=limits, name="echo")
+    service = SocketService(EchoFactory(), [LOOPBACK], limits, name="echo")
     await _started(service)
     with logged() as events:
         await service.stopService()
@@ -281,7 +283,7 @@ async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
 
 @with_reactor
 async def test_stopped_while_it_is_stopping_it_waits_for_the_same_end() -> None:
-    service = SocketService(EchoFactory(), listen=[LOOPBACK], graceful_timeout=600)
+    service = SocketService(EchoFactory(), [LOOPBACK], Stopping(graceful_timeout=600))
     [address] = await _started(service)
     client = await _connect(address)
     await until(lambda: service.ledger.live)
@@ -315,9 +317,7 @@ async def test_started_again_it_leaves_those_who_wait_for_the_stop_before() -> N
     limits = Limits(max_connections=1, at_limit="wait")
     with socket.create_server(("127.0.0.1", 0)) as free:
         description = f"tcp:{free.getsockname()[1]}:interface=127.0.0.1"
-    service = SocketService(
-        EchoFactory(), listen=[description], limits=limits, graceful_timeout=600
-    )
+    service = SocketService(EchoFactory(), [description], limits, Stopping(graceful_timeout=600))
     [address] = await _started(service)
     first = await _connect(address)
     await until(lambda: service.ledger.live)
@@ -351,7 +351,7 @@ async def test_started_again_it_takes_a_udp_port_over_from_the_stop_before() -> 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         where = free.getsockname()
-    service = SocketService(Pausing, listen=[f"udp:{where[1]}:interface=127.0.0.1"], flush=600)
+    service = SocketService(Pausing, [f"udp:{where[1]}:interface=127.0.0.1"], Stopping(flush=600))
     await _started(service)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         for _ in range(2):  # the second waits for the protocol, and the stop for that

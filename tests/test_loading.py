@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockservices.loading import LoadError, load, load_or_exit
+from sockservices.loading import LoadError, load
 from sockservices.services.echo import Echo
 
 
@@ -40,12 +40,3 @@ def test_what_a_module_raises_is_told_with_its_cause(faulty: str) -> None:
         load(faulty)
     assert str(caught.value) == "cannot import 'faulty_service.Factory': RuntimeError: at"
     assert isinstance(caught.value.__cause__, RuntimeError)
-
-
-def test_the_process_ends_with_that_line(faulty: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        load_or_exit(faulty, "sock-faulty")
-    assert caught.value.code == 1
-    assert capfd.readouterr().err.endswith(
-        ": sock-faulty: cannot import 'faulty_service.Factory': RuntimeError: at\n"
-    )

@@ -13,19 +13,24 @@ from twisted.internet.task import deferLater
 from twisted.python import log
 from zope.interface import implementer
 
+from sockservices.errors import SettingError
 from sockservices.guards import Limits
 from sockservices.host import SocketService
-from sockservices.interfaces import IDrainable
 from sockservices.ledger import Closed, Event, Opened, Refused
-from sockservices.listening import DescriptionError
+from sockservices.listening import DescriptionError, Listening
 from sockservices.networks import network
+from sockservices.parts import Part
 from sockservices.proxy_protocol import ProxyProtocol
+from sockservices.service import IDrainable
 from sockservices.services.echo import EchoFactory
+from sockservices.stopping import Stopping
+from sockservices.timeouts import Timeouts
 from tests.fakes import Heard, logged, until, with_reactor
 
 reactor: Any = _reactor
 HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
 LOCAL = b"PROXY UNKNOWN\r\n"
+ANY = ProxyProtocol(proxy_protocol="any")
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
@@ -105,12 +110,16 @@ class Client(Heard):
 class Setup:
     """A service behind a proxy, and what its ledger tells."""
 
-    def __init__(self, protocol: type[Protocol] = Telling, **named: Any) -> None:
+    def __init__(
+        self, protocol: type[Protocol] = Telling, *parts: Part, stock: bool = False
+    ) -> None:
         self.events: list[Event] = []
         factory = Factory.forProtocol(protocol)
         factory.noisy = False
-        named = {"listen": [LOOPBACK], "proxy_protocol": ProxyProtocol(), **named}
-        self.service = SocketService(factory, **named)
+        if not any(isinstance(each, ProxyProtocol) for each in parts):
+            parts = (ANY, *parts)
+        listening = Listening(listen=[LOOPBACK], stock_transports=stock)
+        self.service = SocketService(factory, listening, *parts)
         self.service.ledger.subscribe(self.events.append)
 
     async def __aenter__(self) -> Setup:
@@ -133,7 +142,7 @@ class Setup:
 async def test_the_service_sees_the_client_not_the_proxy(
     stock: bool, protocol: type[Protocol]
 ) -> None:
-    async with Setup(protocol, stock_transports=stock) as setup:
+    async with Setup(protocol, stock=stock) as setup:
         client = await setup.connect()
         client.transport.write(HEADER + b"with it\n")
         await client.until(b"192.0.2.1:1000 192.0.2.2:2000\nwith it\n")
@@ -172,7 +181,7 @@ def _deadlines() -> int:
 
 @with_reactor
 async def test_after_its_header_it_has_all_the_time() -> None:
-    async with Setup(handshake_timeout=7200) as setup:
+    async with Setup(Telling, Timeouts(handshake_timeout=7200)) as setup:
         client = await setup.connect()
         client.transport.write(HEADER[:-1])
         await until(lambda: _deadlines() == 1)
@@ -185,7 +194,7 @@ async def test_after_its_header_it_has_all_the_time() -> None:
 
 @with_reactor
 async def test_one_that_goes_forgets_its_deadline() -> None:
-    async with Setup(handshake_timeout=7200) as setup:
+    async with Setup(Telling, Timeouts(handshake_timeout=7200)) as setup:
         client = await setup.connect()
         await until(lambda: _deadlines() == 1)
         with logged() as events:
@@ -209,7 +218,7 @@ class Logging(Telling):
 @with_reactor
 async def test_what_it_logs_has_the_clients_address(stock: bool) -> None:
     with logged() as events:
-        async with Setup(Logging, stock_transports=stock) as setup:
+        async with Setup(Logging, stock=stock) as setup:
             client = await setup.connect()
             client.transport.write(HEADER + b"1")
             await client.until(b"1")
@@ -233,7 +242,7 @@ async def test_one_whose_header_comes_during_a_stop_is_drained() -> None:
             self.transport.write(b"good-bye\n")
             self.transport.loseConnection()
 
-    async with Setup(Draining, graceful_timeout=60) as setup:
+    async with Setup(Draining, Stopping(graceful_timeout=60)) as setup:
         client = await setup.connect()
         await until(lambda: setup.service.ledger.live)
         stopped = setup.service.stopService()
@@ -287,22 +296,20 @@ async def test_a_service_that_fails_on_what_came_first_costs_its_connection() ->
 
 
 @pytest.mark.parametrize(
-    ("sent", "named", "reason"),
+    ("sent", "part", "reason"),
     [
-        (b"hello\n", {}, "proxy-header"),
-        (HEADER, {"proxy_protocol": ProxyProtocol("v2")}, "proxy-header"),
-        (HEADER[:-1], {"handshake_timeout": 0.05}, "handshake-timeout"),
-        (b"", {"handshake_timeout": 0.05}, "handshake-timeout"),
-        (b"", {"max_time": 0.05}, "max-time"),
-        (b"", {"proxy_protocol": ProxyProtocol(allow_from=())}, "proxy-allow-from"),
-        (HEADER, {"limits": Limits(deny=[network("192.0.2.1")])}, "denied"),
+        (b"hello\n", ANY, "proxy-header"),
+        (HEADER, ProxyProtocol(proxy_protocol="v2"), "proxy-header"),
+        (HEADER[:-1], Timeouts(handshake_timeout=0.05), "handshake-timeout"),
+        (b"", Timeouts(handshake_timeout=0.05), "handshake-timeout"),
+        (b"", Timeouts(max_time=0.05), "max-time"),
+        (b"", ProxyProtocol(proxy_protocol="any", proxy_allow_from=()), "proxy-allow-from"),
+        (HEADER, Limits(deny=[network("192.0.2.1")]), "denied"),
     ],
 )
 @with_reactor
-async def test_refused_once_and_never_opened(
-    sent: bytes, named: dict[str, Any], reason: str
-) -> None:
-    async with Setup(**named) as setup:
+async def test_refused_once_and_never_opened(sent: bytes, part: Part, reason: str) -> None:
+    async with Setup(Telling, part) as setup:
         client = await setup.connect()
         client.transport.write(sent)
         assert await client.whole == b""
@@ -330,7 +337,7 @@ async def test_one_that_ends_before_its_header_is_refused() -> None:
 @with_reactor
 async def test_limits_are_of_clients_not_of_proxies() -> None:
     limits = Limits(max_per_source=1, max_connections=3)
-    async with Setup(limits=limits) as setup:
+    async with Setup(Telling, limits) as setup:
         first, second, third = [await setup.connect() for _ in range(3)]
         fourth = await setup.connect()  # three have a place, though none has shown its header
         assert await fourth.whole == b""
@@ -358,7 +365,7 @@ async def test_those_that_wait_for_their_header_are_ended_by_a_stop() -> None:
 async def test_a_reload_does_not_take_the_proxy_for_a_client(tmp_path: Path) -> None:
     denied = tmp_path / "denied"
     denied.write_text("")
-    async with Setup(limits=Limits(deny_files=[str(denied)])) as setup:
+    async with Setup(Telling, Limits(deny_file=[str(denied)])) as setup:
         waiting, known = [await setup.connect() for _ in range(2)]
         known.transport.write(HEADER)
         await known.until(b"192.0.2.1")
@@ -373,11 +380,11 @@ async def test_a_reload_does_not_take_the_proxy_for_a_client(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        (Limits(allow_users=[os.getuid()]), b"x"),
-        (Limits(allow_users=[os.getuid() + 1]), b""),
-        (Limits(allow_groups=[os.getgid()]), b"x"),
-        (Limits(allow_groups=[os.getgid() + 1000]), b""),
-        (Limits(allow_users=[os.getuid() + 1], allow_groups=[os.getgid()]), b"x"),
+        (Limits(allow_user=[os.getuid()]), b"x"),
+        (Limits(allow_user=[os.getuid() + 1]), b""),
+        (Limits(allow_group=[os.getgid()]), b"x"),
+        (Limits(allow_group=[os.getgid() + 1000]), b""),
+        (Limits(allow_user=[os.getuid() + 1], allow_group=[os.getgid()]), b"x"),
     ],
 )
 @with_reactor
@@ -403,7 +410,7 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
 
     factory.protocol = Echoing
     listen = [f"unix:{tmp_path}/s", LOOPBACK]
-    service = SocketService(factory, listen=listen, limits=limits)
+    service = SocketService(factory, listen, limits)
     service.ledger.subscribe(events.append)
     service.startService()
     _path, tcp = await service.when_listening()
@@ -424,22 +431,16 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
 
 def test_users_cannot_be_told_of_datagrams(tmp_path: Path) -> None:
     with pytest.raises(DescriptionError, match="users and groups can be told of streams only"):
-        SocketService(
-            EchoFactory(), listen=[f"unixgram:{tmp_path}/d"], limits=Limits(allow_users=[0])
-        )
+        SocketService(EchoFactory(), [f"unixgram:{tmp_path}/d"], Limits(allow_user=[0]))
 
 
 def test_two_readers_of_headers_are_one_too_many() -> None:
     with pytest.raises(ValueError, match="reads PROXY headers itself: one is enough"):
         SocketService(
-            Factory.forProtocol(Telling),
-            listen=["haproxy:tcp:0"],
-            proxy_protocol=ProxyProtocol(),
+            Factory.forProtocol(Telling), ["haproxy:tcp:0"], ProxyProtocol(proxy_protocol="any")
         )
 
 
 def test_users_are_of_unix_listeners() -> None:
-    with pytest.raises(DescriptionError, match="has no Unix listener"):
-        SocketService(
-            Factory.forProtocol(Telling), listen=["tcp:0"], limits=Limits(allow_users=[0])
-        )
+    with pytest.raises(SettingError, match="goes with a Unix stream listener"):
+        SocketService(Factory.forProtocol(Telling), ["tcp:0"], Limits(allow_user=[0]))

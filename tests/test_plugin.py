@@ -89,7 +89,7 @@ def test_our_declarations_are_found() -> None:
 @pytest.mark.parametrize("maker", OURS, ids=lambda maker: str(maker.tapname))
 def test_each_of_our_declarations_names_what_there_is(maker: SocketServiceMaker) -> None:
     usage = maker.options().getUsage()
-    for own in maker.served().declared():
+    for own in maker.served().settings():
         assert f"--{own.name}" in usage
         assert own.help
     assert maker.served().first == maker.kinds[0]

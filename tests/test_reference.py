@@ -16,12 +16,16 @@ from zope.interface.interface import InterfaceClass
 import sockservices
 import sockservices.testing
 from docs import generate
+from sockservices.command_line import GROUPS
 from sockservices.logs import FIELDS
+from sockservices.parts import Part
 from sockservices.reasons import REASONS, Reason
+from sockservices.settings import Settings, settings_of
 from tests.pages import ROOT
 from tests.system.processes import BIN, run
 
 REFERENCE = ROOT / "docs/reference"
+_GROUPS = tuple(group.heading for group in GROUPS)
 
 
 @pytest.mark.parametrize(
@@ -29,12 +33,13 @@ REFERENCE = ROOT / "docs/reference"
 )
 def test_every_option_of_the_help_is_there(service: str, tmp_path: Path) -> None:
     shown = run(BIN / "twistd", service, "--help", cwd=tmp_path).stdout.decode()
-    names = re.findall(r"^ +--([a-z0-9-]+)", shown, re.MULTILINE)
+    names = re.findall(r"^ {2}--([a-z0-9-]+)", shown, re.MULTILINE)
     sections = generate.options().split("## ")
-    page = "".join(each for each in sections if each.startswith(("Of every", f"`{service}`")))
+    page = "".join(each for each in sections if each.startswith((*_GROUPS, f"`{service}`")))
     assert len(names) > 30
     for name in names:
-        assert re.search(rf"`--{name}( …)?` \|", page), name
+        if name not in ("help", "version"):
+            assert re.search(rf"`--{name}(=\S+)?` \|", page), name
     assert page.count("[") == page.count("]")
 
 
@@ -114,6 +119,11 @@ def test_every_attribute_of_a_public_class_has_words() -> None:
         texts = "".join(inspect.getdoc(base) or "" for base in each.__mro__)
         parameters = set(re.findall(r"^ *(\w+): ", texts, re.MULTILINE))
         found, described = _attributes(ast.parse(inspect.getsource(each)).body[0])
+        if issubclass(each, Settings):
+            # A setting has its help, and the rest is in the base.
+            described |= {setting.argument for setting in settings_of(each) if setting.help}
+            described |= {name for name in found if name in vars(Part) | vars(Settings)}
+            described.add("heading")
         missing = {name for name in found - described - parameters if not name.startswith("_")}
         assert not missing, f"{each.__name__}: {missing}"
 

@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
+from sockservices.errors import SettingError
 from sockservices.host import SocketService
-from sockservices.interfaces import IDatagramFactory
-from sockservices.options import OptionError
-from sockservices.serve import Options, makeService, served
+from sockservices.serve import Options, makeService
+from sockservices.service import IDatagramFactory, Served
 from sockservices.services.echo import EchoFactory
 from tests.fakes import factory_of
 
@@ -72,15 +72,15 @@ def _service(*arguments: str) -> SocketService:
     ],
 )
 def test_what_an_object_serves_is_found_out(found: Any, streams: bool, datagrams: bool) -> None:
-    kinds = served("x", found)
+    kinds = Served.of("x", found)
     assert (kinds.stream is not None, kinds.datagram is not None) == (streams, datagrams)
     assert kinds.first == ("stream" if streams else "datagram")
 
 
 @pytest.mark.parametrize("found", [object, object(), "text", Bare(), len])
 def test_what_serves_nothing_is_refused(found: Any) -> None:
-    with pytest.raises(OptionError, match="x is neither a protocol factory nor a datagram"):
-        served("x", found)
+    with pytest.raises(SettingError, match="x is neither a protocol factory nor a datagram"):
+        Served.of("x", found)
 
 
 def test_the_factory_gets_what_with_says() -> None:
@@ -133,11 +133,11 @@ def test_a_module_in_the_current_folder_is_found(
         ([f"--factory={HERE}.Streams", "--with==x"], "--with: '=x' is not NAME=VALUE"),
         (
             [f"--factory={HERE}.Streams", "--with=door=x", "--port=0"],
-            f"--with: {HERE}.Streams has no option 'door'; it has: mark, how-often",
+            f"--with: {HERE}.Streams has no setting 'door'; it has: mark, how_often",
         ),
         (
             [f"--factory={HERE}.Streams", "--with=how_often=x", "--port=0"],
-            "--with: --how-often: 'x' is not a whole number",
+            "--with how_often: 'x' is not a whole number",
         ),
     ],
 )

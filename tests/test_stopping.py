@@ -12,9 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.interfaces import IDrainable
 from sockservices.ledger import Ledger
-from sockservices.stopping import Stop
+from sockservices.service import IDrainable
+from sockservices.stopping import Stop, Stopping
 from tests.fakes import logged, opened
 
 
@@ -62,7 +62,11 @@ class Setup:
         self, graceful_timeout: float = 0, flush: float = 2, is_accepting: bool = False
     ) -> Stop:
         stop = Stop(
-            *(self.ledger, self.clock, Logger("echo"), graceful_timeout, flush), self.ledger
+            self.ledger,
+            self.clock,
+            Logger("echo"),
+            Stopping(graceful_timeout=graceful_timeout, flush=flush),
+            self.ledger,
         )
         stop.begin(is_accepting)
         stop.when_done().addCallback(self.done.append)
@@ -195,7 +199,9 @@ def test_a_producer_is_stopped_and_what_it_has_written_delivered(setup: Setup) -
 
 def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[Any]) -> None:
     early, late = setup.connection(), setup.connection()
-    stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
+    stop = Stop(
+        setup.ledger, setup.clock, Logger("echo"), Stopping(graceful_timeout=5), setup.ledger
+    )
     setup.ledger.close(early, Failure(ConnectionDone()))
     stop.begin(is_accepting=False)
     setup.ledger.close(late, Failure(ConnectionDone()))
@@ -205,7 +211,9 @@ def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[A
 
 def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
     peer = setup.connection()
-    stop = Stop(*(setup.ledger, setup.clock, Logger("echo"), 5.0, 2.0), setup.ledger)
+    stop = Stop(
+        setup.ledger, setup.clock, Logger("echo"), Stopping(graceful_timeout=5), setup.ledger
+    )
     stop.begin(is_accepting=False)
     stop.hurry()
     stop.hurry()

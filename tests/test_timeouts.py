@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from sockservices import timeouts as module
 from sockservices.ledger import Ledger
-from sockservices.timeouts import Timeouts
+from sockservices.timeouts import RunningTimeouts, Timeouts
 from tests.fakes import logged, opened
 
 
@@ -43,7 +43,7 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> None:
-    timeouts = Timeouts(setup.ledger, setup.clock, 2.0, None)
+    timeouts = RunningTimeouts(Timeouts(idle_timeout=2.0, max_time=None), setup.ledger, setup.clock)
     timeouts.start()
     silent, speaking = setup.connection(), setup.connection()
     setup.pass_by(1.5)
@@ -62,7 +62,9 @@ def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> N
 
 
 def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
-    timeouts = Timeouts(setup.ledger, setup.clock, 100.0, 2.0)
+    timeouts = RunningTimeouts(
+        Timeouts(idle_timeout=100.0, max_time=2.0), setup.ledger, setup.clock
+    )
     timeouts.start()
     timeouts.start()
     dribbling = setup.connection()
@@ -76,7 +78,9 @@ def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
 
 
 def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
-    timeouts: Any = Timeouts(setup.ledger, setup.clock, None, None)
+    timeouts: Any = RunningTimeouts(
+        Timeouts(idle_timeout=None, max_time=None), setup.ledger, setup.clock
+    )
     timeouts.start()
     assert setup.clock.getDelayedCalls() == []
     timeouts.stop()
@@ -87,7 +91,7 @@ def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
         def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
             raise RuntimeError("no")
 
-    timeouts = Timeouts(setup.ledger, setup.clock, None, 1.0)
+    timeouts = RunningTimeouts(Timeouts(idle_timeout=None, max_time=1.0), setup.ledger, setup.clock)
     timeouts.start()
     opened(setup.ledger, Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
     other = setup.connection()

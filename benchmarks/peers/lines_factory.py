@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from sockservices import option, whole_number
+from sockservices import setting, whole_number
 
 
 class Lines(Protocol):
@@ -28,7 +28,7 @@ class Lines(Protocol):
 class LinesFactory(ServerFactory):
     """Answers every connection alike."""
 
-    lines: int = option(default=2, converter=whole_number(1), help="Writes for each read.")
+    lines: int = setting(default=2, converter=whole_number(1), help="Writes for each read.")
     noisy = False
 
     def buildProtocol(self, addr: object) -> Lines:

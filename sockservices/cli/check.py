@@ -14,17 +14,17 @@ from typing import Any
 
 import click
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import AbstractDatagramProtocol
 
 from sockservices.cli.errors import CouldNot
-from sockservices.cli.listing import installed
+from sockservices.cli.listing import found
 from sockservices.command_line import names_of_every_service
 from sockservices.converters import name_and_value
-from sockservices.interfaces import IDatagramFactory
+from sockservices.errors import SettingError
 from sockservices.loading import LoadError, load
-from sockservices.options import DeclaredOption, OptionError, build, declared_options
 from sockservices.plugin import SocketServiceMaker
 from sockservices.printable import escaped
+from sockservices.service import IDatagramFactory, is_datagram_protocol
+from sockservices.settings import Setting, Source, build, settings_of
 
 _PAIR = "OPTION=VALUE"
 
@@ -44,7 +44,7 @@ def check(name: str, given: tuple[str, ...]) -> None:
     NAME is its command, as in twistd -n NAME, or the name of its entry point. The exit status is
     1 if anything is wrong.
     """
-    maker = _found(name.removeprefix("sock "))
+    maker = found(name)
     faults = list(_faults(maker))
     for fault in faults:
         click.echo(f"declaration: {fault}")
@@ -66,16 +66,6 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
         raise click.UsageError(f"--with: {error}") from None
 
 
-def _found(name: str) -> SocketServiceMaker:
-    services = {command.removeprefix("sock "): maker for command, maker in installed()}
-    if name not in services:
-        raise CouldNot(f"there is no service {escaped(name)!r}; there are {', '.join(services)}")
-    maker = services[name]
-    if isinstance(maker, LoadError):
-        raise CouldNot(f"{name}: {maker}")
-    return maker
-
-
 class _NoService(str):
     """A fault with which there is nothing to hold to a contract."""
 
@@ -85,7 +75,7 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
     if not (maker.description or "").strip():
         yield "it has no description for twistd --help"
     yield from _imported_early(maker)
-    declared: dict[str, DeclaredOption] = {}
+    declared: dict[str, Setting] = {}
     for kind in maker.kinds:
         dotted_name = getattr(maker, kind)
         try:
@@ -97,7 +87,7 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
             what = "protocol factory" if kind == "stream" else "datagram protocol"
             yield _NoService(f"{kind}={dotted_name!r} is no {what}")
             continue
-        declared.update({each.name: each for each in declared_options(factory)})
+        declared.update({each.name: each for each in settings_of(factory)})
     taken = names_of_every_service()
     for each in declared.values():
         if not each.help:
@@ -109,12 +99,7 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
 def _serves(factory: Any, kind: str) -> bool:
     if kind == "stream":
         return _provides(IProtocolFactory, factory)
-    is_protocol = isinstance(factory, type) and issubclass(factory, AbstractDatagramProtocol)
-    return (
-        is_protocol
-        or isinstance(factory, AbstractDatagramProtocol)
-        or _provides(IDatagramFactory, factory)
-    )
+    return is_datagram_protocol(factory) or _provides(IDatagramFactory, factory)
 
 
 def _provides(interface: Any, found: Any) -> bool:
@@ -183,7 +168,7 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
         make = partial(_made, factory, given)
         try:
             make()
-        except OptionError as error:
+        except SettingError as error:
             raise CouldNot(f"{maker.tapname}: {error} (see --with)") from None
         contract = type("Contract", (contracts[kind],), {"factory": staticmethod(make)})()
         for name in sorted(dir(contract)):
@@ -203,8 +188,7 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
 def _made(factory: Any, given: dict[str, str]) -> Any:
     if not callable(factory):
         return factory
-    takes = {each.name for each in declared_options(factory)}
-    return build(factory, {name: value for name, value in given.items() if name in takes})
+    return build(factory, Source(given, lambda argument: f"--with {argument}"))
 
 
 @contextlib.contextmanager

@@ -8,26 +8,66 @@ import click
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
+from sockservices.cli.errors import CouldNot
+from sockservices.command_line import rows
 from sockservices.entry_points import declaration, service_entry_points
-from sockservices.loading import LoadError, load
-from sockservices.options import declared_options
+from sockservices.loading import LoadError
 from sockservices.plugin import SocketServiceMaker
+from sockservices.printable import escaped
 
 
 @click.command("list")
-def list_services() -> None:
+@click.argument("name", required=False)
+def list_services(name: str | None) -> None:
     """List the services that are installed.
 
     For each: the twistd command, the kinds of socket (the one that --port and --socket mean comes
-    first), a description, and the options of its own.
+    first), a description, and the options of its own. With NAME, list all the options of that
+    service.
     """
-    for command, maker in installed():
-        if isinstance(maker, LoadError):
-            click.echo(f"{command}\n    broken: {maker}")
-            continue
-        click.echo(f"{command}  ({', '.join(maker.kinds)})\n    {maker.description}")
-        for line in _own_options(maker):
-            click.echo(f"      {line}")
+    if name is None:
+        for command, maker in installed():
+            _list(command, maker)
+        click.echo(
+            "Every service also has options for listening, limits, timeouts, TLS and more:\n"
+            "sockservices list NAME"
+        )
+        return
+    maker = found(name)
+    click.echo(_title(name, maker) + "\n")
+    click.echo(maker.options().getUsage().lstrip(), nl=False)
+
+
+def _title(command: str, maker: SocketServiceMaker) -> str:
+    return f"{command}  ({', '.join(maker.kinds)})\n    {maker.description}"
+
+
+def _list(command: str, maker: SocketServiceMaker | LoadError) -> None:
+    if isinstance(maker, LoadError):
+        click.echo(f"{command}\n    broken: {maker}")
+        return
+    click.echo(_title(command, maker))
+    try:
+        own = rows(maker.served().settings())
+    except LoadError as error:
+        click.echo(f"      broken: {error}")
+        return
+    if own:
+        help_text = click.HelpFormatter(width=80)
+        help_text.current_indent = 6
+        help_text.write_dl(own)
+        click.echo(help_text.getvalue(), nl=False)
+
+
+def found(name: str) -> SocketServiceMaker:
+    """Return the declaration of an installed service; end the command if there is none."""
+    services = {command.removeprefix("sock "): maker for command, maker in installed()}
+    maker = services.get(name.removeprefix("sock "))
+    if maker is None:
+        raise CouldNot(f"there is no service {escaped(name)!r}; there are {', '.join(services)}")
+    if isinstance(maker, LoadError):
+        raise CouldNot(f"{name}: {maker}")
+    return maker
 
 
 def installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
@@ -46,17 +86,3 @@ def installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
         else:
             if plugins.get(maker.tapname) != maker:
                 yield f"sock {entry_point.name}", maker
-
-
-def _own_options(maker: SocketServiceMaker) -> list[str]:
-    try:
-        factories = [load(name) for name in {maker.stream, maker.datagram} if name is not None]
-    except LoadError as error:
-        return [f"broken: {error}"]
-    declared = {each.name: each for factory in factories for each in declared_options(factory)}
-    rows = [
-        (f"--{each.name}{'' if each.is_flag else '='}", each.described())
-        for each in declared.values()
-    ]
-    width = max((len(name) for name, _help in rows), default=0)
-    return [f"{name:<{width}}  {help_text}".rstrip() for name, help_text in rows]

@@ -18,17 +18,14 @@ from sockservices.listening.descriptions import (
 )
 from sockservices.listening.errors import DescriptionError, ListenError, why_not_listening
 from sockservices.listening.listeners import (
-    DEFAULT_BACKLOG,
-    DEFAULT_MODE,
     DatagramListener,
+    Listening,
     StreamListener,
     listener,
 )
 from sockservices.listening.unix_paths import abstract_address, checked_path
 
 __all__ = [
-    "DEFAULT_BACKLOG",
-    "DEFAULT_MODE",
     "DatagramListener",
     "DatagramPort",
     "Description",
@@ -36,6 +33,7 @@ __all__ = [
     "IDatagramServerEndpoint",
     "IDatagramServerEndpointStringParser",
     "ListenError",
+    "Listening",
     "StreamListener",
     "UnixDatagramPort",
     "abstract_address",

@@ -31,11 +31,11 @@ from zope.interface import implementer
 from sockservices.answering import why_no_answer
 from sockservices.calls import cancel
 from sockservices.eager import adopt_datagram_socket, is_readable
-from sockservices.interfaces import IAnswering, IBatchReceiver, ITruncationReceiver
 from sockservices.listening import senders
 from sockservices.listening.own_addresses import OURS, identity_of, own_addresses
 from sockservices.listening.unix_paths import SocketFile, socket_at, taking_over
 from sockservices.printable import DatagramPeer, escaped, peer_of_datagram, system_reason
+from sockservices.service import IAnswering, IBatchReceiver, ITruncationReceiver
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
 

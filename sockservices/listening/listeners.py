@@ -2,54 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
+from sockservices.converters import octal_mode, yes_or_no
 from sockservices.eager import with_streams
 from sockservices.listening.datagrams import datagram_endpoint
-from sockservices.listening.descriptions import Description
+from sockservices.listening.descriptions import (
+    Description,
+    backlog_length,
+    description_of,
+    ip_address,
+    not_empty,
+    port_number,
+)
 from sockservices.listening.streams import (
     factory_with_certificates,
     has_certificates,
     is_unix,
     stream_endpoint,
 )
+from sockservices.service import Kind
+from sockservices.settings import Setting, Settings, setting, settings_of
 
-DEFAULT_BACKLOG = 1024  # connections; Twisted's 50 stalls under a burst, and listen(2) cuts more
-DEFAULT_MODE = 0o600
+
+@attrs.frozen
+class Listening(Settings):
+    """Where a service listens, and how."""
+
+    heading = "Listening"
+
+    port: int | None = setting(
+        default=None,
+        converter=port_number,
+        changeable=False,
+        help="Listen on this TCP port; 0 lets the kernel choose one.",
+    )
+    interface: str | None = setting(
+        default=None,
+        converter=ip_address,
+        unit="address",
+        needs="port",
+        changeable=False,
+        help="Listen with --port on this IPv4 or IPv6 address only. Without it, on all IPv4 "
+        "addresses.",
+    )
+    socket: str | None = setting(
+        default=None,
+        converter=not_empty,
+        unit="path",
+        changeable=False,
+        help="Listen on a Unix stream socket at this path.",
+    )
+    listen: Sequence[str] = setting(
+        unit="description",
+        repeated=True,
+        changeable=False,
+        help="Listen on an endpoint description, such as tcp:7, unix:/run/x, udp:7 or "
+        "unixgram:/run/x.",
+    )
+    mode: int = setting(
+        default="600",
+        converter=octal_mode,
+        unit="octal",
+        changeable=False,
+        help="Create Unix sockets with this file mode.",
+    )
+    backlog: int = setting(
+        default=1024,  # Twisted's 50 stalls under a burst, and listen(2) cuts more
+        converter=backlog_length,
+        unit="connections",
+        changeable=False,
+        help="Let this many connections wait to be accepted.",
+    )
+    stock_transports: bool = setting(
+        default=False,
+        converter=yes_or_no,
+        changeable=False,
+        help="Use Twisted's stock transports instead of the faster eager ones.",
+    )
+
+    @classmethod
+    def described_for(cls, kind: Kind) -> list[Setting]:
+        """Return the settings, with help for a service of which ``port`` means this kind."""
+        if kind == "stream":
+            return settings_of(cls)
+        return [
+            attrs.evolve(
+                each,
+                help=each.help.replace("TCP port", "UDP port").replace(" stream ", " datagram "),
+            )
+            for each in settings_of(cls)
+        ]
+
+    def descriptions(self, kind: Kind) -> list[str]:
+        """Return the endpoint descriptions of all listeners.
+
+        Parameters:
+            kind: what ``port`` and ``socket`` mean.
+        """
+        tcp, unix = ("tcp", "unix") if kind == "stream" else ("udp", "unixgram")
+        short = []
+        if self.port is not None:
+            short.append(description_of(tcp, str(self.port), interface=self.interface))
+        if self.socket is not None:
+            short.append(description_of(unix, self.socket))
+        return [*short, *self.listen]
 
 
 @attrs.frozen
 class StreamListener:
     """A place for connections: ``endpoint`` is an ``IStreamServerEndpoint``."""
 
+    kind: ClassVar[Kind] = "stream"
     description: str
     endpoint: Any
     is_unix: bool = False
     """Whether its peers are on Unix sockets."""
+    has_tls: bool = False
+    """Whether its description asks for TLS."""
+    reads_proxy_headers: bool = False
+    """Whether its description asks for PROXY headers."""
     look_again: Callable[[Any], Any] | None = None
     """Where its description names certificates: takes a factory, and returns it with a layer around
     it that shows those of now; raises ``DescriptionError``."""
+
+    def is_a(self, kind: str) -> bool:
+        """Whether it is of a kind of listener that a setting is of."""
+        return kind in ("stream", "Unix stream" if self.is_unix else "TCP")
 
 
 @attrs.frozen
 class DatagramListener:
     """A place for datagrams: ``endpoint`` is an ``IDatagramServerEndpoint``."""
 
+    kind: ClassVar[Kind] = "datagram"
     description: str
     endpoint: Any
+    has_tls = reads_proxy_headers = False
+
+    def is_a(self, kind: str) -> bool:
+        """Whether it is of a kind of listener that a setting is of."""
+        return kind == self.kind
 
 
 def listener(
     reactor: Any,
     description: str,
-    backlog: int = DEFAULT_BACKLOG,
-    mode: int = DEFAULT_MODE,
-    *,
-    stock_transports: bool = False,
+    settings: Listening,
     wrap: Callable[[Any], Any] = lambda factory: factory,
 ) -> StreamListener | DatagramListener:
     """Read an endpoint description.
@@ -57,24 +160,27 @@ def listener(
     Parameters:
         reactor: what will listen.
         description: of Twisted's types, of ours for datagrams, or of another package's.
-        backlog: connections that may wait to be accepted, where the description says nothing.
-        mode: of the file of a Unix socket, where the description says nothing.
-        stock_transports: give connections Twisted's own transports, not eager ones.
+        settings: the backlog and the mode where the description says nothing, and the kind of
+            transports.
         wrap: what is to be done to a factory that a foreign endpoint has made of the one that it
             is given, so that what is done to connections comes before all that it does to them.
 
     Raises ``DescriptionError``, one line that names the faulty part.
     """
     parsed = Description.parse(description)
-    endpoint = datagram_endpoint(reactor, parsed, mode)
+    endpoint = datagram_endpoint(reactor, parsed, settings.mode)
     if endpoint is not None:
         return DatagramListener(description, endpoint)
-    streams = with_streams(reactor, eager=not stock_transports)
-    endpoint = stream_endpoint(streams, parsed, backlog, mode, wrap)
+    streams = with_streams(reactor, eager=not settings.stock_transports)
+    endpoint = stream_endpoint(streams, parsed, settings.backlog, settings.mode, wrap)
     look_again = partial(factory_with_certificates, streams, parsed)
+    layers = (parsed.prefix, *(each.lower() for each in parsed.positional[:1]))
+    reads_proxy_headers = parsed.prefix == "haproxy"
     return StreamListener(
         description,
         endpoint,
-        is_unix(parsed, endpoint),
-        look_again if has_certificates(parsed) else None,
+        is_unix=is_unix(parsed, endpoint),
+        has_tls=bool({"ssl", "tls"}.intersection(layers[: 2 if reads_proxy_headers else 1])),
+        reads_proxy_headers=reads_proxy_headers,
+        look_again=look_again if has_certificates(parsed) else None,
     )

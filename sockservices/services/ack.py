@@ -8,9 +8,9 @@ import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from sockservices.converters import text_with_escapes
-from sockservices.options import option
 from sockservices.output import Output
 from sockservices.printable import escaped
+from sockservices.settings import setting
 
 
 class Acknowledge(Protocol):
@@ -42,7 +42,7 @@ class Acknowledge(Protocol):
 class AckFactory(ServerFactory):
     """Prints each connection's first read as one line; its own line end is left out."""
 
-    reply: str = option(
+    reply: str = setting(
         default="I got your message",
         converter=text_with_escapes,
         help="What to answer; \\n stands for a new line.",

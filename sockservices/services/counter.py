@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from sockservices.converters import text_with_escapes
-from sockservices.options import option
+from sockservices.settings import setting
 
 
 class Counted(Protocol):
@@ -26,7 +26,7 @@ class Counted(Protocol):
 class CounterFactory(ServerFactory):
     """Counts the connections of all its listeners together, from 1."""
 
-    greeting: str = option(
+    greeting: str = setting(
         default="Connection {}!\n",
         converter=text_with_escapes,
         help="What to send; {} becomes the number, \\n a new line.",

@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sockservices.answering import AnsweringProtocol
-from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
-from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
+from sockservices.service import IDatagramFactory, ITruncationReceiver
+from sockservices.settings import setting
 
 _log = Logger(namespace="sock-echo")
 
@@ -100,8 +100,8 @@ class DatagramEcho(AnsweringProtocol):
 class EchoFactory(ServerFactory):
     """Echoes connections, and datagrams by ``build_datagram_protocol``."""
 
-    once: bool = option(default=False, help="Answer the first read of a connection, then close.")
-    report: bool = option(
+    once: bool = setting(default=False, help="Answer the first read of a connection, then close.")
+    report: bool = setting(
         default=False, help="Print 'Received N bytes from ADDR, port P' for each read."
     )
     _output: Output = attrs.field(init=False, factory=Output)

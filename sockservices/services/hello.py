@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from sockservices.converters import text_with_escapes
-from sockservices.options import option
+from sockservices.settings import setting
 
 
 class Hello(Protocol):
@@ -26,7 +26,7 @@ class Hello(Protocol):
 class HelloFactory(ServerFactory):
     """Greets every connection alike."""
 
-    message: str = option(
+    message: str = setting(
         default="Hello, world!\n",
         converter=text_with_escapes,
         help="What to send; \\n stands for a new line.",

@@ -14,10 +14,10 @@ from zope.interface import implementer
 
 from sockservices.converters import one_of, whole_number
 from sockservices.ending import stop_process
-from sockservices.interfaces import IBatchReceiver, IDatagramFactory, ITruncationReceiver
-from sockservices.options import option
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
+from sockservices.service import IBatchReceiver, IDatagramFactory, ITruncationReceiver
+from sockservices.settings import setting
 
 _ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
 
@@ -134,23 +134,25 @@ class DatagramHexdump(DatagramProtocol):
 class HexdumpFactory(ServerFactory):
     """Dumps what all its listeners receive to one output, with one count."""
 
-    format: str = option(
+    format: str = setting(
         default="plain",
         converter=one_of(*_FORMATS),
+        unit="|".join(_FORMATS),
         help="plain: bytes as hex, a line each; canonical: as hexdump -C; json: an object a line.",
     )
-    count: int | None = option(
+    count: int | None = setting(
         default=None,
-        converter=attrs.converters.optional(whole_number(least=1)),
+        converter=whole_number(least=1),
         help="Exit after this many datagrams or reads.",
     )
-    max_size: int = option(
+    max_size: int = setting(
         default=65536,
         converter=whole_number(least=1, most=1 << 24),
+        unit="bytes",
         help="Datagrams longer than this many bytes are cut there and marked as cut.",
     )
-    output: str | None = option(
-        default=None, help="Append to this file instead of standard output."
+    output: str | None = setting(
+        default=None, unit="path", help="Append to this file instead of standard output."
     )
     _output: Output = attrs.field(init=False)
     _dumped: int = attrs.field(init=False, default=0)

@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.protocol import AbstractDatagramProtocol
 from zope.interface import implementer
 
-from sockservices.interfaces import IBatchReceiver, IDatagramFactory, ITruncationReceiver
 from sockservices.printable import DatagramPeer
+from sockservices.service import IBatchReceiver, IDatagramFactory, ITruncationReceiver
 from sockservices.testing import rules
 from sockservices.testing.checking import (
     Watched,

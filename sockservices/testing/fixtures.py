@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def serve() -> Iterator[Callable[..., Awaitable[SocketService]]]:
     """Serve a factory on the running reactor; whatever the test does, it ends clean.
 
-    ``service = await serve(factory, "tcp:0")``: the descriptions and arguments are those of
-    ``SocketService``; without any it listens on a free TCP port of the loopback interface.
+    ``service = await serve(factory, ["tcp:0"], Limits(max_connections=1))``: the arguments are
+    those of ``SocketService``; without a description it listens on a free TCP port of the
+    loopback interface.
     """
     import pytest_twisted  # type: ignore[import-untyped]
     from twisted.internet.defer import ensureDeferred
@@ -33,8 +34,8 @@ def serve() -> Iterator[Callable[..., Awaitable[SocketService]]]:
 
     stack = AsyncExitStack()
 
-    async def start(service: Any, *listen: str, **arguments: Any) -> SocketService:
-        return await stack.enter_async_context(serving(service, *listen, **arguments))
+    async def start(*arguments: Any, **named: Any) -> SocketService:
+        return await stack.enter_async_context(serving(*arguments, **named))
 
     yield start
     pytest_twisted.blockon(ensureDeferred(stack.aclose()))

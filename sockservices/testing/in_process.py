@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,27 +12,32 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from sockservices.host import SocketService
+from sockservices.listening import Listening
+from sockservices.parts import Part
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
 @asynccontextmanager
 async def serving(
-    service: Any, *listen: str, reactor: Any = None, **arguments: Any
+    service: Any,
+    listen: Iterable[str] | Listening = (LOOPBACK,),
+    *parts: Part,
+    **arguments: Any,
 ) -> AsyncIterator[SocketService]:
     """Serve, and stop at the end.
 
     Parameters:
         service: a factory or a datagram protocol, as for ``SocketService``.
-        listen: endpoint descriptions; none is a free TCP port of the loopback interface.
-        reactor: ``None`` is the installed one.
-        arguments: for ``SocketService``.
+        listen: endpoint descriptions; without any, a free TCP port of the loopback interface.
+        parts: as for ``SocketService``.
+        arguments: the others of ``SocketService``.
 
     Raises ``ListenError``.
     """
     # It is no process of its own: who awaits is told.
     arguments.setdefault("on_failure", lambda _line: None)
-    running = SocketService(service, listen=listen or (LOOPBACK,), reactor=reactor, **arguments)
+    running = SocketService(service, listen, *parts, **arguments)
     running.startService()
     try:
         await running.when_listening()

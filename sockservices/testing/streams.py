@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IProtocolFactory
 
-from sockservices.interfaces import IDrainable
+from sockservices.service import IDrainable
 from sockservices.testing import rules
 from sockservices.testing.checking import (
     Watched,

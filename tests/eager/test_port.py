@@ -12,13 +12,13 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 
 from sockservices.eager import EagerReactor, port, with_streams
-from sockservices.listening import listener
+from sockservices.listening import Listening, listener
 from tests.eager.descriptors import no_descriptor_left
 from tests.eager.lockstep import is_readable
 from tests.eager.reactors import Noting, started, turn_until
 
 
-class Listening:
+class Port:
     """A port, the protocols that it has made, and sockets that connect to it."""
 
     def __init__(
@@ -39,9 +39,9 @@ class Listening:
         elif kind == "unix":
             ports.append(streams.listenUNIX(str(folder / "socket"), factory))
         else:
-            listener(streams, f"unix:{folder}/socket").endpoint.listen(factory).addBoth(
-                ports.append
-            )
+            listener(streams, f"unix:{folder}/socket", Listening()).endpoint.listen(
+                factory
+            ).addBoth(ports.append)
         (self.port,) = ports
         self.peers = [socket.socket(self.port.socket.family) for _ in range(5)]
 
@@ -62,7 +62,7 @@ def reactor(request: Any) -> Any:
 
 @pytest.fixture(params=["tcp", "unix", "the unix: of a command"])
 def listening(request: Any, reactor: Any, tmp_path: Path) -> Any:
-    made = Listening(reactor, request.param, tmp_path)
+    made = Port(reactor, request.param, tmp_path)
     yield made
     made.port.stopListening()
     for peer in made.peers:
@@ -76,7 +76,7 @@ def no_reserve(monkeypatch: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_reserve")
-def test_without_descriptors_it_waits_and_then_accepts_again(listening: Listening) -> None:
+def test_without_descriptors_it_waits_and_then_accepts_again(listening: Port) -> None:
     with no_descriptor_left():
         listening.connect()
         turn_until(listening.reactor, lambda: not listening.accepts)
@@ -89,7 +89,7 @@ def test_without_descriptors_it_waits_and_then_accepts_again(listening: Listenin
 
 @pytest.mark.usefixtures("no_reserve")
 @pytest.mark.parametrize("end", ["stopReading", "startReading", "stopListening"])
-def test_the_wait_ends_when_somebody_else_decides(listening: Listening, end: str) -> None:
+def test_the_wait_ends_when_somebody_else_decides(listening: Port, end: str) -> None:
     with no_descriptor_left():
         listening.connect()
         turn_until(listening.reactor, lambda: not listening.accepts)
@@ -99,7 +99,7 @@ def test_the_wait_ends_when_somebody_else_decides(listening: Listening, end: str
     assert listening.accepts == (end == "startReading")
 
 
-def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Listening) -> None:
+def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Port) -> None:
     with no_descriptor_left():
         listening.connect()
         for peer in listening.peers:
@@ -110,13 +110,13 @@ def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Lis
     assert listening.reactor.getDelayedCalls() == []
 
 
-def _finish(listening: Listening) -> list[object]:
+def _finish(listening: Port) -> list[object]:
     closed: list[object] = []
     listening.port.finish(3600).addCallback(closed.append)
     return closed
 
 
-def test_one_that_finishes_accepts_those_that_wait_and_closes(listening: Listening) -> None:
+def test_one_that_finishes_accepts_those_that_wait_and_closes(listening: Port) -> None:
     listening.port.numberAccepts = 1
     listening.connect()
     closed = _finish(listening)
@@ -126,7 +126,7 @@ def test_one_that_finishes_accepts_those_that_wait_and_closes(listening: Listeni
     assert listening.reactor.getDelayedCalls() == []
 
 
-def test_who_comes_then_is_refused_and_not_reset_in_the_next_turn(listening: Listening) -> None:
+def test_who_comes_then_is_refused_and_not_reset_in_the_next_turn(listening: Port) -> None:
     where = listening.port.socket.getsockname()
     listening.connect()
     _finish(listening)
@@ -136,7 +136,7 @@ def test_who_comes_then_is_refused_and_not_reset_in_the_next_turn(listening: Lis
 
 
 def test_all_are_accepted_that_a_backlog_has_room_for(reactor: Any) -> None:
-    full = Listening(reactor, "tcp", Path(), backlog=4)  # for one more than it says: listen(2)
+    full = Port(reactor, "tcp", Path(), backlog=4)  # for one more than it says: listen(2)
     full.port.numberAccepts = 1
     full.connect()
     _finish(full)
@@ -155,7 +155,7 @@ def test_what_waits_is_not_accepted_within_what_was_accepted(reactor: Any) -> No
                 _finish(asking)
             counts.append(len(asking.made))
 
-    asking = Listening(reactor, "tcp", Path(), Asking)
+    asking = Port(reactor, "tcp", Path(), Asking)
     asking.port.numberAccepts = 3
     asking.connect()
     turn_until(reactor, lambda: not asking.port.connected)
@@ -164,7 +164,7 @@ def test_what_waits_is_not_accepted_within_what_was_accepted(reactor: Any) -> No
         peer.close()
 
 
-def test_one_that_may_not_accept_finishes_when_it_may_again(listening: Listening) -> None:
+def test_one_that_may_not_accept_finishes_when_it_may_again(listening: Port) -> None:
     listening.port.stopReading()
     listening.connect()
     closed = _finish(listening)
@@ -176,13 +176,13 @@ def test_one_that_may_not_accept_finishes_when_it_may_again(listening: Listening
     assert len(listening.made) == len(listening.peers)
 
 
-def test_one_that_may_not_accept_but_where_nobody_waits_closes(listening: Listening) -> None:
+def test_one_that_may_not_accept_but_where_nobody_waits_closes(listening: Port) -> None:
     listening.port.stopReading()
     closed = _finish(listening)
     turn_until(listening.reactor, lambda: closed)
 
 
-def test_nobody_joins_those_that_wait_for_one_that_finishes(listening: Listening) -> None:
+def test_nobody_joins_those_that_wait_for_one_that_finishes(listening: Port) -> None:
     listening.port.stopReading()
     where = listening.port.socket.getsockname()
     listening.connect()
@@ -200,7 +200,7 @@ def test_nobody_joins_those_that_wait_for_one_that_finishes(listening: Listening
 
 
 @pytest.mark.parametrize("end", ["the time is over", "it is closed", "it is closed twice"])
-def test_one_that_finishes_does_not_wait_for_ever(listening: Listening, end: str) -> None:
+def test_one_that_finishes_does_not_wait_for_ever(listening: Port, end: str) -> None:
     listening.port.stopReading()
     listening.connect()
     closed = _finish(listening)
@@ -216,7 +216,7 @@ def test_one_that_finishes_does_not_wait_for_ever(listening: Listening, end: str
 
 
 def test_one_that_has_finished_may_listen_again(reactor: Any) -> None:
-    again = Listening(reactor, "tcp", Path())
+    again = Port(reactor, "tcp", Path())
     closed = _finish(again)
     turn_until(reactor, lambda: closed)
     again.port.startListening()
@@ -229,7 +229,7 @@ def test_one_that_has_finished_may_listen_again(reactor: Any) -> None:
         peer.close()
 
 
-def test_to_finish_what_is_closed_is_nothing(listening: Listening) -> None:
+def test_to_finish_what_is_closed_is_nothing(listening: Port) -> None:
     listening.port.stopListening()
     turn_until(listening.reactor, lambda: not listening.port.connected)
     assert listening.port.finish(3600) is None
@@ -266,7 +266,7 @@ def test_greetings_leave_together_when_all_are_accepted(reactor: Any, tmp_path: 
             assert self.transport is not None
             self.transport.write(b"welcome")
 
-    greeted = Listening(reactor, "tcp", tmp_path, Greeting)
+    greeted = Port(reactor, "tcp", tmp_path, Greeting)
     greeted.port.numberAccepts = len(greeted.peers)
     greeted.connect()
     turn_until(reactor, lambda: len(greeted.made) == len(greeted.peers))

@@ -21,7 +21,6 @@ from twisted.logger import formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sockservices.interfaces import IAnswering, IBatchReceiver, ITruncationReceiver
 from sockservices.listening import datagram_ports
 from sockservices.listening.datagram_ports import (
     BYTES_A_TURN,
@@ -32,6 +31,7 @@ from sockservices.listening.datagram_ports import (
 from sockservices.listening.errors import ListenError
 from sockservices.listening.senders import Sender
 from sockservices.printable import DatagramPeer
+from sockservices.service import IAnswering, IBatchReceiver, ITruncationReceiver
 from tests.fakes import ManualReactor, logged
 
 LONGEST_PAUSE = 1.0  # seconds on the clock of the test; every retry comes sooner

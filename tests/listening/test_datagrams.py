@@ -14,6 +14,7 @@ from sockservices.listening import (
     DatagramListener,
     DescriptionError,
     IDatagramServerEndpoint,
+    Listening,
     datagrams,
     listener,
 )
@@ -37,7 +38,7 @@ class Quiet(DatagramProtocol):
 )
 def test_udp(description: str, port: int, interface: str) -> None:
     reactor = ManualReactor()
-    found = listener(reactor, description)
+    found = listener(reactor, description, Listening())
     assert found == DatagramListener(description, UdpServerEndpoint(reactor, port, interface))
     verifyObject(IDatagramServerEndpoint, found.endpoint)
 
@@ -56,7 +57,7 @@ def test_udp(description: str, port: int, interface: str) -> None:
 )
 def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
     reactor = ManualReactor()
-    found = listener(reactor, description)
+    found = listener(reactor, description, Listening())
     assert found == DatagramListener(
         description, UnixDatagramServerEndpoint(reactor, address, mode)
     )
@@ -64,8 +65,13 @@ def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
 
 
 def test_the_mode_is_that_of_descriptions_that_do_not_say() -> None:
-    assert listener(ManualReactor(), "unixgram:/run/x", mode=0o640).endpoint.mode == 0o640
-    assert listener(ManualReactor(), "unixgram:/run/x:mode=606", mode=0o640).endpoint.mode == 0o606
+    assert (
+        listener(ManualReactor(), "unixgram:/run/x", Listening(mode=0o640)).endpoint.mode == 0o640
+    )
+    assert (
+        listener(ManualReactor(), "unixgram:/run/x:mode=606", Listening(mode=0o640)).endpoint.mode
+        == 0o606
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_the_mode_is_that_of_descriptions_that_do_not_say() -> None:
 )
 def test_the_faulty_part_is_named(description: str, reason: str) -> None:
     with pytest.raises(DescriptionError, match=reason):
-        listener(ManualReactor(), description)
+        listener(ManualReactor(), description, Listening())
 
 
 @pytest.mark.parametrize("prefix", ["udp", "unixgram"])
@@ -95,7 +101,7 @@ def test_an_endpoint_listens(prefix: str, tmp_path: Path) -> None:
     reactor = ManualReactor()
     text = "udp:0:interface=127.0.0.1" if prefix == "udp" else f"unixgram:{tmp_path}/socket"
     protocol = Quiet()
-    [port] = result_of(listener(reactor, text).endpoint.listen(protocol))
+    [port] = result_of(listener(reactor, text, Listening()).endpoint.listen(protocol))
     verifyObject(IListeningPort, port)
     assert protocol.transport is port
     assert reactor.readers == {port}
@@ -107,7 +113,9 @@ def test_an_endpoint_listens(prefix: str, tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_cannot_listen_fails_its_deferred(tmp_path: Path) -> None:
-    endpoint = listener(ManualReactor(), f"unixgram:{tmp_path}/missing/socket").endpoint
+    endpoint = listener(
+        ManualReactor(), f"unixgram:{tmp_path}/missing/socket", Listening()
+    ).endpoint
     with pytest.raises(Exception, match="does not exist"):
         result_of(endpoint.listen(Quiet()))
 
@@ -121,7 +129,7 @@ def test_a_protocol_that_cannot_start_leaves_no_udp_port_taken() -> None:
             raise RuntimeError("unwilling")
 
     protocol = Unwilling()
-    endpoint = listener(ManualReactor(), "udp:0:interface=127.0.0.1").endpoint
+    endpoint = listener(ManualReactor(), "udp:0:interface=127.0.0.1", Listening()).endpoint
     with pytest.raises(RuntimeError, match="unwilling"):
         result_of(endpoint.listen(protocol))
     try:
@@ -148,7 +156,7 @@ class Parser:
 def test_a_type_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "getPlugins", lambda _interface: [Parser()])
     reactor = ManualReactor()
-    found = listener(reactor, r"pigeon:grey\:ish:name=x")
+    found = listener(reactor, r"pigeon:grey\:ish:name=x", Listening())
     assert found == DatagramListener(
         r"pigeon:grey\:ish:name=x", (reactor, ("grey:ish",), {"name": "x"})
     )
@@ -160,4 +168,4 @@ def test_its_refusal_is_a_description_error(
 ) -> None:
     monkeypatch.setattr(datagrams, "getPlugins", lambda _interface: [Parser()])
     with pytest.raises(DescriptionError, match=f"^in 'pigeon:{which}': {reason}$"):
-        listener(ManualReactor(), f"pigeon:{which}")
+        listener(ManualReactor(), f"pigeon:{which}", Listening())

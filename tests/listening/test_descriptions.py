@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from sockservices.listening import (
     Description,
     DescriptionError,
+    Listening,
     StreamListener,
     backlog_length,
     description_of,
@@ -46,7 +47,7 @@ NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=6)
 def _listener(text: str) -> None:
     said = ""
     try:
-        listener(MemoryReactorClock(), text)
+        listener(MemoryReactorClock(), text, Listening())
     except DescriptionError as error:
         said = str(error)
     assert len(said.splitlines()) <= 1
@@ -197,6 +198,6 @@ def test_something_is_not_nothing() -> None:
 
 
 def test_a_listener_keeps_the_description_as_it_was_written() -> None:
-    found = listener(MemoryReactorClock(), "TCP:7")
+    found = listener(MemoryReactorClock(), "TCP:7", Listening())
     assert isinstance(found, StreamListener)
     assert found.description == "TCP:7"

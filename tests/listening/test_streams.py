@@ -7,14 +7,14 @@ import pytest
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from sockservices.listening import DescriptionError, StreamListener, listener
+from sockservices.listening import DescriptionError, Listening, StreamListener, listener
 from sockservices.listening.streams import UnixServerEndpoint
 from tests.fakes import result_of
 
 
 def _listening(description: str, **defaults: Any) -> MemoryReactorClock:
     reactor = MemoryReactorClock()
-    found = listener(reactor, description, **defaults)
+    found = listener(reactor, description, Listening(**defaults))
     assert isinstance(found, StreamListener)
     assert len(result_of(found.endpoint.listen(Factory()))) == 1
     return reactor
@@ -55,13 +55,13 @@ def test_the_backlog_is_that_of_descriptions_that_do_not_say() -> None:
 )
 def test_unix(description: str, backlog: int, mode: int, lockfile: bool) -> None:
     reactor = MemoryReactorClock()
-    assert listener(reactor, description) == StreamListener(
+    assert listener(reactor, description, Listening()) == StreamListener(
         description, UnixServerEndpoint(reactor, b"/run/x", backlog, mode, lockfile), is_unix=True
     )
 
 
 def test_a_unix_path_of_bytes_that_are_no_text() -> None:
-    found = listener(MemoryReactorClock(), os.fsdecode(b"unix:/run/\xff"))
+    found = listener(MemoryReactorClock(), os.fsdecode(b"unix:/run/\xff"), Listening())
     assert found.endpoint.path == b"/run/\xff"
 
 
@@ -70,10 +70,10 @@ def test_a_unix_path_has_a_limit(length: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sockservices.listening.unix_paths.PATH_LIMIT", 107)
     description = "unix:/" + "x" * (length - 1)
     if length <= 107:
-        listener(MemoryReactorClock(), description)
+        listener(MemoryReactorClock(), description, Listening())
     else:
         with pytest.raises(DescriptionError, match="is 108 bytes long; this system takes 107"):
-            listener(MemoryReactorClock(), description)
+            listener(MemoryReactorClock(), description, Listening())
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_a_description_error(
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DescriptionError, match=reason) as caught:
-        listener(MemoryReactorClock(), description)
+        listener(MemoryReactorClock(), description, Listening())
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -120,6 +120,6 @@ def test_a_type_of_another_package_is_found_and_its_refusal_is_one_line(
     for module in ("sockservices.listening.streams", "twisted.internet.endpoints"):
         monkeypatch.setattr(f"{module}.getPlugins", lambda _interface: [Parser()])
     with pytest.raises(DescriptionError, match=r"^in 'foreign:bad': first\\nsecond$"):
-        listener(MemoryReactorClock(), "foreign:bad")
-    assert listener(MemoryReactorClock(), "foreign:a:b=c").endpoint is found
+        listener(MemoryReactorClock(), "foreign:bad", Listening())
+    assert listener(MemoryReactorClock(), "foreign:a:b=c", Listening()).endpoint is found
     assert found == [(("a",), {"b": "c"})]

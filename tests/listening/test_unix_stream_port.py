@@ -11,7 +11,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IListeningPort
 from zope.interface.verify import verifyObject
 
-from sockservices.listening import ListenError, listener
+from sockservices.listening import ListenError, Listening, listener
 from sockservices.listening.unix_stream_port import UnixPort
 from sockservices.services.hello import HelloFactory
 from tests.fakes import with_reactor
@@ -82,7 +82,7 @@ async def test_a_second_one_is_refused_and_the_first_goes_on(tmp_path: Path) -> 
 
 @with_reactor
 async def test_a_description_makes_one(tmp_path: Path) -> None:
-    endpoint = listener(reactor, f"unix:{tmp_path}/socket:mode=640").endpoint
+    endpoint = listener(reactor, f"unix:{tmp_path}/socket:mode=640", Listening()).endpoint
     port = await endpoint.listen(HelloFactory())
     assert isinstance(port, UnixPort)
     assert (tmp_path / "socket").stat().st_mode & 0o777 == 0o640

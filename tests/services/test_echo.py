@@ -14,7 +14,7 @@ from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides
 
-from sockservices.interfaces import IDatagramFactory, ITruncationReceiver
+from sockservices.service import IDatagramFactory, ITruncationReceiver
 from sockservices.services.echo import Echo, EchoFactory
 from tests.fakes import ManualReactor, SlowPeer, Source, connected, logged, output_to, pipe_at
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
-from sockservices.interfaces import ITruncationReceiver
 from sockservices.printable import peer_of_datagram
+from sockservices.service import ITruncationReceiver
 from sockservices.services import hexdump
 from sockservices.services.hexdump import (
     HexdumpFactory,

@@ -369,7 +369,7 @@ def test_a_description_without_a_mode_takes_the_option(
 
 _FACTORIES = """
 from twisted.internet.protocol import Factory, Protocol
-from sockservices import option, whole_number
+from sockservices import setting, whole_number
 import attrs
 
 class Raises(Factory):
@@ -381,7 +381,7 @@ class NoFactory:
 
 @attrs.define(eq=False, slots=False)
 class Limited(Factory):
-    limit: int = option(help="How many.", converter=whole_number(1, 9))
+    limit: int = setting(help="How many.", converter=whole_number(1, 9))
 """
 
 
@@ -409,12 +409,12 @@ class Limited(Factory):
         (
             ["--factory=f.Limited", "--port=0", "--with=limit=10"],
             2,
-            "--with: --limit: 10 is not a whole number from 1 to 9",
+            "--with limit: 10 is not a whole number from 1 to 9",
         ),
         (
             ["--factory=f.Limited", "--port=0", "--with=size=1"],
             2,
-            "--with: f.Limited has no option 'size'; it has: limit",
+            "--with: f.Limited has no setting 'size'; it has: limit",
         ),
         (["--factory=f.Limited", "--with=limit"], 2, "--with: 'limit' is not NAME=VALUE"),
     ],

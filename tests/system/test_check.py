@@ -46,7 +46,7 @@ class Factory(Base):
 OPTIONS = """
 import attrs
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from sockservices import option
+from sockservices import setting
 
 @attrs.define(eq=False, slots=False)
 class Silent(Factory):
@@ -59,11 +59,11 @@ class Bare(Silent):
 
 @attrs.define(eq=False, slots=False)
 class Clash(Silent):
-    backlog: int = option(default=3, help="How much.")
+    backlog: int = setting(default=3, help="How much.")
 
 @attrs.define(eq=False, slots=False)
 class Needy(Silent):
-    secret: str = option(help="What nobody knows.")
+    secret: str = setting(help="What nobody knows.")
 
 class Decoder(Protocol):
     def dataReceived(self, data):

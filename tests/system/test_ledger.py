@@ -21,7 +21,7 @@ from tests.system.processes import BIN, PATIENCE, Running, read_all
 # An app that embeds an echo, and tells its books whenever a line comes in.
 APP = """
 import ctypes, gc, json, os, sys
-from sockservices import EchoFactory, SocketService, Closed, Opened
+from sockservices import EchoFactory, Listening, SocketService, Closed, Opened
 if sys.argv[1] == "eager":
     from sockservices.eager import install
     install()
@@ -31,7 +31,8 @@ from twisted.protocols.basic import LineReceiver
 
 libc = ctypes.CDLL(None)
 listen = [f"tcp:0:interface=127.0.0.{number}" for number in (1, 2)]
-service = SocketService(EchoFactory(), listen=listen, stock_transports=sys.argv[1] == "stock")
+listening = Listening(listen=listen, stock_transports=sys.argv[1] == "stock")
+service = SocketService(EchoFactory(), listening)
 events = {"Opened": 0, "Closed": 0}
 bytes_at = {each: [0, 0] for each in listen}
 

@@ -16,7 +16,7 @@ _SERVICES = """
 import dataclasses
 import attrs
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from sockservices import option
+from sockservices import setting
 
 class Shout(Protocol):
     def dataReceived(self, data):
@@ -29,7 +29,7 @@ class Plain(Factory):
 
 @attrs.define(eq=False, slots=False)
 class Attrs(Factory):
-    mark: str = option(default="!", help="What to add.")
+    mark: str = setting(default="!", help="What to add.")
     protocol = Shout
 
 @dataclasses.dataclass(eq=False)

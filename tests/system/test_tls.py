@@ -337,7 +337,7 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--tls-cert=none.pem"], 1, "--tls-cert: none.pem: No such file or directory"),
+        (["--tls-cert=none.pem"], 2, "--tls-cert: none.pem: No such file or directory"),
         (["--tls-cert=key.pem"], 1, "--tls-cert: key.pem has no certificate in PEM"),
         (
             ["--tls-cert=trusted/cert.pem"],
@@ -359,7 +359,7 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
             1,
             "--tls-cert: encrypted.pem is encrypted: a service has nobody to ask for a passphrase",
         ),
-        (["--tls-cert=pipe"], 1, "--tls-cert: pipe is no regular file"),
+        (["--tls-cert=pipe"], 2, "--tls-cert: pipe is no regular file"),
         (
             ["--tls-cert=weak.pem", "--tls-key=weak-key.pem"],
             1,
@@ -426,12 +426,12 @@ def test_files_are_found_again_though_twistd_has_changed_its_folder(folder: Path
 def test_where_there_are_only_datagrams_it_is_refused(folder: Path) -> None:
     command = (BIN / "twistd", "-n", "sock-echo", "--listen=udp:0")
     for options, what in (
-        (TLS, "TLS"),
-        (("--proxy-protocol=v1",), "PROXY headers"),
-        (("--max-time=5",), "max time"),
+        (TLS, "--tls-cert"),
+        (("--proxy-protocol=v1",), "--proxy-protocol"),
+        (("--max-time=5",), "--max-time"),
     ):
         done = run(*command, *options, cwd=folder)
-        said = f"twistd: sock-echo: sock-echo has no stream listener for {what}\n"
+        said = f"twistd: sock-echo: {what} goes with a stream listener, and sock-echo has none\n"
         assert (done.returncode, done.stderr.decode()) == (1, said)
 
 

@@ -12,7 +12,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from sockservices.interfaces import IBatchReceiver, ITruncationReceiver
+from sockservices.service import IBatchReceiver, ITruncationReceiver
 from sockservices.testing import ContractError, DatagramServiceContract, rules
 from sockservices.testing.failures import Rule
 

@@ -20,7 +20,7 @@ from twisted.protocols import wire
 from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface import implementer
 
-from sockservices.interfaces import IDrainable
+from sockservices.service import IDrainable
 from sockservices.testing import StreamServiceContract, rules
 from sockservices.testing.failures import ContractError, Rule
 

@@ -28,7 +28,7 @@ async def test_a_factory_is_served_and_talked_to(serve: Any, client: Any) -> Non
 
 @with_reactor
 async def test_several_listeners_of_one_service(serve: Any, client: Any, tmp_path: Path) -> None:
-    service = await serve(HelloFactory(), "tcp:0", f"unix:{tmp_path}/s", "tcp6:0")
+    service = await serve(HelloFactory(), ["tcp:0", f"unix:{tmp_path}/s", "tcp6:0"])
     for number in range(3):
         peer = await client(service, number)
         assert await peer.receive_all() == b"Hello, world!\n"
@@ -62,13 +62,13 @@ async def test_without_fixtures() -> None:
 async def test_one_that_cannot_listen_ends_its_test_and_not_the_session(serve: Any) -> None:
     service = await serve(EchoFactory())
     with pytest.raises(ListenError):
-        await serve(EchoFactory(), f"tcp:{service.addresses[0].port}:interface=127.0.0.1")
+        await serve(EchoFactory(), [f"tcp:{service.addresses[0].port}:interface=127.0.0.1"])
     await (await connect(service)).close()  # the reactor turns
 
 
 @with_reactor
 async def test_a_client_is_for_streams(serve: Any) -> None:
-    service = await serve(EchoFactory(), "udp:0:interface=127.0.0.1")
+    service = await serve(EchoFactory(), ["udp:0:interface=127.0.0.1"])
     with pytest.raises(ValueError, match=r"^udp:127.0.0.1:\d+ is for datagrams"):
         await connect(service)
 

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface import implementer
 
-from sockservices import IDrainable, option, whole_number
+from sockservices import IDrainable, setting, whole_number
 
 HELP = "/join ROOM, /who, /quit; anything else is said in your room"
 
@@ -121,7 +121,7 @@ class Chatter(LineOnlyReceiver):
 class ChatFactory(Factory):
     """The rooms, which all connections share."""
 
-    longest_room: int = option(
+    longest_room: int = setting(
         default=32, converter=whole_number(1, 1000), help="Characters of a room's name."
     )
     rooms: dict[str, set[Chatter]] = attrs.field(init=False, factory=dict)

@@ -14,7 +14,7 @@ import attrs
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import Int32StringReceiver
 
-from sockservices import option, whole_number
+from sockservices import setting, whole_number
 
 
 class KeyValue(Int32StringReceiver):
@@ -67,10 +67,10 @@ class KeyValue(Int32StringReceiver):
 class KeyValueFactory(Factory):
     """What is kept, for all connections; it is in memory, and gone at the end."""
 
-    max_keys: int = option(
+    max_keys: int = setting(
         default=10_000, converter=whole_number(1), help="Keys that a client may have."
     )
-    max_message: int = option(
+    max_message: int = setting(
         default=65_536, converter=whole_number(16), help="Bytes of a message."
     )
     _kept: dict[str, dict[bytes, bytes]] = attrs.field(init=False, factory=dict)

@@ -18,7 +18,7 @@ from sockservices import (
     ITruncationReceiver,
     Output,
     one_of,
-    option,
+    setting,
 )
 from syslog_collector.message import SEVERITIES, NotSyslogError, parse
 
@@ -54,12 +54,12 @@ class Collector(DatagramProtocol):
 class SyslogFactory:
     """One output for all listeners."""
 
-    least_severity: str = option(
+    least_severity: str = setting(
         default="debug",
         converter=one_of(*SEVERITIES),
         help=f"Keep these and graver ones: {', '.join(SEVERITIES)}.",
     )
-    to: str | None = option(default=None, help="Append to this file instead of standard output.")
+    to: str | None = setting(default=None, help="Append to this file instead of standard output.")
     output: Output = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from sockservices import AnsweringProtocol, IDatagramFactory, option
+from sockservices import AnsweringProtocol, IDatagramFactory, setting
 from zope.interface import implementer
 
 
@@ -27,7 +27,7 @@ class @@{title}Protocol(AnsweringProtocol):
 class @@{title}Factory:
     """Builds a protocol for each listener. Its fields are the options of the command."""
 
-    suffix: str = option(default="", help="What to add to each answer.")
+    suffix: str = setting(default="", help="What to add to each answer.")
 
     def build_datagram_protocol(self) -> @@{title}Protocol:
         return @@{title}Protocol(self.suffix.encode())

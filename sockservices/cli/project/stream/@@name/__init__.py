@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from sockservices import option
+from sockservices import setting
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
@@ -36,7 +36,7 @@ class @@{title}Protocol(LineOnlyReceiver):
 class @@{title}Factory(Factory):
     """Builds a protocol for each connection. Its fields are the options of the command."""
 
-    suffix: str = option(default="", help="What to add to each line.")
+    suffix: str = setting(default="", help="What to add to each line.")
     noisy = False
 
     def buildProtocol(self, addr: object) -> @@{title}Protocol:

@@ -17,9 +17,10 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
+from sockservices.certificate import Certificate
 from sockservices.host import SocketService
 from sockservices.services.echo import EchoFactory
-from sockservices.tls import Certificate
+from sockservices.tls import TLS
 from tests.certificates import make_certificate
 from tests.fakes import with_reactor
 
@@ -62,8 +63,10 @@ async def test_the_best_protocol_is_negotiated_that_both_speak(
     tmp_path: Path, factory: Any, expected: dict[str, str | None]
 ) -> None:
     make_certificate(tmp_path)
-    certificate = Certificate(str(tmp_path / "trusted/cert.pem"), str(tmp_path / "key.pem"))
-    service = SocketService(factory(), listen=["tcp:0:interface=127.0.0.1"], tls=certificate)
+    certificate = TLS(
+        tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem")
+    )
+    service = SocketService(factory(), ["tcp:0:interface=127.0.0.1"], certificate)
     service.startService()
     [address] = await service.when_listening()
     negotiated: dict[str, Any] = {}
@@ -89,11 +92,10 @@ def test_every_issuer_in_a_file_is_one(tmp_path: Path) -> None:
         make_certificate(tmp_path / name, name)
         issuers.append((tmp_path / name / "trusted/cert.pem").read_text())
     (tmp_path / "issuers.pem").write_text("".join(issuers))
-    certificate = Certificate(
-        str(tmp_path / "one/trusted/cert.pem"),
-        str(tmp_path / "one/key.pem"),
-        str(tmp_path / "issuers.pem"),
-    )
+    files = [
+        str(tmp_path / each) for each in ("one/trusted/cert.pem", "one/key.pem", "issuers.pem")
+    ]
+    Certificate(*files)
     (tmp_path / "issuers.pem").write_text("none")
     with pytest.raises(ValueError, match=r"issuers\.pem has no certificate in PEM"):
-        certificate.reload()
+        Certificate(*files)

@@ -1,0 +1,406 @@
+"""Settings: each is declared once, as an argument of the constructor that takes it.
+
+Services declare theirs as arguments of their factories, and the framework declares its own in the
+groups that act on them (``Limits``, ``Timeouts`` and so on). From that one declaration come the
+argument that an embedder passes, the command-line option with its help, the environment variable,
+the row in the reference, and the checks. Nothing here knows a setting by name.
+
+Classes made by ``attrs`` declare settings with ``setting``. Of any other class or function the
+arguments, with their defaults and types, are taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+
+from sockservices.converters import number, whole_number, yes_or_no
+from sockservices.errors import ArgumentName, SettingError
+from sockservices.printable import escaped, system_reason
+
+_DECLARED = "sockservices.settings"
+
+
+class Settings:
+    """A group of the framework's settings: a frozen ``attrs`` class beside what acts on them."""
+
+    heading: ClassVar[str]
+    """What the group is called in ``--help`` and in the reference."""
+
+
+def setting(
+    *,
+    help: str,  # noqa: A002 - the word that every option parser uses
+    default: Any = attrs.NOTHING,
+    converter: Callable[[Any], Any] | None = None,
+    unit: str | None = None,
+    repeated: bool = False,
+    needs: str | Sequence[str] = (),
+    listener: str | None = None,
+    changeable: bool = True,
+) -> Any:
+    """Declare one field of an ``attrs`` class as a setting.
+
+    Parameters:
+        help: one sentence for ``--help`` and the reference: what it does.
+        default: the value when none is given; without a default the setting is required.
+        converter: takes text or a value, and returns the value; raises ``ValueError`` with a
+            line that says what would be right. It is not called for a default of ``None``.
+        unit: one word for its value in ``--help``, such as ``seconds``, ``bytes`` or ``path``;
+            by default one that follows from the type.
+        repeated: whether it can be given several times. The value is a tuple then, empty by
+            default, and the converter takes one item.
+        needs: the argument that this setting goes with, or several, one of which it needs. It is
+            refused if it is given (is not its default) without them.
+        listener: the kind of listener that it acts on, if not on all: ``stream``, ``TCP`` or
+            ``Unix stream``. A host without such a listener refuses it.
+        changeable: whether it can change while a service runs.
+    """
+    if repeated and default is attrs.NOTHING:
+        default = ()
+    convert = converter
+    if repeated:
+        convert = _each(converter or _as_it_is)
+    elif converter is not None and default is None:
+        convert = attrs.converters.optional(converter)
+    declared = Setting(
+        argument="",  # until it is read from the class
+        help=help,
+        default=default,
+        type=None,
+        converter=convert,
+        unit=unit or "",
+        is_repeated=repeated,
+        needs=(needs,) if isinstance(needs, str) else tuple(needs),
+        listener=listener,
+        is_changeable=changeable,
+    )
+    return attrs.field(
+        default=default,
+        converter=_naming(convert) if convert is not None else None,
+        validator=_check_company if declared.needs else None,
+        metadata={_DECLARED: declared},
+        kw_only=True,
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _each(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    def convert_each(values: Any) -> tuple[Any, ...]:
+        several = values if isinstance(values, Iterable) and not isinstance(values, str) else None
+        return tuple(map(convert, [values] if several is None else several))
+
+    return convert_each
+
+
+def _naming(convert: Callable[[Any], Any]) -> Any:
+    """Have the error of a converter name the argument."""
+
+    def convert_naming(value: Any, field: attrs.Attribute[Any]) -> Any:
+        try:
+            return convert(value)
+        except (ValueError, TypeError) as error:
+            raise SettingError(ArgumentName(str(field.alias)), f": {error}") from None
+
+    return attrs.Converter(convert_naming, takes_field=True)
+
+
+def _check_company(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    """Refuse what would do nothing without others: whoever gives it relies on it."""
+    by_argument = {each.argument: each for each in settings_of(type(instance))}
+    name = str(field.alias)
+    needs = by_argument[name].needs
+    if not by_argument[name].is_given(value):
+        return
+    if not any(by_argument[other].is_given(getattr(instance, other)) for other in needs):
+        others = [part for other in needs for part in (" or ", ArgumentName(other))][1:]
+        raise SettingError(ArgumentName(name), " goes with ", *others)
+
+
+@attrs.frozen
+class Setting:
+    """One setting, as it was declared."""
+
+    argument: str
+    help: str
+    default: Any  # attrs.NOTHING: required
+    type: Any
+    converter: Callable[[Any], Any] | None
+    unit: str
+    is_repeated: bool = False
+    needs: tuple[str, ...] = ()
+    listener: str | None = None
+    is_changeable: bool = True
+
+    @property
+    def name(self) -> str:
+        """Its name on a command line, without the leading dashes."""
+        return self.argument.replace("_", "-")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it stands alone: a ``bool`` that is off unless it is given."""
+        return self.type is bool and self.default is False
+
+    @property
+    def option(self) -> str:
+        """How ``--help`` shows it: ``--port=NUMBER``."""
+        return f"--{self.name}" if self.is_flag else f"--{self.name}={self.unit.upper()}"
+
+    @property
+    def shown_default(self) -> str | None:
+        """Its default, as ``--help`` shows it; ``None`` where there is nothing to show."""
+        default = self.default
+        if default is attrs.NOTHING or default is None or default == ():
+            return None
+        if self.is_flag or hasattr(default, "factory"):
+            return None
+        shown = " ".join(map(str, default)) if self.is_repeated else str(default)
+        return shown.encode("unicode_escape").decode("ascii")
+
+    def described(self) -> str:
+        """Return the help text with what else there is to know: the default, or that it lacks."""
+        notes = []
+        if self.default is attrs.NOTHING:
+            notes.append("[required]")
+        if self.is_repeated:
+            notes.append("Can be repeated.")
+        if self.shown_default is not None:
+            notes.append(f"[default: {self.shown_default}]")
+        return " ".join([self.help, *notes]).strip()
+
+    def is_given(self, value: Any) -> bool:
+        """Whether a value is another than the default."""
+        default = self.default
+        if self.converter is not None and default is not None:
+            default = self.converter(default)
+        return bool(value != default)
+
+    def taken(self, given: Any) -> Any:
+        """Return what to pass to the constructor for text, or for texts if it is repeated.
+
+        Raises ``SettingError``.
+        """
+        convert = self.converter
+        try:
+            if convert is not None:
+                # The constructor runs it as well, so what was given goes on as it is.
+                convert(given)
+                return given
+            return given if self.is_repeated else _TEXT_TO.get(self.type, str)(given)
+        except ValueError as error:
+            raise SettingError(ArgumentName(self.argument), f": {error}") from None
+        except Exception as error:
+            reason = f": {given!r}: {type(error).__name__}: {error}"
+            raise SettingError(ArgumentName(self.argument), reason) from None
+
+
+_TEXT_TO: dict[Any, Callable[[str], Any]] = {
+    bool: yes_or_no,
+    int: whole_number(),
+    float: number,
+    Path: Path,
+    bytes: lambda text: text.encode("utf-8", "surrogateescape"),
+}
+_UNITS: dict[Any, str] = {int: "number", float: "number", Path: "path", bool: "yes|no"}
+
+
+def settings_of(factory: Callable[..., Any]) -> list[Setting]:
+    """Read the settings that a factory declares, in the order of its constructor arguments."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # written in C, or no callable at all
+        return []
+    fields = _attrs_fields(factory)
+    made = _made_defaults(factory)
+    found = []
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        field = fields.get(name)
+        default = attrs.NOTHING if parameter.default is parameter.empty else parameter.default
+        if field is not None:
+            default = field.default
+        elif name in made:
+            default = attrs.Factory(made[name])
+        annotation = field.type if field is not None else parameter.annotation
+        kind = _plain(_resolved(annotation, factory))
+        found.append(_setting(name, kind, default, field))
+    return found
+
+
+def _setting(name: str, kind: Any, default: Any, field: attrs.Attribute[Any] | None) -> Setting:
+    declared: Setting | None = field.metadata.get(_DECLARED) if field is not None else None
+    unit = _UNITS.get(kind, "text")
+    if declared is None:
+        converter: Any = field.converter if field is not None else None
+        takes_value_alone = not isinstance(converter, attrs.Converter)
+        return Setting(name, "", default, kind, converter if takes_value_alone else None, unit)
+    return attrs.evolve(declared, argument=name, type=kind, unit=declared.unit or unit)
+
+
+def _attrs_fields(factory: Callable[..., Any]) -> dict[str, attrs.Attribute[Any]]:
+    if not (isinstance(factory, type) and attrs.has(factory)):
+        return {}
+    return {field.alias: field for field in attrs.fields(factory) if field.init}
+
+
+def _made_defaults(factory: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """Return what makes the defaults of a dataclass that have to be made."""
+    if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
+        return {}
+    return {
+        field.name: field.default_factory
+        for field in dataclasses.fields(factory)
+        if field.default_factory is not dataclasses.MISSING
+    }
+
+
+def _resolved(annotation: Any, factory: Callable[..., Any]) -> Any:
+    """Return the type that an annotation means; the text of one that only a checker can see."""
+    if not isinstance(annotation, str):
+        return annotation
+    owner = sys.modules.get(getattr(factory, "__module__", ""))
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, vars(owner) if owner is not None else {})["it"]
+    except Exception:  # whatever the expression raises
+        return annotation
+
+
+def _plain(annotation: Any) -> Any:
+    """Of ``int | None`` the ``int``."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        if len(kinds) == 1:
+            return kinds[0]
+    return annotation
+
+
+# Where values come from
+
+
+@attrs.frozen
+class Source:
+    """Values of settings from one place, such as a command line or the environment.
+
+    Parameters:
+        given: by argument: text, or a list of texts for a repeated setting.
+        spell: how that place writes the name of an argument, for errors.
+    """
+
+    given: Mapping[str, Any]
+    spell: Callable[[str], str]
+
+
+def spelled_as_option(argument: str) -> str:
+    """Spell an argument as on a command line: ``--max-connections``."""
+    return f"--{argument.replace('_', '-')}"
+
+
+def variable(prefix: str, argument: str) -> str:
+    """Return the name of an environment variable, such as ``SOCK_ECHO_MAX_CONNECTIONS``."""
+    return re.sub(r"[^A-Z0-9]", "_", f"{prefix}_{argument}".upper())
+
+
+def from_environment(
+    settings: Iterable[Setting], prefix: str, environment: Mapping[str, str]
+) -> Source:
+    """Read settings from environment variables; an empty one is taken for one that is not set.
+
+    Several values of a repeated setting stand in one variable, with blanks between; quotes keep
+    a value together that has blanks.
+
+    Parameters:
+        settings: those to look for.
+        prefix: a name such as ``sock-echo``, for variables such as ``SOCK_ECHO_PORT``.
+        environment: ``os.environ``, or what takes its place.
+
+    Raises ``SettingError`` for a quote that is not closed.
+    """
+    given: dict[str, Any] = {}
+    for each in settings:
+        name = variable(prefix, each.argument)
+        if text := environment.get(name):
+            given[each.argument] = _items(text, name) if each.is_repeated else text
+    return Source(given, partial(variable, prefix))
+
+
+def _items(text: str, name: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = lexer.escape = ""  # a backslash is the endpoint description's
+    try:
+        return list(lexer)
+    except ValueError:
+        raise SettingError(f"{name}: {text!r} has a quote that is not closed") from None
+
+
+def check(settings: Iterable[Setting], *sources: Source) -> None:
+    """Raise ``SettingError``, spelled as its source does, for a value that cannot be taken."""
+    _taken(settings, sources)
+
+
+def _taken(settings: Iterable[Setting], sources: Sequence[Source]) -> dict[str, Any]:
+    taken = {}
+    for each in settings:
+        source = _source_of(each.argument, sources)
+        if source is not None:
+            try:
+                taken[each.argument] = each.taken(source.given[each.argument])
+            except SettingError as error:
+                raise SettingError(error.spelled(source.spell)) from None
+    return taken
+
+
+def _source_of(argument: str, sources: Sequence[Source]) -> Source | None:
+    return next((source for source in sources if argument in source.given), None)
+
+
+def build(factory: Callable[..., Any], *sources: Source) -> Any:
+    """Call a factory with its settings from these sources; of several that give one, the first.
+
+    Names that the factory does not declare are left alone.
+
+    Raises ``SettingError``, spelled as its source does, for a value that cannot be taken, for
+    required settings that are missing, and for whatever else the factory raises.
+    """
+
+    def spell(argument: str) -> str:
+        source = _source_of(argument, sources)
+        return (source.spell if source is not None else spelled_as_option)(argument)
+
+    named = getattr(factory, "__qualname__", repr(factory))
+    settings = settings_of(factory)
+    taken = _taken(settings, sources)
+    required = [each.argument for each in settings if each.default is attrs.NOTHING]
+    missing = [spelled_as_option(each) for each in required if each not in taken]
+    if missing:
+        raise SettingError(f"{named} needs {', '.join(missing)}")
+    try:
+        return factory(**taken)
+    except SettingError as error:
+        raise SettingError(error.spelled(spell)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{escaped(where)}{system_reason(error)}"
+        raise SettingError(f"{named} could not be built: {reason}") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else "no reason given"
+        raise SettingError(
+            f"{named} could not be built: {type(error).__name__}: {reason}"
+        ) from error
