@@ -88,7 +88,6 @@ class LogEvent(NamedTuple):
 
 
 _LEVELS = ("debug", "info", "warn", "error", "critical", "failure")
-_RARELY = "log_rarely"
 
 
 def log_events() -> list[LogEvent]:
@@ -113,13 +112,11 @@ def _log_events_in(path: Path) -> Iterator[LogEvent]:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         logger, level = ast.unparse(node.func.value), node.func.attr
-        if level != _RARELY and not (level in _LEVELS and logger.endswith("_log")):
+        if not (level in _LEVELS and logger.endswith("_log")):
             continue
-        if ast.unparse(node.args[0]).startswith("text + "):
-            continue  # log_rarely itself
         text = ast.literal_eval(node.args[0])
         fields = tuple(each.arg for each in node.keywords if each.arg is not None)
-        yield LogEvent(module, "info" if level == _RARELY else level, text, fields)
+        yield LogEvent(module, level, text, fields)
 
 
 def events() -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sockservices.ending import stop_process as stop_process
     from sockservices.errors import SettingError as SettingError
     from sockservices.guards import Limits as Limits
-    from sockservices.guards import Rate as Rate
     from sockservices.host import SocketService as SocketService
     from sockservices.ledger import Closed as Closed
     from sockservices.ledger import Connection as Connection
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from sockservices.output import Output as Output
     from sockservices.plugin import SocketServiceMaker as SocketServiceMaker
     from sockservices.proxy_protocol import ProxyProtocol as ProxyProtocol
+    from sockservices.rates import Rate as Rate
     from sockservices.service import IAnswering as IAnswering
     from sockservices.service import IBatchReceiver as IBatchReceiver
     from sockservices.service import IDatagramFactory as IDatagramFactory
@@ -75,7 +75,7 @@ _HOME = {
     "Opened": "ledger",
     "Output": "output",
     "ProxyProtocol": "proxy_protocol",
-    "Rate": "guards",
+    "Rate": "rates",
     "Refused": "ledger",
     "SettingError": "errors",
     "SocketService": "host",

@@ -23,7 +23,7 @@ from sockservices.ending import (
 from sockservices.errors import SettingError
 from sockservices.guards import Limits
 from sockservices.host import SocketService
-from sockservices.listening import DatagramListener, DescriptionError, Listening
+from sockservices.listening import DescriptionError, Listening
 from sockservices.orders import run_under_orders
 from sockservices.parts import Part
 from sockservices.proxy_protocol import ProxyProtocol
@@ -34,7 +34,7 @@ from sockservices.reloading import (
     follow_supervisor,
     is_supervised,
 )
-from sockservices.service import Kind, Served
+from sockservices.service import Served
 from sockservices.settings import (
     Setting,
     Settings,
@@ -263,10 +263,10 @@ class HostOptions(OneLineErrors):
 
     def _check_kinds(self, supervisor: ReloadingService) -> None:
         for each in supervisor.listeners:
-            kind: Kind = "datagram" if isinstance(each, DatagramListener) else "stream"
-            if getattr(self.served, kind) is None:
+            if getattr(self.served, each.kind) is None:
+                name = self.served.name
                 raise DescriptionError(
-                    f"{each.description!r} is for {kind}s, which {self.served.name} does not serve"
+                    f"{each.description!r} is for {each.kind}s, which {name} does not serve"
                 )
 
     def _command_again(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable
 
@@ -150,3 +151,17 @@ def readable_file(value: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise ValueError(f"{escaped(str(value))}: {system_reason(error)}") from None
     return path
+
+
+def separated(text: str) -> list[str]:
+    """Split text at blanks; quotes keep together what has blanks.
+
+    Raises ``ValueError`` for a quote that is not closed.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = lexer.escape = ""  # a backslash is the endpoint description's
+    try:
+        return list(lexer)
+    except ValueError:
+        raise ValueError(f"{text!r} has a quote that is not closed") from None

@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections import Counter, OrderedDict, deque
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import monotonic
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import attrs
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from sockservices.converters import one_of, readable_file, some_seconds, whole_number
-from sockservices.credentials import Credentials, group_id, user_id
-from sockservices.ledger import Closed, Event, Ledger, Opened
+from sockservices.converters import one_of, readable_file, whole_number
+from sockservices.credentials import credentials_of, group_id, user_id
+from sockservices.errors import ArgumentName, SettingError
+from sockservices.ledger import Connection
 from sockservices.networks import Address, Network, Networks, address, network, networks_in
-from sockservices.parts import Part
+from sockservices.parts import Context, Part, RunningPart
+from sockservices.rates import Rate, Rates, to_rate
 from sockservices.reasons import Reason
 from sockservices.settings import setting
 
 AtLimit = Literal["refuse", "wait"]
 
-# Of sources and their times, as many as this are remembered; of more, those heard of last.
-_MOST_SOURCES = 1 << 16
-_MOST_TIMES = 1 << 20
 _MOST_KNOWN = 1024  # addresses that need not be read again
-
-
-_MOST_IN_A_RATE = 1_000_000  # so many times are remembered
-
-
-def _times(value: str | int) -> int:
-    return whole_number(1, _MOST_IN_A_RATE)(value)
-
-
-@attrs.frozen
-class Rate:
-    """At most so many in any so many seconds.
-
-    Parameters:
-        count: how many, from 1 to 1,000,000.
-        seconds: in which time, more than 0.
-
-    Raises ``ValueError``.
-    """
-
-    count: int = attrs.field(converter=_times)
-    seconds: float = attrs.field(converter=some_seconds)
-
-    def __str__(self) -> str:
-        return f"{self.count}/{self.seconds:g}"
-
-
-def _rate(value: str | Rate) -> Rate:
-    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
-    if isinstance(value, Rate):
-        return value
-    parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", value)
-    if parts is not None:
-        with contextlib.suppress(ValueError):
-            return Rate(parts[1], parts[2])
-    raise ValueError(f"{value!r} is not a rate, as 100/60 for 100 in 60 seconds")
 
 
 def _file_of_networks(value: str) -> str:
@@ -107,13 +69,13 @@ class Limits(Part):
     )
     rate: Rate | None = setting(
         default=None,
-        converter=_rate,
+        converter=to_rate,
         unit="count/seconds",
         help="Allow at most so many new connections, and datagrams, in any so many seconds, "
         "as in 100/60.",
     )
     rate_per_source: Rate | None = setting(
-        default=None, converter=_rate, unit="count/seconds", help="The same for one source."
+        default=None, converter=to_rate, unit="count/seconds", help="The same for one source."
     )
     ipv6_prefix: int = setting(
         default=64,  # what a customer gets: RFC 6177
@@ -176,6 +138,10 @@ class Limits(Part):
         "read.",
     )
 
+    def begin(self, context: Context) -> Guards:
+        """See ``Part.begin``."""
+        return Guards(self, context)
+
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
         asks_for_users = bool(self.allow_user or self.allow_group)
@@ -184,11 +150,16 @@ class Limits(Part):
         return None
 
 
-NO_LIMITS = Limits()
-
-
-_COUNTED = (Opened, Closed)
 _OF_THE_INTERNET = (IPv4Address, IPv6Address)
+
+
+class _Source:
+    """Where a peer counts: its IPv4 address, or the network of its IPv6 address."""
+
+    __slots__ = ("__weakref__", "live")
+
+    def __init__(self) -> None:
+        self.live = 0  # connections
 
 
 @attrs.frozen
@@ -196,102 +167,189 @@ class _Known:
     """What the guards know of an address."""
 
     is_admitted: bool
-    source: tuple[int, int] | None
-    """Where it counts."""
-    limited: tuple[int, int] | None
+    source: _Source | None
+    limited: _Source | None
     """The same, if the limits per source apply there."""
 
 
 _NOBODY = _Known(True, None, None)  # on a Unix socket: networks are of the Internet
 
 
-class Guards:
-    """Says of each newcomer whether it is let in.
+class Guards(RunningPart[Limits]):
+    """Says of each connection and each datagram whether it is let in.
 
     Parameters:
         limits: what to hold to.
-        ledger: knows who is in.
+        context: where it runs; its ledger knows who is in.
         clock: the time in seconds; only its differences matter.
 
-    Raises ``ValueError`` for a file of networks that cannot be read or understood.
+    Raises ``SettingError`` for a file of networks that cannot be read or understood.
     """
 
     def __init__(
-        self, limits: Limits, ledger: Ledger, clock: Callable[[], float] = monotonic
+        self, limits: Limits, context: Context, clock: Callable[[], float] = monotonic
     ) -> None:
-        self._limits = limits
-        self._ledger = ledger
         self._clock = clock
-        self._exempt = Networks(limits.exempt)
-        self._live: Counter[Any] = Counter()
-        self._connections, self._datagrams = _Rates(limits), _Rates(limits)
-        if limits.max_per_source is not None:
-            ledger.subscribe(self._heard)
-        self.reload()
+        self._ledger = context.ledger
+        self._connected = context.ledger.connections
+        # As long as anybody knows them: connections, rates, and what is known of addresses.
+        self._sources: WeakValueDictionary[Any, _Source] = WeakValueDictionary()
+        self._connections, self._datagrams = Rates(), Rates()
+        super().__init__(limits, context)
 
-    def reload(self) -> None:
-        """Read the files of networks again.
+    def prepare(self, settings: Limits) -> tuple[Networks, Networks]:
+        """See ``RunningPart.prepare``."""
+        allow, deny = (
+            Networks([*networks, *(each for path in paths for each in _read(argument, path))])
+            for argument, networks, paths in (
+                ("allow_file", settings.allow, settings.allow_file),
+                ("deny_file", settings.deny, settings.deny_file),
+            )
+        )
+        return allow, deny
 
-        Raises ``ValueError`` if one cannot be used; what was before stays in force then.
-        """
-        limits = self._limits
-        allow = [
-            *limits.allow,
-            *(each for path in limits.allow_file for each in networks_in(path)),
-        ]
-        deny = [*limits.deny, *(each for path in limits.deny_file for each in networks_in(path))]
-        self._allow, self._deny = Networks(allow), Networks(deny)
+    def apply(self, settings: Limits, prepared: tuple[Networks, Networks]) -> None:
+        """See ``RunningPart.apply``; connections that are not allowed any more are reset."""
+        self.settings = limits = settings
+        self._allow, self._deny = prepared
         self._only_allowed = bool(limits.allow or limits.allow_file)
-        # To read an address takes longer than all else that is asked of a newcomer.
+        self._exempt = Networks(limits.exempt)
+        asks_about_networks = self._only_allowed or bool(limits.deny or limits.deny_file)
+        per_source = (limits.max_per_source, limits.rate_per_source) != (None, None)
+        # To read an address takes longer than all else that is asked.
         self._known: Callable[[str], _Known] = (
             lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
-            if self._asks_about_addresses
+            if asks_about_networks or per_source
             else lambda _host: _NOBODY
         )
+        for rates in (self._connections, self._datagrams):
+            rates.hold_to(limits.rate, limits.rate_per_source)
+        has_rates = (limits.rate, limits.rate_per_source) != (None, None)
+        waits = limits.at_limit == "wait"
+        counts = limits.max_per_source is not None
+        asks_for_users = bool(limits.allow_user or limits.allow_group)
+        has_most = limits.max_connections is not None
+        # What is asked of each connection is kept where it takes the least time to ask.
+        self._most = limits.max_connections or sys.maxsize
+        self._most_per_source = limits.max_per_source or sys.maxsize
+        self.ask_socket = self._refuses_socket if has_most or asks_for_users else None
+        asks_about_peers = asks_about_networks or per_source or has_rates
+        self.ask_peer = self._refuses_peer if asks_about_peers else None
+        self.ask_datagram = self._refuses_datagram if asks_about_networks or has_rates else None
+        self.entered = self._entered if waits else None
+        self.opened = self._count if counts else None
+        self.closed = self._closed if waits or counts else None
+        self._apply_to_the_live()
+
+    def _apply_to_the_live(self) -> None:
+        for source in self._sources.values():
+            source.live = 0
+        for connection in self._ledger:
+            connection.source = None
+            if connection.protocol is None:  # it is not known yet who is behind the proxy
+                continue
+            peer = connection.peer
+            if self.opened is not None:
+                self._count(connection, peer)
+            if (reason := self._refuses_live(peer, connection.transport)) is not None:
+                connection.end(reason)
+        self._wait_while_full()
+
+    def listens(self, port: Any) -> None:
+        """See ``RunningPart.listens``."""
+        port.max_unsent = self.settings.max_write_buffer
+        port.on_overflow = self._overflown
+
+    @property
+    def files(self) -> str | None:
+        """See ``RunningPart.files``."""
+        return "networks" if self.settings.allow_file or self.settings.deny_file else None
+
+    # Each connection
+
+    def _refuses_socket(self, peer: Any, accepted: Any) -> Reason | None:
+        if len(self._connected) >= self._most:
+            return "max-connections"
+        return self._refuses_user(peer, accepted) if isinstance(peer, UNIXAddress) else None
+
+    def _refuses_user(self, peer: Any, accepted: Any) -> Reason | None:
+        limits = self.settings
+        if not (limits.allow_user or limits.allow_group):
+            return None
+        try:
+            who = credentials_of(accepted)
+        except (AttributeError, OSError):  # a foreign transport, or one that is closed
+            return "user"
+        is_allowed = who.uid in limits.allow_user or not who.gids.isdisjoint(limits.allow_group)
+        return None if is_allowed else "user"
+
+    def _refuses_live(self, peer: Any, transport: Any) -> Reason | None:
+        """Return why a connection that lives is not allowed any more."""
+        if not self._who(peer).is_admitted:
+            return "denied"
+        if not isinstance(peer, UNIXAddress):
+            return None
+        return self._refuses_user(peer, getattr(transport, "getHandle", lambda: None)())
+
+    def _refuses_peer(self, peer: Any) -> Reason | None:
+        who = self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
+        if not who.is_admitted:
+            return "denied"
+        source = who.limited
+        if source is not None and source.live >= self._most_per_source:
+            return "max-per-source"
+        return self._connections.refusal(source, self._clock())
+
+    def _refuses_datagram(self, peer: Any) -> Reason | None:
+        who = self._who(peer)
+        return (
+            "denied" if not who.is_admitted else self._datagrams.refusal(who.limited, self._clock())
+        )
+
+    def _entered(self, _connection: Connection) -> None:
+        self._wait_while_full()
+
+    def _overflown(self, transport: Any) -> None:
+        self._ledger.of(transport).end("max-write-buffer")
+
+    def _count(self, connection: Connection, peer: Any) -> None:
+        if isinstance(peer, _OF_THE_INTERNET):
+            source = connection.source = self._known(peer.host).source
+            if source is not None:
+                source.live += 1
+
+    def _closed(self, connection: Connection) -> None:
+        source = connection.source
+        if source is not None:
+            source.live -= 1
+        if self.entered is not None:
+            self._wait_while_full()
+
+    # What is known
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._connected) >= self._most
+
+    def _wait_while_full(self) -> None:
+        if self.settings.at_limit == "wait" and self.is_full:
+            self.context.pause("full")
+        else:
+            self.context.resume("full")
+
+    def _who(self, peer: Any) -> _Known:
+        return self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
 
     def _look_up(self, host: str) -> _Known:
         found = address(host)
         if found is None:
             return _NOBODY
         is_exempt = self._exempt.specificity(found) >= 0
-        ignored = found.max_prefixlen - self._limits.ipv6_prefix if found.version == 6 else 0
-        source = (found.version, int(found) >> ignored)
+        ignored = found.max_prefixlen - self.settings.ipv6_prefix if found.version == 6 else 0
+        key = (found.version, int(found) >> ignored, ignored)
+        source = self._sources.setdefault(key, _Source())
         return _Known(self._admits(found), source, None if is_exempt else source)
-
-    def _who(self, peer: Any) -> _Known:
-        return self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
-
-    @property
-    def _asks_about_networks(self) -> bool:
-        limits = self._limits
-        return any((limits.allow, limits.allow_file, limits.deny, limits.deny_file))
-
-    @property
-    def _asks_about_addresses(self) -> bool:
-        limits = self._limits
-        of_sources = (limits.max_per_source, limits.rate_per_source)
-        return self._asks_about_networks or of_sources != (None, None)
-
-    @property
-    def asks_about_datagrams(self) -> bool:
-        """Whether any of the limits is one of datagrams."""
-        rates = (self._limits.rate, self._limits.rate_per_source)
-        return self._asks_about_networks or rates != (None, None)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        most = self._limits.max_connections
-        return most is not None and self._ledger.live >= most
-
-    @property
-    def lets_wait(self) -> bool:
-        """Whether newcomers wait when it is full."""
-        return self._limits.at_limit == "wait"
-
-    def is_allowed(self, peer: Any) -> bool:
-        """Whether the networks that are allowed and denied admit a peer (``IAddress``)."""
-        return self._who(peer).is_admitted
 
     def _admits(self, found: Address) -> bool:
         denied = self._deny.specificity(found)
@@ -300,119 +358,9 @@ class Guards:
             return not self._only_allowed
         return allowed > denied
 
-    @property
-    def asks_for_users(self) -> bool:
-        """Whether it matters who the peer on a Unix socket is."""
-        return bool(self._limits.allow_user or self._limits.allow_group)
 
-    def is_user_allowed(self, credentials: Credentials) -> bool:
-        """Whether a process with these credentials may connect."""
-        limits = self._limits
-        return credentials.uid in limits.allow_user or not credentials.gids.isdisjoint(
-            limits.allow_group
-        )
-
-    def refusal(self, peer: Any, is_live: bool = False) -> Reason | None:
-        """Return why a newcomer is refused; ``None`` lets it in, and counts it.
-
-        Parameters:
-            peer: an ``IAddress``.
-            is_live: whether it is one of the ledger's live connections already.
-        """
-        who = self._who(peer)
-        if not who.is_admitted:
-            return "denied"
-        if self.is_full and not is_live:
-            return "max-connections"
-        most = self._limits.max_per_source
-        if most is not None and who.limited is not None and self._live[who.limited] >= most:
-            return "max-per-source"
-        return self._connections.refusal(who.limited, self._clock())
-
-    def datagram_refusal(self, peer: Any) -> Reason | None:
-        """Return why a datagram is dropped; ``None`` lets it in, and counts it.
-
-        Parameters:
-            peer: an ``IAddress``.
-        """
-        who = self._who(peer)
-        return (
-            "denied" if not who.is_admitted else self._datagrams.refusal(who.limited, self._clock())
-        )
-
-    def _heard(self, event: Event) -> None:
-        if isinstance(event, _COUNTED):
-            source = self._who(event.connection.peer).source
-            if source is not None:
-                self._live[source] += 1 if isinstance(event, Opened) else -1
-                if not self._live[source]:
-                    del self._live[source]
-
-
-class _Rates:
-    """The rate of all and that of each source, of connections or of datagrams."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._all = _Window(limits.rate)
-        self._sources = _Windows(limits.rate_per_source)
-
-    def refusal(self, source: Any, now: float) -> Reason | None:
-        """Return why one more is too many; ``None`` counts it."""
-        if not self._all.has_room(now):
-            return "rate"
-        if source is not None and not self._sources.enter(source, now):
-            return "rate-per-source"
-        self._all.enter(now)
-        return None
-
-
-class _Window:
-    """Those of the last seconds."""
-
-    def __init__(self, rate: Rate | None) -> None:
-        self._rate = rate
-        self.entered: deque[float] = deque(maxlen=rate.count if rate is not None else 0)
-
-    def has_room(self, now: float) -> bool:
-        rate, entered = self._rate, self.entered
-        return rate is None or len(entered) < rate.count or now - entered[0] >= rate.seconds
-
-    def enter(self, now: float) -> None:
-        self.entered.append(now)
-
-
-class _Windows:
-    """The windows of many sources, as many as there may be; who was heard of last stays."""
-
-    def __init__(self, rate: Rate | None) -> None:
-        self._rate = rate
-        self._windows: OrderedDict[Any, _Window] = OrderedDict()
-        self._times = 0  # in all of them
-
-    def enter(self, source: Any, now: float) -> bool:
-        """Return whether there was room."""
-        if self._rate is None:
-            return True
-        window = self._windows.get(source)
-        if window is None:
-            window = self._windows[source] = _Window(self._rate)
-        else:
-            self._windows.move_to_end(source)
-        has_room = window.has_room(now)
-        if has_room:
-            self._times -= len(window.entered)
-            window.enter(now)
-            self._times += len(window.entered)
-        self._forget_some(now - self._rate.seconds)
-        return has_room
-
-    def _forget_some(self, expired: float) -> None:
-        """Forget those of whom nothing is to be held any more, and others if there are too many."""
-        while len(self._windows) > 1:
-            oldest = next(iter(self._windows))
-            entered = self._windows[oldest].entered
-            are_too_many = len(self._windows) > _MOST_SOURCES or self._times > _MOST_TIMES
-            if entered[-1] > expired and not are_too_many:
-                return
-            self._times -= len(entered)
-            del self._windows[oldest]
+def _read(argument: str, path: str) -> list[Network]:
+    try:
+        return networks_in(path)
+    except ValueError as error:
+        raise SettingError(ArgumentName(argument), f": {error}") from None

@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    DeferredList,
-    FirstError,
-    fail,
-    gatherResults,
-    maybeDeferred,
-    succeed,
-)
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservices.accepting import Gate
-from sockservices.admission import Door
-from sockservices.descriptors import Exhaustion
 from sockservices.eager import AcceptingPort, keep_steady
 from sockservices.ending import fail_process
 from sockservices.errors import ArgumentName, SettingError
-from sockservices.guards import NO_LIMITS, Guards, Limits
-from sockservices.ledger import Connection, Ledger
+from sockservices.foreign import ForeignAcceptor
+from sockservices.guards import Limits
+from sockservices.ledger import Ledger
+from sockservices.lifecycle import ConnectionAcceptor, Hooks
 from sockservices.listening import (
-    DatagramListener,
     DatagramPort,
     DescriptionError,
+    Listener,
     ListenError,
     Listening,
-    StreamListener,
-    UnixDatagramPort,
     listener,
-    why_not_listening,
 )
-from sockservices.parts import Part
-from sockservices.printable import listening_at
+from sockservices.parts import Context, Part
+from sockservices.ports import Exhaustion, Ports
+from sockservices.printable import address_of_datagram, spaced
 from sockservices.proxy_protocol import ProxyProtocol
-from sockservices.service import IDatagramFactory
-from sockservices.settings import settings_of
+from sockservices.service import Kind, datagram_builder, name_of
+from sockservices.settings import Settings, settings_of, spelled_as_option
 from sockservices.stopping import Stop, Stopping
-from sockservices.timeouts import RunningTimeouts, Timeouts
-from sockservices.tls import TLS, RunningTLS
+from sockservices.timeouts import Timeouts
+from sockservices.tls import TLS
 
-_PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
+PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
+"""The parts that every host has, in the order in which they are asked."""
 
 
 class SocketService(Service):
@@ -95,96 +84,69 @@ class SocketService(Service):
         self._reactor: Any = reactor
         keep_steady(reactor)
         self._factory = service if IProtocolFactory.providedBy(service) else None
-        self._build_datagram_protocol = _datagram_builder(service, datagram)
-        named = name or _name(service if service is not None else datagram)
+        self._build_datagram_protocol = datagram_builder(service, datagram)
+        self.name = name or name_of(service if service is not None else datagram)
+        """What the service is called."""
         if self._factory is None and self._build_datagram_protocol is None:
-            raise TypeError(f"{named} is neither a protocol factory nor a datagram protocol")
-        self._named = named
-        self.ledger = Ledger(named)
-        """Its connections, live and ended."""
-        listening = listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
-        settings = _in_order(parts)
-        limits, timeouts, tls, proxy, stopping = (settings[kind] for kind in _PARTS)
-        self._guards = Guards(limits, self.ledger) if limits != NO_LIMITS else None
-        self._timeouts = RunningTimeouts(timeouts, self.ledger, reactor)
-        self._gate = Gate()
-        self._datagram_gate = Gate()
-        self._tls = RunningTLS(tls) if tls.tls_cert is not None else None
-        if self._guards is not None and self._guards.lets_wait:
-            self.ledger.watch(self._wait_while_full)
-        self._doors = [
-            Door(
-                description,
-                self.ledger,
-                self._guards,
-                limits.max_write_buffer,
-                proxy if proxy.proxy_protocol != "off" else None,
-                reactor,
-                timeouts.handshake_timeout,
-            )
-            for description in listening.descriptions(
-                "stream" if self._factory is not None else "datagram"
-            )
-        ]
-        self._listeners = [
-            listener(reactor, door.listener, listening, door.admitting_around)
-            for door in self._doors
-        ]
-        if not self._listeners:
-            raise DescriptionError(f"{named} has nothing to listen on: listen is empty")
-        self._check_kinds(datagram if datagram is not None else service)
-        for part in settings.values():
-            self._check_objections(part)
-        for part in settings.values():
-            self._check_use(part)
+            raise TypeError(f"{self.name} is neither a protocol factory nor a datagram protocol")
         self._on_failure = on_failure
-        self._log = Logger(namespace=named)
-        self._exhaustion = Exhaustion(self._gate, self.ledger, reactor, self._log)
-        self._new_stop = partial(Stop, self.ledger, reactor, self._log, stopping)
+        self._log = Logger(namespace=self.name)
+        self.ledger = Ledger(self.name)
+        """Its connections, live and ended."""
+        self._listening = (
+            listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
+        )
+        self._hooks = Hooks()
+        kind: Kind = "stream" if self._factory is not None else "datagram"
+        self._acceptors: list[ConnectionAcceptor] = []
+        self._listeners = [self._listener(each) for each in self._listening.descriptions(kind)]
+        if not self._listeners:
+            raise DescriptionError(f"{self.name} has nothing to listen on: listen is empty")
+        self._ports = Ports(self._listeners, self._log, self._has_closed)
+        self._check_kinds(datagram if datagram is not None else service)
+        settings = {kind: kind() for kind in PARTS} | _by_kind(parts)
+        self._check(settings)
+        context = Context(
+            self.name,
+            self.ledger,
+            reactor,
+            self._log,
+            partial(self._ports.pause, streams_alone=True),
+            self._ports.resume,
+        )
+        self._parts = {kind: part.begin(context) for kind, part in settings.items()}
+        self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log)
+        self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
+        self._refresh()
         self._stops: list[Stop] = []
-        self._graceful_timeout, self._flush = stopping.graceful_timeout, stopping.flush
-        self._ending: list[Any] = []  # ports that serve what the kernel had taken for them
         self._is_hurried = False
-        # For listeners of a foreign kind, which may never say that they are closed.
-        self._stop_at_most = stopping.graceful_timeout + stopping.flush + 1
-        self._ports: list[IListeningPort] = []
-        # Which start the ports are of: what arrives late, of an earlier one, is closed again.
-        self._start: object | None = None
         self._started_privileged = False
         self._listens = False
         self._failure: ListenError | None = None
-        self._closing: Deferred[None] = succeed(None)
         self._waiting: list[Deferred[list[Any]]] = []
 
-    def _check_use(self, part: Any) -> None:
-        """Refuse what would do nothing: whoever gives it relies on it."""
-        for setting in settings_of(type(part)):
-            kind = setting.listener
-            is_given = setting.is_given(getattr(part, setting.argument))
-            if kind and is_given and not any(each.is_a(kind) for each in self._listeners):
-                name = ArgumentName(setting.argument)
-                raise SettingError(
-                    name, f" goes with a {kind} listener, and {self._named} has none"
-                )
+    def _listener(self, description: str) -> Listener:
+        """Return the listener of a description, and have something to take its connections."""
+        life = (description, self._factory, self.ledger, self._hooks)
+        foreign = ForeignAcceptor(*life)
+        found = listener(self._reactor, description, self._listening, foreign.around)
+        self._acceptors.append(foreign if found.is_foreign else ConnectionAcceptor(*life))
+        return found
 
-    def _check_objections(self, part: Any) -> None:
-        for each in self._listeners:
-            objection = part.objection(each)
-            if objection is not None:
-                raise DescriptionError(f"{each.description!r} {objection}")
+    # What it is given
 
     def _check_kinds(self, datagram: Any) -> None:
         datagrams = 0
         for each in self._listeners:
-            if isinstance(each, DatagramListener):
+            if each.kind == "datagram":
                 datagrams += 1
                 if self._build_datagram_protocol is None:
                     raise DescriptionError(
-                        f"{self._named} serves streams only; {each.description!r} is for datagrams"
+                        f"{self.name} serves streams only; {each.description!r} is for datagrams"
                     )
             elif self._factory is None:
                 raise DescriptionError(
-                    f"{self._named} serves datagrams only; {each.description!r} is for streams"
+                    f"{self.name} serves datagrams only; {each.description!r} is for streams"
                 )
         if datagrams > 1 and isinstance(datagram, AbstractDatagramProtocol):
             raise DescriptionError(
@@ -192,15 +154,92 @@ class SocketService(Service):
                 "pass its class"
             )
 
+    def _check(self, settings: Mapping[type[Part], Part]) -> None:
+        """Refuse what would do nothing here: whoever gives it relies on it."""
+        for part in settings.values():
+            for each in self._listeners:
+                objection = part.objection(each)
+                if objection is not None:
+                    raise DescriptionError(f"{each.description!r} {objection}")
+        for part in settings.values():
+            for setting in settings_of(type(part)):
+                kind = setting.listener
+                is_given = setting.is_given(getattr(part, setting.argument))
+                if kind and is_given and not any(each.is_a(kind) for each in self._listeners):
+                    name = ArgumentName(setting.argument)
+                    raise SettingError(
+                        name, f" goes with a {kind} listener, and {self.name} has none"
+                    )
+
+    @property
+    def settings(self) -> dict[type[Part], Part]:
+        """The settings in force, by their kind."""
+        return {kind: part.settings for kind, part in self._parts.items()}
+
+    def change(self, *parts: Settings) -> None:
+        """Take other settings while it runs: at once, for connections that live as well.
+
+        All of them, or none if one of them cannot be taken.
+
+        Parameters:
+            parts: as for the constructor; each takes the place of the one of its kind before, and
+                what it names is read again.
+
+        Raises ``SettingError`` for a setting that cannot change while the service runs, that would
+        do nothing here, or for a file that cannot be used.
+        """
+        _check_unchanged(self._listening, [each for each in parts if isinstance(each, Listening)])
+        given = _by_kind(each for each in parts if not isinstance(each, Listening))
+        self._check(self.settings | given)
+        ready = [self._parts[kind].change(part) for kind, part in given.items()]
+        for apply in ready:
+            apply()
+        self._refresh()
+
+    def reload(self) -> None:
+        """Read again what was read from files: the certificate, and lists of networks.
+
+        A file that cannot be used is logged, and what was before stays in force.
+        """
+        again: list[tuple[str, Callable[[], None]]] = [
+            (part.files, partial(self.change, part.settings))
+            for part in self._parts.values()
+            if part.files is not None
+        ]
+        for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
+            if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
+                again.append(("certificate", partial(_renew, each.look_again, acceptor)))
+        for what, reload in again or [("nothing, as no files are used", lambda: None)]:
+            try:
+                reload()
+            except SettingError as error:
+                self._log.error("not reloaded: {reason}", reason=error.spelled(spelled_as_option))
+            except DescriptionError as error:
+                self._log.error("not reloaded: {reason}", reason=error)
+            else:
+                self._log.info("reloaded: {what}", what=what)
+
+    def _refresh(self) -> None:
+        """Have connections and datagrams from now on treated by the settings of now."""
+        self._hooks.refresh(self._parts.values())
+        for acceptor in self._acceptors:
+            acceptor.refresh()
+        for stream_port in self._ports:
+            self._instruct(stream_port)
+        for port, acceptor in self._datagram_ports:
+            self._limit_datagrams(port, acceptor.listener)
+
+    # Listening
+
     @property
     def addresses(self) -> list[Any]:
         """The addresses (``IAddress``) where it listens now, in the order of the listeners."""
-        return [port.getHost() for port in self._ports]
+        return self._ports.addresses
 
     @property
-    def where(self) -> str:
-        """Where it listens now, as endpoint descriptions with a space between."""
-        return " ".join(map(_where, self._ports))
+    def descriptions(self) -> list[str]:
+        """Where it listens now, as endpoint descriptions, in the order of the listeners."""
+        return self._ports.descriptions
 
     def when_listening(self) -> Deferred[list[Any]]:
         """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
@@ -229,6 +268,106 @@ class SocketService(Service):
             self._listen()
         self._started_privileged = False
 
+    def _listen(self) -> None:
+        if self._ports.are_wanted:
+            return
+        self._is_hurried = False
+        self._failure = None
+        for part in self._parts.values():
+            part.start()
+        self._ports.listen(self._what_serves, self._has_begun).addCallbacks(
+            self._all_listen, self._not_all_listen
+        )
+
+    def _what_serves(self, number: int) -> Any:
+        if self._listeners[number].kind == "datagram":
+            assert self._build_datagram_protocol is not None
+            return self._build_datagram_protocol()
+        acceptor = self._acceptors[number]
+        return acceptor.inner if isinstance(acceptor, ForeignAcceptor) else acceptor
+
+    def _has_begun(self, number: int, port: Any) -> None:
+        each, acceptor = self._listeners[number], self._acceptors[number]
+        if each.kind == "stream":
+            self._exhaustion.watch(port)
+            self._instruct(port)
+        elif isinstance(port, DatagramPort):
+            self.ledger.add_port(port)
+            self._datagram_ports.append((port, acceptor))
+            self._limit_datagrams(port, each.description)
+        elif self._hooks.ask_datagram:
+            raise ListenError(
+                f"cannot listen on {each.description}: the datagrams of such a listener "
+                "cannot be limited"
+            )
+
+    def _instruct(self, port: Any) -> None:
+        if isinstance(port, AcceptingPort):
+            for part in self._parts.values():
+                part.listens(port)
+
+    def _limit_datagrams(self, port: DatagramPort, description: str) -> None:
+        def refuses(peer: Any) -> bool:
+            known = address_of_datagram(peer)
+            for ask in self._hooks.ask_datagram:
+                if (reason := ask(known)) is not None:
+                    self.ledger.refuse(description, known, reason)
+                    return True
+            return False
+
+        port.refuses = refuses if self._hooks.ask_datagram else None
+
+    def _all_listen(self, _result: None) -> None:
+        self._listens = True
+        # Before the reactor runs, a signal would end the process without closing anything: who
+        # waits for this line may send one.
+        self._reactor.callWhenRunning(self._announce)
+        self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
+
+    def _announce(self) -> None:
+        if self._listens:
+            self._log.info(
+                "{service} listening on {addresses}",
+                service=self.name,
+                addresses=spaced(self.descriptions),
+            )
+
+    def _not_all_listen(self, failure: Failure) -> None:
+        if failure.check(CancelledError):  # it was stopped meanwhile
+            return
+        for part in self._parts.values():
+            part.stop()
+        error: Any = failure.value
+        self._failure = error
+        self._tell_waiting(lambda waiting: waiting.errback(error))
+        self._on_failure(f"{self.name}: {error}")
+
+    def _tell_waiting(self, tell: Callable[[Deferred[list[Any]]], None]) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            tell(each)
+
+    # Suspending
+
+    def suspend(self) -> None:
+        """Accept no more until ``resume``: what lives goes on, what comes waits in the kernel."""
+        if not self.is_suspended:
+            self._ports.pause(_SUSPENDED)
+            self._log.info("suspended: {live} connections live", live=self.ledger.live)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self.is_suspended:
+            self._ports.resume(_SUSPENDED)
+            self._log.info("resumed")
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it was told to ``suspend``."""
+        return self._ports.is_paused_for(_SUSPENDED)
+
+    # Stopping
+
     def stopService(self) -> Deferred[None]:
         """Stop listening, and end the connections, with those that wait in the backlog.
 
@@ -236,281 +375,78 @@ class SocketService(Service):
         after ``graceful_timeout`` and ``flush`` at the latest.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        self._start = None
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
-        for gate in (self._gate, self._datagram_gate):
-            gate.open("suspended")  # who waits is served all the same
-        closed = self._close(self._ports, self._accept_waiting)
-        closed.addTimeout(self._stop_at_most, self._reactor)
-        taken = {each for stop in self._stops for each in stop.remaining}
-        stop = self._new_stop(each for each in self.ledger if each not in taken)
+        self._ports.resume(_SUSPENDED)  # who waits is served all the same
+        stopping: Any = self._parts[Stopping].settings
+        at_most = stopping.graceful_timeout + stopping.flush
+        closed = (
+            self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
+        )
+        # For listeners of a foreign kind, which may never say that they are closed.
+        closed.addTimeout(at_most + 1, self._reactor)
+        for earlier in self._stops:
+            earlier.accept_no_more()
+        taken = {each for earlier in self._stops for each in earlier.remaining}
+        remaining = [each for each in self.ledger if each not in taken]
+        stop = Stop(self.ledger, self._reactor, self._log, stopping, remaining)
         self._stops.append(stop)
-        stop.begin(self._accepts_waiting)
+        stop.begin(self._ports.is_accepting)
         if self._is_hurried:
             stop.hurry()
         done = [closed, *(each.when_done() for each in self._stops)]
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
-    @property
-    def _accepts_waiting(self) -> bool:
-        """Whether some wait yet, although the service has been stopped."""
-        return any(isinstance(port, AcceptingPort) and port.is_finishing for port in self._ending)
+    def _has_closed(self, port: Any) -> None:
+        self.ledger.remove_port(port)
+        self._datagram_ports = [each for each in self._datagram_ports if each[0] is not port]
+        if not self._ports.is_accepting:
+            for stop in self._stops:
+                stop.accept_no_more()
 
     def _stopped(self, _results: object) -> None:
         self._stops = [stop for stop in self._stops if stop.remaining]
-        if self._start is None:
-            self._timeouts.stop()
+        if not self._ports.are_wanted:
+            for part in self._parts.values():
+                part.stop()
             self._exhaustion.stop()
         refused = self.ledger.totals.refused
         if refused:
             counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
             self._log.info("refused since the start: {counts}", counts=counts)
 
-    def suspend(self) -> None:
-        """Accept no more until ``resume``: what lives goes on, what comes waits in the kernel."""
-        if not self._gate.is_closed_for("suspended"):
-            for gate in (self._gate, self._datagram_gate):
-                gate.close("suspended")
-            self._log.info("suspended: {live} connections live", live=self.ledger.live)
-
-    def resume(self) -> None:
-        """Accept again."""
-        if self._gate.is_closed_for("suspended"):
-            for gate in (self._gate, self._datagram_gate):
-                gate.open("suspended")
-            self._log.info("resumed")
-
-    @property
-    def is_suspended(self) -> bool:
-        """Whether it was told to ``suspend``."""
-        return self._gate.is_closed_for("suspended")
-
-    def reload(self) -> None:
-        """Read the certificate and the files of networks again; cut who is not admitted any more.
-
-        A file that cannot be used is logged, and what was before stays in force. Connections that
-        live keep the certificate that they were shown.
-        """
-        if self._tls is not None:
-            self._reload("certificate", self._tls.reload)
-        if self._guards is not None:
-            self._reload("guards", self._guards.reload)
-        for stream, door in zip(self._listeners, self._doors, strict=True):
-            if isinstance(stream, StreamListener) and stream.look_again is not None:
-                self._reload("certificate", partial(self._renew, stream.look_again, door))
-        for connection in self.ledger:
-            is_known = connection.protocol is not None  # and not only the proxy it comes from
-            if is_known and self._guards and not self._guards.is_allowed(connection.peer):
-                connection.end("denied")
-
-    def _reload(self, what: str, reload: Callable[[], object]) -> None:
-        try:
-            reload()
-        except ValueError as error:
-            self._log.error("not reloaded: {reason}", reason=error)
-        else:
-            self._log.info("reloaded: {what}", what=what)
-
-    def _renew(self, look_again: Callable[[Any], Any], door: Door) -> None:
-        door.renew_layer(look_again(door.admitting(self._factory)))
-
-    def _wait_while_full(self, _connection: Connection) -> None:
-        assert self._guards is not None
-        if self._guards.is_full:
-            self._gate.close("full")
-        else:
-            self._gate.open("full")
-
     def hurry(self) -> None:
         """End the connections at once that a stop has left to finish, or the next one would."""
         self._is_hurried = True
-        for port in list(self._ending):
-            port.stopListening()
+        self._ports.hurry()
         for stop in self._stops:
             stop.hurry()
 
-    def _listen(self) -> None:
-        if self._start is not None:
-            return
-        start = self._start = object()
-        self._is_hurried = False
-        self._timeouts.start()
-        self._failure = None
-        # Those of an earlier start may have the addresses yet; Unix datagram ports have not.
-        before = [each for each in self._ending if not isinstance(each, UnixDatagramPort)]
-        closed = DeferredList([maybeDeferred(port.stopListening) for port in before])
-        closed.addCallback(lambda _results: self._listen_everywhere(start))
 
-    def _listen_everywhere(self, start: object) -> None:
-        # Nothing is cancelled at a stop: a foreign endpoint may listen all the same, and then
-        # its port must come to be known here, to be closed.
-        attempts = [
-            self._listen_at(each, door, start)
-            for each, door in zip(self._listeners, self._doors, strict=True)
-        ]
-        gatherResults(attempts, consumeErrors=True).addCallbacks(
-            self._all_listen, self._not_all_listen, callbackArgs=(start,), errbackArgs=(start,)
-        )
-
-    def _listen_at(
-        self, each: StreamListener | DatagramListener, door: Door, start: object
-    ) -> Deferred[IListeningPort]:
-        def listen() -> Any:
-            if isinstance(each, StreamListener):
-                return each.endpoint.listen(self._factory_behind(door))
-            assert self._build_datagram_protocol is not None
-            return each.endpoint.listen(self._build_datagram_protocol())
-
-        def failed(failure: Failure) -> NoReturn:
-            raise why_not_listening(each.description, failure.value)
-
-        def listens(port: IListeningPort) -> IListeningPort:
-            self._ports.append(port)
-            if isinstance(each, StreamListener):
-                self._gate.add(port)
-                self._exhaustion.watch(port)
-            elif isinstance(port, DatagramPort):
-                self._datagram_gate.add(port)
-                door.take_datagrams(port)
-            elif door.asks_about_datagrams:
-                raise ListenError(
-                    f"cannot listen on {each.description}: the datagrams of such a listener "
-                    "cannot be limited"
-                )
-            if start is not self._start:
-                self._close([port], self._stop_listening)
-            return port
-
-        return maybeDeferred(listen).addCallbacks(listens, failed)
-
-    def _factory_behind(self, door: Door) -> Any:
-        inner = door.admitting(self._factory)
-        if self._tls is None:
-            return inner
-        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs an extra
-
-        return door.admitting(TLSMemoryBIOFactory(self._tls, False, inner, self._reactor))
-
-    def _all_listen(self, ports: list[IListeningPort], start: object) -> None:
-        if start is not self._start:
-            return
-        self._ports = ports  # in the order of the listeners
-        self._listens = True
-        # Before the reactor runs, a signal would end the process without closing anything: who
-        # waits for this line may send one.
-        self._reactor.callWhenRunning(self._announce, start)
-        self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
-
-    def _announce(self, start: object) -> None:
-        if start is self._start:
-            self._log.info(
-                "{service} listening on {addresses}",
-                service=self._named,
-                addresses=self.where,
-            )
-
-    def _not_all_listen(self, failure: Failure, start: object) -> None:
-        if start is not self._start:
-            return
-        error: Any = failure.value
-        while isinstance(error, FirstError):
-            error = error.subFailure.value
-        self._start = None
-        self._timeouts.stop()
-        self._failure = error
-        self._close(self._ports, self._stop_listening)
-        self._tell_waiting(lambda waiting: waiting.errback(error))
-        self._on_failure(f"{self._named}: {error}")
-
-    def _tell_waiting(self, tell: Callable[[Deferred[list[Any]]], None]) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            tell(each)
-
-    def _close(self, closing: list[IListeningPort], close: Callable[[Any], Any]) -> Deferred[None]:
-        """Close these ports; the ``Deferred`` waits for those of before as well."""
-        self._ports = [port for port in self._ports if port not in closing]
-        done = DeferredList(
-            [maybeDeferred(close, port).addBoth(self._has_closed, port) for port in closing],
-            consumeErrors=True,
-        )
-        before, self._closing = self._closing, done.addCallback(self._closed)
-        self._closing.addCallback(lambda _none: before)
-        result: Deferred[None] = Deferred()
-        self._closing.chainDeferred(result)
-        return result
-
-    def _accept_waiting(self, port: Any) -> Any:
-        """Close a port in the order of a stop: it serves first what the kernel took for it."""
-        if isinstance(port, AcceptingPort) and not self._is_hurried:
-            self._ending.append(port)
-            return port.finish(self._graceful_timeout + self._flush)
-        return self._stop_listening(port)
-
-    def _stop_listening(self, port: Any) -> Any:
-        self._gate.discard(port)
-        self._datagram_gate.discard(port)
-        if isinstance(port, DatagramPort) and not self._is_hurried:
-            self._ending.append(port)
-            return port.finish(self._flush)
-        return port.stopListening()
-
-    def _has_closed(self, result: Any, port: Any) -> Any:
-        self._gate.discard(port)
-        if port in self._ending:
-            self._ending.remove(port)
-            if not self._accepts_waiting:
-                for stop in self._stops:
-                    stop.accept_no_more()
-        self.ledger.remove_port(port)
-        return result
-
-    def _closed(self, results: list[tuple[bool, Any]]) -> None:
-        for success, failure in results:
-            if not success:
-                self._log.warn(
-                    "a listener did not close cleanly: {reason}", reason=failure.getErrorMessage()
-                )
+_SUSPENDED = "suspended"
 
 
-def _in_order(parts: Iterable[Part]) -> dict[type[Part], Any]:
-    """Return the parts by their kind, with the defaults of those that are not given."""
+def _by_kind(parts: Iterable[Any]) -> dict[type[Part], Any]:
+    """Return the parts by their kind, in the order of ``PARTS``."""
     found: dict[type[Part], Part] = {}
     for each in parts:
-        if type(each) not in _PARTS:
-            kinds = ", ".join(kind.__name__ for kind in _PARTS)
+        if type(each) not in PARTS:
+            kinds = ", ".join(kind.__name__ for kind in PARTS)
             raise TypeError(f"{each!r} is no part of a host: there are {kinds}")
         if type(each) in found:
             raise TypeError(f"{type(each).__name__} is given twice")
         found[type(each)] = each
-    return {kind: found.get(kind) or kind() for kind in _PARTS}
+    return {kind: found[kind] for kind in PARTS if kind in found}
 
 
-def _where(port: IListeningPort) -> str:
-    shown = listening_at(port.getHost())
-    is_unix_datagram = isinstance(port, UnixDatagramPort)
-    return f"unixgram{shown.removeprefix('unix')}" if is_unix_datagram else shown
+def _check_unchanged(before: Settings, given: Iterable[Settings]) -> None:
+    for each in given:
+        for setting in settings_of(type(before)):
+            name = setting.argument
+            if getattr(each, name) != getattr(before, name):
+                raise SettingError(ArgumentName(name), " cannot change while the service runs")
 
 
-def _datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
-    """Return what makes the protocol of each datagram listener."""
-    if datagram is None and _serves_datagrams(service):
-        datagram = service
-    if IDatagramFactory.providedBy(datagram):
-        datagram = datagram.build_datagram_protocol
-    if isinstance(datagram, AbstractDatagramProtocol):
-        return lambda: datagram
-    builder: Callable[[], Any] | None = datagram
-    return builder
-
-
-def _name(service: Any) -> str:
-    return str(getattr(service, "__name__", type(service).__name__))
-
-
-def _serves_datagrams(service: Any) -> bool:
-    if isinstance(service, type):
-        return issubclass(service, AbstractDatagramProtocol)
-    return isinstance(service, AbstractDatagramProtocol) or IDatagramFactory.providedBy(service)
+def _renew(look_again: Callable[[Any], Any], acceptor: ForeignAcceptor) -> None:
+    acceptor.renew(look_again(acceptor.inner))

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -46,6 +46,10 @@ class Connection:
     """The service's protocol; ``None`` before there is one, and when it has ended."""
     cut: Reason | None = None
     """Why we end it, where we do."""
+    deadline: IDelayedCall | None = None
+    """What ends it if its header or handshake takes too long."""
+    source: Any = None
+    """Where it counts for the limits per source, if it does."""
 
     @property
     def peer(self) -> IAddress:
@@ -176,7 +180,8 @@ class Ledger:
     def __init__(self, service: str) -> None:
         self._service = service
         self._ended = Totals()
-        self._live: dict[Any, Connection] = {}  # by transport
+        self.connections: dict[Any, Connection] = {}
+        """The live connections by transport, for those who read only."""
         self._ids = itertools.count(1)
         self._subscribers: list[Callable[[Event], object]] = []
         self._watchers: list[Callable[[Connection], object]] = []
@@ -185,22 +190,22 @@ class Ledger:
     @property
     def live(self) -> int:
         """How many connections there are."""
-        return len(self._live)
+        return len(self.connections)
 
     def __contains__(self, transport: Any) -> bool:
         """Whether a transport's connection is one of the live."""
-        return transport in self._live
+        return transport in self.connections
 
     def __iter__(self) -> Iterator[Connection]:
         """Go through the live connections, the oldest first, as they are now."""
-        return iter(list(self._live.values()))
+        return iter(list(self.connections.values()))
 
     @property
     def totals(self) -> Totals:
         """What there has been since the start until now."""
         ended = self._ended
         found = attrs.evolve(ended, closed=Counter(ended.closed), refused=Counter(ended.refused))
-        for connection in self._live.values():
+        for connection in self.connections.values():
             found.bytes_in += connection.bytes_in
             found.bytes_out += connection.bytes_out
         for port in self._datagram_ports:
@@ -218,29 +223,33 @@ class Ledger:
     def enter(self, listener: str, transport: Any) -> Connection:
         """Enter a connection of which it is not known yet whether the service gets it."""
         connection = Connection(next(self._ids), self._service, listener, monotonic(), transport)
-        self._live[transport] = connection
-        self._tell_watchers(connection)
+        self.connections[transport] = connection
+        if self._watchers:
+            self._tell_watchers(connection)
         return connection
 
-    def open(self, transport: Any, protocol: Any) -> None:
+    def open(self, transport: Any, protocol: Any) -> Connection:
         """Enter that the service has a connection, with the protocol that it has built."""
-        connection = self._live[transport]
+        connection = self.connections[transport]
         connection.protocol = protocol
         self._ended.opened += 1
-        self._tell(Opened(connection))
+        if self._subscribers:
+            self._tell(Opened(connection))
+        return connection
 
     def of(self, transport: Any) -> Connection:
         """Return the live connection of a transport."""
-        return self._live[transport]
+        return self.connections[transport]
 
     def refuse(self, listener: str, peer: IAddress, reason: Reason) -> None:
         """Enter one that was not let in."""
         self._ended.refused[reason] += 1
-        self._tell(Refused(self._service, listener, peer, reason))
+        if self._subscribers:
+            self._tell(Refused(self._service, listener, peer, reason))
 
-    def close(self, transport: Any, why: Failure) -> None:
-        """Enter the end of a connection, or that the service never got it."""
-        connection = self._live.pop(transport)
+    def close(self, transport: Any, why: Failure) -> Connection:
+        """Enter the end of a connection, or that the service never got it; return it."""
+        connection = self.connections.pop(transport)
         was_open = connection.protocol is not None
         connection.protocol = None
         ended = self._ended
@@ -250,10 +259,13 @@ class Ledger:
             kind: Any = type(why.value)
             reason = connection.cut or _ENDS.get(kind, kind.__name__)
             ended.closed[reason] += 1
-            self._tell(Closed(connection, reason, monotonic() - connection.opened))
+            if self._subscribers:
+                self._tell(Closed(connection, reason, monotonic() - connection.opened))
         else:
             self.refuse(connection.listener, connection.peer, connection.cut or "proxy-header")
-        self._tell_watchers(connection)
+        if self._watchers:
+            self._tell_watchers(connection)
+        return connection
 
     def add_port(self, port: DatagramPort) -> None:
         """Let the totals have the figures of a listener for datagrams, as they will be."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
 
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.logger import ILogObserver, Logger, LogLevel, textFileLogObserver
 
 
 def to_stderr() -> ILogObserver:
@@ -14,6 +17,37 @@ def to_stderr() -> ILogObserver:
     service prints. (``--logfile /dev/stderr`` does not: twistd rotates a log file by renaming.)
     """
     return textFileLogObserver(sys.stderr)
+
+
+_SILENCE = 60.0  # seconds
+
+
+class RareLog:
+    """Logs what may happen often: of each event one in a minute, and the others are only counted.
+
+    Parameters:
+        to: where it is logged.
+        clock: the time in seconds; only its differences matter.
+    """
+
+    def __init__(self, to: Logger, clock: Callable[[], float] = monotonic) -> None:
+        self._to = to
+        self._clock = clock
+        self._silent_until: dict[str, float] = {}
+
+    def info(self, text: str, **fields: object) -> None:
+        """Log for operators who look for it."""
+        self._emit(LogLevel.info, text, fields)
+
+    def warn(self, text: str, **fields: object) -> None:
+        """Log what an operator should look at."""
+        self._emit(LogLevel.warn, text, fields)
+
+    def _emit(self, level: Any, text: str, fields: dict[str, object]) -> None:
+        now = self._clock()
+        if now >= self._silent_until.get(text, now):
+            self._silent_until[text] = now + _SILENCE
+            self._to.emit(level, f"{text} (others in the next minute are only counted)", **fields)
 
 
 FIELDS = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from sockservices.host import SocketService
 from sockservices.notify import Manager
+from sockservices.printable import spaced
 from sockservices.signals import handle_signals
 
 
@@ -19,7 +20,7 @@ def run_under_orders(reactor: Any, host: SocketService) -> None:
     is_stopping = False
 
     def status() -> str:
-        return "suspended" if host.is_suspended else f"listening on {host.where}"
+        return "suspended" if host.is_suspended else f"listening on {spaced(host.descriptions)}"
 
     def ready() -> None:
         manager.ready(status())

@@ -1,10 +1,41 @@
-"""What may plug in to a host: a group of settings, and what acts on them in a running host."""
+"""What may plug in to a host: settings, and what acts on them while the host runs.
+
+A part is to a host what a factory is to a connection: frozen settings, from which the host makes
+what runs. That takes part in the life of each connection (see ``lifecycle``) by its hooks. It has
+those that it needs; the others are ``None``, and cost nothing.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, TypeVar
 
+import attrs
+from twisted.logger import Logger
+
+from sockservices.eager import AcceptingPort
+from sockservices.ledger import Connection, Ledger
+from sockservices.reasons import Reason
 from sockservices.settings import Settings
+
+
+@attrs.frozen
+class Context:
+    """Where a part runs."""
+
+    service: str
+    """The name of the service."""
+    ledger: Ledger
+    """Its connections."""
+    reactor: Any
+    """An ``IReactorTime``."""
+    log: Logger
+    """The service's log."""
+    pause: Callable[[str], None]
+    """Has all stream listeners accept no more, for the reason that is given."""
+    resume: Callable[[str], None]
+    """Has them accept again, if there is no other reason not to."""
 
 
 class Part(Settings):
@@ -13,3 +44,80 @@ class Part(Settings):
     def objection(self, listener: Any) -> str | None:
         """Return why a listener cannot go with these settings; ``None`` if it can."""
         return None
+
+    def begin(self, context: Context) -> RunningPart[Any]:
+        """Return what acts on these settings.
+
+        Raises ``SettingError`` for a file that cannot be used.
+        """
+        raise NotImplementedError
+
+
+_P = TypeVar("_P", bound=Part)
+
+
+class RunningPart(Generic[_P]):
+    """What acts on a group of settings in a running host.
+
+    Parameters:
+        settings: the settings, which ``change`` may replace.
+        context: where it runs.
+    """
+
+    ask_socket: Callable[[Any, Any], Reason | None] | None = None
+    """Of a connection just accepted: why it is refused, for what its peer's ``IAddress`` and its
+    socket tell. Behind a proxy they are the proxy's."""
+    ask_peer: Callable[[Any], Reason | None] | None = None
+    """The same, when its peer is known; ``None`` lets it in, and counts it."""
+    ask_datagram: Callable[[Any], Reason | None] | None = None
+    """Of a datagram, given its sender's ``IAddress``: why it is dropped."""
+    layer: Callable[[Any], Any] | None = None
+    """Returns the factory to build protocols with, given the service's: for TLS."""
+    header: Callable[[Callable[..., None], Callable[..., None]], Any] | None = None
+    """Returns a protocol that reads what comes before all else, and calls the first function with
+    what it has found, or the second with what was wrong."""
+    entered: Callable[[Connection], None] | None = None
+    """A connection has a transport, and is in the ledger."""
+    waiting: Callable[[Connection, Callable[[], bool]], None] | None = None
+    """A connection waits for its header or its handshake; the function tells whether it is done."""
+    opened: Callable[[Connection, Any], None] | None = None
+    """The service has got a connection; also its peer's ``IAddress``."""
+    closed: Callable[[Connection], None] | None = None
+    """A connection that was entered is in the ledger no more."""
+
+    def __init__(self, settings: _P, context: Context) -> None:
+        self.context = context
+        self.apply(settings, self.prepare(settings))
+
+    def prepare(self, settings: _P) -> Any:
+        """Read what the settings name; raises ``SettingError`` if it cannot be used."""
+
+    def apply(self, settings: _P, prepared: Any) -> None:
+        """Act on these settings from now on, and set the hooks.
+
+        Parameters:
+            settings: the settings.
+            prepared: what ``prepare`` has returned for them.
+        """
+        self.settings = settings
+
+    def change(self, settings: _P) -> Callable[[], None]:
+        """Return what puts other settings in force, which cannot fail any more.
+
+        Raises ``SettingError``; then all stays as it is.
+        """
+        return partial(self.apply, settings, self.prepare(settings))
+
+    @property
+    def files(self) -> str | None:
+        """What it has read from files, in a word, if it has."""
+        return None
+
+    def listens(self, port: AcceptingPort) -> None:
+        """A port listens, or is to go by settings that have changed."""
+
+    def start(self) -> None:
+        """The host starts."""
+
+    def stop(self) -> None:
+        """The host has stopped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
@@ -58,6 +58,11 @@ def listening_at(address: object) -> str:
         case UNIXAddress():
             return f"unix:{_unix_name(address.name, quoted)}"
     return str(address)
+
+
+def spaced(descriptions: Iterable[str]) -> str:
+    """Show descriptions in one line with spaces between; one that has spaces is in quotes."""
+    return " ".join(f"'{each}'" if " " in each else each for each in descriptions)
 
 
 def peer_of_stream(address: object) -> str:

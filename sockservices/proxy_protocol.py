@@ -9,14 +9,18 @@ import ipaddress
 import re
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from sockservices.converters import one_of
-from sockservices.networks import Network, network
-from sockservices.parts import Part
+from sockservices.logs import RareLog
+from sockservices.networks import Network, Networks, address, network
+from sockservices.parts import Context, Part, RunningPart
+from sockservices.printable import peer_of_stream
+from sockservices.reasons import Reason
 from sockservices.settings import setting
 
 Version = Literal["off", "v1", "v2", "any"]
@@ -50,10 +54,80 @@ class ProxyProtocol(Part):
         "Unix sockets are always accepted.",
     )
 
+    def begin(self, context: Context) -> RunningProxyProtocol:
+        """See ``Part.begin``."""
+        return RunningProxyProtocol(self, context)
+
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
         reads_itself = self.proxy_protocol != "off" and listener.reads_proxy_headers
         return "reads PROXY headers itself: one is enough" if reads_itself else None
+
+
+class RunningProxyProtocol(RunningPart[ProxyProtocol]):
+    """Lets only proxies in, and reads their headers."""
+
+    def apply(self, settings: ProxyProtocol, prepared: object) -> None:
+        """See ``RunningPart.apply``."""
+        self.settings = settings
+        self._proxies = Networks(settings.proxy_allow_from)
+        self._rare_log = RareLog(self.context.log)
+        is_on = settings.proxy_protocol != "off"
+        self.ask_socket = self._refuses if is_on else None
+        self.header = self._reader if is_on else None
+
+    def _refuses(self, peer: Any, _accepted: object) -> Reason | None:
+        host = address(getattr(peer, "host", ""))
+        is_proxy = host is None or self._proxies.specificity(host) >= 0
+        return None if is_proxy else "proxy-allow-from"
+
+    def _reader(self, found: Callable[..., None], failed: Callable[..., None]) -> HeaderReader:
+        return HeaderReader(self.settings.proxy_protocol, found, partial(self._failed, failed))
+
+    def _failed(self, failed: Callable[..., None], transport: Any, error: HeaderError) -> None:
+        self._rare_log.info(
+            "no PROXY header from {peer}: {reason}",
+            peer=peer_of_stream(transport.getPeer()),
+            reason=error,
+        )
+        failed(transport, "proxy-header")
+
+
+class HeaderReader:
+    """The protocol of a connection until its header has come.
+
+    Parameters:
+        version: of the header.
+        found: is called with the transport, the ``Header``, and the bytes that came behind it.
+        failed: is called with the transport and a ``HeaderError``.
+    """
+
+    def __init__(
+        self, version: Version, found: Callable[..., None], failed: Callable[..., None]
+    ) -> None:
+        self._version = version
+        self._found = found
+        self._failed = failed
+        self._begun = bytearray()
+
+    def makeConnection(self, transport: Any) -> None:
+        """See ``IProtocol``."""
+        self._transport = transport
+
+    def dataReceived(self, data: bytes) -> None:
+        """Look for the end of the header."""
+        self._begun += data
+        try:
+            read = read_header(self._begun, self._version)
+        except HeaderError as error:
+            self._failed(self._transport, error)
+            return
+        if read is not None:
+            header, end = read
+            self._found(self._transport, header, bytes(self._begun[end:]))
+
+    def connectionLost(self, reason: Any) -> None:
+        """See ``IProtocol``; the ledger is told by the transport."""
 
 
 @attrs.frozen

@@ -21,20 +21,14 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservices.converters import yes_or_no
-from sockservices.listening import (
-    DatagramListener,
-    DescriptionError,
-    Listening,
-    StreamListener,
-    listener,
-    why_not_listening,
-)
+from sockservices.listening import DescriptionError, Listening, listener
+from sockservices.ports import Ports
 from sockservices.settings import Settings, setting
 
 SERVED = "SOCKSERVICES_RELOADED"
@@ -110,7 +104,7 @@ class ReloadingService(Service):
         self._reactor = reactor
         self._on_failure = on_failure
         self._log = Logger(namespace="sockservices")
-        self._ports: list[Any] = []
+        self._ports = Ports(self.listeners, self._log)
         self._serving: _Process | None = None
         self._starting: _Process | None = None
         self._ending: list[_Process] = []
@@ -133,28 +127,21 @@ class ReloadingService(Service):
 
     def _begin(self) -> None:
         self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
-        listening = [maybeDeferred(self._listen, each) for each in self.listeners]
-        DeferredList(listening, fireOnOneErrback=True, consumeErrors=True).addCallbacks(
+        self._ports.pause("serving")  # what comes is for the process that serves
+        self._ports.listen(self._nobody, lambda _number, _port: None).addCallbacks(
             self._all_listen, self._not_all_listen
-        ).addErrback(lambda failure: self._on_failure(failure.getErrorMessage()))
+        )
 
-    def _listen(self, each: StreamListener | DatagramListener) -> Any:
-        def failed(failure: Failure) -> None:
-            raise why_not_listening(each.description, failure.value)
+    def _nobody(self, number: int) -> Any:
+        is_datagram = self.listeners[number].kind == "datagram"
+        return DatagramProtocol() if is_datagram else _Nobody()
 
-        def listens(port: Any) -> None:
-            port.stopReading()  # what comes is for the process that serves
-            self._ports.append(port)
-
-        protocol = DatagramProtocol() if isinstance(each, DatagramListener) else _Nobody()
-        return maybeDeferred(each.endpoint.listen, protocol).addCallbacks(listens, failed)
-
-    def _all_listen(self, _results: object) -> None:
+    def _all_listen(self, _result: object) -> None:
         self._reactor.callInThread(self._watch, source_folders())
 
     def _not_all_listen(self, failure: Failure) -> None:
-        error: Any = failure.value
-        self._on_failure(str(error.subFailure.value))
+        if not failure.check(CancelledError):  # it was stopped meanwhile
+            self._on_failure(failure.getErrorMessage())
 
     def _watch(self, folders: list[Path]) -> None:
         over = _Asked(self._over, partial(self._reactor.callFromThread, self._watches, folders))
@@ -212,9 +199,9 @@ class ReloadingService(Service):
         environment = dict(os.environ)
         descriptors = {0: 0, 1: 1, 2: 2}
         served = []
-        for place, (port, each) in enumerate(zip(self._ports, self.listeners, strict=True)):
+        for place, (port, each) in enumerate(zip(self._ports.open, self.listeners, strict=True)):
             descriptors[_FIRST + place] = port.fileno()
-            kind = "systemd-datagram" if isinstance(each, DatagramListener) else "systemd"
+            kind = "systemd-datagram" if each.kind == "datagram" else "systemd"
             served.append(f"{kind}:index={place}")
         environment |= {
             SERVED: " ".join(served),
@@ -276,7 +263,7 @@ class ReloadingService(Service):
         processes = [each for each in (self._serving, self._starting, *self._ending) if each]
         done: list[Deferred[Any]] = [each.when_ended for each in processes]
         _signal(signal.SIGTERM, self._serving, self._starting)  # the others have been told
-        done += [maybeDeferred(port.stopListening) for port in self._ports]
+        done.append(self._ports.close())
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
     def _stopped(self, _results: object) -> None:

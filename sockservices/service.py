@@ -184,3 +184,28 @@ def _is_built(found: Any) -> bool:
         or _provides(IProtocolFactory, found)
         or _provides(IDatagramFactory, found)
     )
+
+
+def datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
+    """Return what makes the protocol of each datagram listener, if there can be any.
+
+    Parameters:
+        service: a service, of any kind.
+        datagram: what serves datagrams where ``service`` does not.
+    """
+    if datagram is None and (
+        is_datagram_protocol(service)
+        or (not isinstance(service, type) and IDatagramFactory.providedBy(service))
+    ):
+        datagram = service
+    if IDatagramFactory.providedBy(datagram):
+        datagram = datagram.build_datagram_protocol
+    if isinstance(datagram, AbstractDatagramProtocol):
+        return lambda: datagram
+    builder: Callable[[], Any] | None = datagram
+    return builder
+
+
+def name_of(service: Any) -> str:
+    """Return what a service is called that has no other name."""
+    return str(getattr(service, "__name__", type(service).__name__))

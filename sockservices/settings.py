@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import shlex
 import sys
 import types
 import typing
@@ -25,7 +24,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from sockservices.converters import number, whole_number, yes_or_no
+from sockservices.converters import number, separated, whole_number, yes_or_no
 from sockservices.errors import ArgumentName, SettingError
 from sockservices.printable import escaped, system_reason
 
@@ -336,18 +335,15 @@ def from_environment(
     for each in settings:
         name = variable(prefix, each.argument)
         if text := environment.get(name):
-            given[each.argument] = _items(text, name) if each.is_repeated else text
+            given[each.argument] = _separated(text, name) if each.is_repeated else text
     return Source(given, partial(variable, prefix))
 
 
-def _items(text: str, name: str) -> list[str]:
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
-    lexer.whitespace_split = True
-    lexer.commenters = lexer.escape = ""  # a backslash is the endpoint description's
+def _separated(text: str, name: str) -> list[str]:
     try:
-        return list(lexer)
-    except ValueError:
-        raise SettingError(f"{name}: {text!r} has a quote that is not closed") from None
+        return separated(text)
+    except ValueError as error:
+        raise SettingError(f"{name}: {error}") from None
 
 
 def check(settings: Iterable[Setting], *sources: Source) -> None:

@@ -14,7 +14,7 @@ from sockservices.calls import cancel
 from sockservices.converters import seconds
 from sockservices.ledger import Connection, Event, Ledger, Opened
 from sockservices.lingering import close_after_delivery
-from sockservices.parts import Part
+from sockservices.parts import Context, Part, RunningPart
 from sockservices.service import IDrainable
 from sockservices.settings import setting
 
@@ -40,6 +40,10 @@ class Stopping(Part):
         unit="seconds",
         help="Deliver what the service has already written for so long.",
     )
+
+    def begin(self, context: Context) -> RunningPart[Stopping]:
+        """See ``Part.begin``: the host looks at them when it stops."""
+        return RunningPart(self, context)
 
 
 class Stop:

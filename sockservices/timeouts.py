@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -10,8 +11,8 @@ from twisted.logger import Logger
 
 from sockservices.calls import cancel
 from sockservices.converters import some_seconds
-from sockservices.ledger import Ledger
-from sockservices.parts import Part
+from sockservices.ledger import Connection
+from sockservices.parts import Context, Part, RunningPart
 from sockservices.settings import setting
 
 _log = Logger(namespace="sockservices")
@@ -47,46 +48,63 @@ class Timeouts(Part):
         help="Close a connection whose TLS handshake, or PROXY header, takes longer.",
     )
 
+    def begin(self, context: Context) -> RunningTimeouts:
+        """See ``Part.begin``."""
+        return RunningTimeouts(self, context)
 
-class RunningTimeouts:
-    """Cuts connections that take too long.
+
+class RunningTimeouts(RunningPart[Timeouts]):
+    """Ends connections that take too long.
 
     One look at all of them now and then: nothing is done for what they send.
-
-    Parameters:
-        ledger: knows the connections.
-        reactor: an ``IReactorTime``.
-        settings: how long.
     """
 
-    def __init__(self, settings: Timeouts, ledger: Ledger, reactor: Any) -> None:
-        self._ledger = ledger
-        self._reactor = reactor
-        self._idle = idle = settings.idle_timeout
-        self._most = most = settings.max_time
+    def __init__(self, settings: Timeouts, context: Context) -> None:
         self._call: Any = None
-        times = [each for each in (idle, most) if each is not None]
+        self._is_running = False
+        super().__init__(settings, context)
+
+    def apply(self, settings: Timeouts, prepared: object) -> None:
+        """See ``RunningPart.apply``."""
+        self.settings = settings
+        self.waiting = self._wait
+        times = [each for each in (settings.idle_timeout, settings.max_time) if each is not None]
         self._interval = max(_LEAST, min(_MOST, min(times) / _PARTS)) if times else None
+        self._look_later()
 
     def start(self) -> None:
         """Begin to look."""
-        if self._interval is not None and self._call is None:
-            self._call = self._reactor.callLater(self._interval, self._look)
+        self._is_running = True
+        self._look_later()
 
     def stop(self) -> None:
         """Look no more."""
+        self._is_running = False
+        self._look_later()
+
+    def _look_later(self) -> None:
         call, self._call = self._call, None
         cancel(call)
+        if self._is_running and self._interval is not None:
+            self._call = self.context.reactor.callLater(self._interval, self._look)
 
     def _look(self) -> None:
-        self._call = None
-        now = monotonic()
-        for connection in self._ledger:
+        now, settings = monotonic(), self.settings
+        idle, most = settings.idle_timeout, settings.max_time
+        for connection in self.context.ledger:
             try:
-                if self._idle is not None and now - connection.last_heard >= self._idle:
+                if idle is not None and now - connection.last_heard >= idle:
                     connection.end("idle-timeout")
-                elif self._most is not None and now - connection.opened >= self._most:
+                elif most is not None and now - connection.opened >= most:
                     connection.end("max-time")
             except Exception:  # of a foreign transport: the others have their times all the same
                 _log.failure("connection {id} could not be cut", id=connection.id)
-        self.start()
+        self._look_later()
+
+    def _wait(self, connection: Connection, is_done: Callable[[], bool]) -> None:
+        def judge() -> None:
+            if not is_done():
+                connection.end("handshake-timeout")
+
+        seconds = self.settings.handshake_timeout
+        connection.deadline = self.context.reactor.callLater(seconds, judge)

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from sockservices.converters import readable_file
 from sockservices.errors import ArgumentName, SettingError
-from sockservices.parts import Part
+from sockservices.parts import Context, Part, RunningPart
 from sockservices.settings import setting
 
 if TYPE_CHECKING:
@@ -53,17 +53,22 @@ class TLS(Part):
         has_tls = self.tls_cert is not None and listener.has_tls
         return "has TLS of its own: one is enough" if has_tls else None
 
-    def certificate(self) -> Certificate:
-        """Read the files.
+    def begin(self, context: Context) -> RunningTLS:
+        """See ``Part.begin``."""
+        return RunningTLS(self, context)
+
+    def certificate(self) -> Certificate | None:
+        """Read the files, if there are any.
 
         Raises ``SettingError`` for one that cannot be used, and where what TLS needs is not
         installed.
         """
+        if self.tls_cert is None:
+            return None
         try:
             from sockservices.certificate import Certificate
         except ImportError:
             raise SettingError(_CERT, " needs: pip install 'sockservices[tls]'") from None
-        assert self.tls_cert is not None
         try:
             return Certificate(self.tls_cert, self.tls_key, self.tls_client_ca)
         except ValueError as error:
@@ -71,23 +76,30 @@ class TLS(Part):
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class RunningTLS:
-    """Shows connections a certificate, which can be another for those to come.
+class RunningTLS(RunningPart[TLS]):
+    """Shows connections the certificate of now; connections that live keep theirs."""
 
-    Parameters:
-        settings: where the certificate is.
+    def prepare(self, settings: TLS) -> Certificate | None:
+        """See ``RunningPart.prepare``."""
+        return settings.certificate()
 
-    Raises ``SettingError``.
-    """
+    def apply(self, settings: TLS, prepared: Certificate | None) -> None:
+        """See ``RunningPart.apply``."""
+        self.settings = settings
+        self._certificate = prepared
+        self.layer = self._encrypted if prepared is not None else None
 
-    def __init__(self, settings: TLS) -> None:
-        self._settings = settings
-        self.reload()
+    @property
+    def files(self) -> str | None:
+        """See ``RunningPart.files``."""
+        return "certificate" if self._certificate is not None else None
 
-    def reload(self) -> None:
-        """Read the files again; raises ``SettingError``, and then all stays as it was."""
-        self._certificate = self._settings.certificate()
+    def _encrypted(self, factory: Any) -> Any:
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs an extra
+
+        return TLSMemoryBIOFactory(self, False, factory, self.context.reactor)
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
+        assert self._certificate is not None
         return self._certificate.serverConnectionForTLS(protocol)

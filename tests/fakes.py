@@ -17,11 +17,12 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
 from sockservices.host import SocketService
 from sockservices.ledger import Connection, Ledger
 from sockservices.output import Output
+from sockservices.parts import Context
 
 reactor: Any = _reactor
 P = ParamSpec("P")
@@ -203,6 +204,14 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await deferLater(reactor, 0.001)
     raise AssertionError("it does not come to hold")
+
+
+def context(ledger: Ledger, reactor: Any = None) -> Context:
+    """Return where a part runs that is tested alone."""
+
+    def nothing(_reason: str) -> None: ...
+
+    return Context("test", ledger, reactor or Clock(), Logger("test"), nothing, nothing)
 
 
 def opened(ledger: Ledger, transport: Any, protocol: Any) -> Connection:

@@ -19,7 +19,7 @@ from twisted.logger import formatEvent
 from zope.interface import implementer
 
 from sockservices import host
-from sockservices.guards import Limits, Rate
+from sockservices.guards import Limits
 from sockservices.host import SocketService
 from sockservices.ledger import Event, Refused
 from sockservices.listening import (
@@ -29,6 +29,7 @@ from sockservices.listening import (
     Listening,
     StreamListener,
 )
+from sockservices.rates import Rate
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.tls import TLS

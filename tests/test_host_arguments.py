@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from sockservices.listening import DescriptionError, Listening
 from sockservices.parts import Part
 from sockservices.proxy_protocol import ProxyProtocol
 from sockservices.services.echo import EchoFactory
+from sockservices.settings import Settings
+from sockservices.stopping import Stopping
 from sockservices.timeouts import Timeouts
 from sockservices.tls import TLS
 from tests.certificates import HAVE_FOLDERS, make_certificate
-from tests.fakes import Heard, with_reactor
+from tests.fakes import Heard, until, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -145,3 +148,90 @@ async def test_transports_are_eager_unless_stock_ones_are_asked_for(
     client.transport.loseConnection()
     await client.whole
     await service.stopService()
+
+
+# Other settings while it runs
+
+
+async def _client(service: SocketService) -> Heard:
+    [address] = service.addresses
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    client: Heard = await connectProtocol(endpoint, Heard())
+    return client
+
+
+@with_reactor
+async def test_other_limits_hold_at_once_and_for_those_that_live() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK])
+    service.startService()
+    await service.when_listening()
+    first = await _client(service)
+    await until(lambda: service.ledger.live == 1)
+    service.change(Limits(max_connections=1))
+    assert await (await _client(service)).whole == b""
+    assert service.ledger.totals.refused == {"max-connections": 1}
+    service.change(Limits(max_connections=2), Timeouts(idle_timeout=0.01))
+    await first.whole
+    assert service.ledger.totals.closed == {"idle-timeout": 1}
+    service.change(Timeouts())
+    third = await _client(service)
+    third.transport.write(b"here")
+    await until(lambda: third.data)
+    service.change(Limits(deny=["127.0.0.0/8"]))  # type: ignore[list-item]
+    await third.whole
+    assert service.ledger.totals.closed["denied"] == 1
+    await service.stopService()
+
+
+@with_reactor
+async def test_tls_and_headers_can_be_asked_of_connections_to_come(certificate: TLS) -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK])
+    service.startService()
+    await service.when_listening()
+    service.change(certificate, ProxyProtocol(proxy_protocol="v1"))
+    client = await _client(service)
+    client.transport.write(b"PROXY UNKNOWN\r\nno handshake")
+    assert b"no handshake" not in await client.whole  # which an echo without TLS sends back
+    service.change(TLS(), ProxyProtocol())
+    plain = await _client(service)
+    plain.transport.write(b"plain")
+    await until(lambda: plain.data)
+    plain.transport.loseConnection()
+    await service.stopService()
+
+
+@with_reactor
+async def test_datagrams_are_limited_at_once_too() -> None:
+    service = SocketService(EchoFactory(), ["udp:0:interface=127.0.0.1"])
+    service.startService()
+    [address] = await service.when_listening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(30)
+        service.change(Limits(deny=["127.0.0.0/8"]))  # type: ignore[list-item]
+        client.sendto(b"1", ("127.0.0.1", address.port))
+        await until(lambda: service.ledger.totals.refused == {"denied": 1})
+        service.change(Limits())
+        client.sendto(b"2", ("127.0.0.1", address.port))
+        await until(lambda: service.ledger.totals.datagrams == 1)
+        assert client.recv(9) == b"2"
+    await service.stopService()
+
+
+def test_a_change_is_whole_or_none(tmp_path: Path) -> None:
+    networks = tmp_path / "networks"
+    networks.write_text("192.0.2.0/24")
+    limits = Limits(deny_file=[str(networks)])
+    service = SocketService(EchoFactory(), [LOOPBACK], limits)
+    networks.write_text("nowhere")
+    others: list[tuple[Settings, str]] = [
+        (limits, f"deny_file: {networks}, line 1: 'nowhere' is not a network"),
+        (Limits(allow_user=[0]), "allow_user goes with a Unix stream listener"),
+        (Listening(listen=["tcp:1"]), "listen cannot change while the service runs"),
+    ]
+    for other, line in others:
+        with pytest.raises(SettingError) as caught:
+            service.change(Stopping(flush=7), other)
+        assert str(caught.value).startswith(line)
+        assert service.settings[Stopping] == Stopping()
+    service.change(Stopping(flush=7), Listening(listen=[LOOPBACK]))
+    assert service.settings[Stopping] == Stopping(flush=7)

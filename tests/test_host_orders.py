@@ -149,8 +149,10 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
         service.reload()
     assert [each.reason for each in ended if isinstance(each, Closed)] == ["denied"]
     *reloaded, failed = _said(events, "echo")
-    assert reloaded == ["reloaded: guards"] * 2
-    assert failed.startswith(f"not reloaded: {denied}, line 1: 'nonsense' is not a network")
+    assert reloaded == ["reloaded: networks"] * 2
+    assert failed.startswith(
+        f"not reloaded: --deny-file: {denied}, line 1: 'nonsense' is not a network"
+    )
     refused = await _connect(address)
     await refused.whole
     assert service.ledger.totals.refused == {"denied": 1}
@@ -279,6 +281,27 @@ async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
     with logged() as events:
         await service.stopService()
     assert _said(events, "echo") == ["stopped: 0 connections finished, 0 were cut"]
+
+
+@with_reactor
+async def test_of_two_stops_the_later_one_takes_up_who_is_accepted_late() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK], Stopping(graceful_timeout=600), name="echo")
+    [first] = await _started(service)
+    client = await _connect(first)
+    await until(lambda: service.ledger.live)
+    stopped = service.stopService()
+    [second] = await _started(service)
+    with socket.create_connection(("127.0.0.1", second.port), 30), logged() as events:
+        stopped_again = service.stopService()
+        await until(lambda: service.ledger.live == 2)
+        service.hurry()
+        await stopped
+        await stopped_again
+    assert sorted(each for each in _said(events, "echo") if each.startswith("stopped")) == [
+        "stopped: 0 connections finished, 1 were cut",
+        "stopped: 0 connections finished, 1 were cut",
+    ]
+    await client.whole
 
 
 @with_reactor

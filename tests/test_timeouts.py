@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 
 from sockservices import timeouts as module
 from sockservices.ledger import Ledger
-from sockservices.timeouts import RunningTimeouts, Timeouts
-from tests.fakes import logged, opened
+from sockservices.timeouts import Timeouts
+from tests.fakes import context, logged, opened
 
 
 class Transport(StringTransport):
@@ -27,6 +27,7 @@ class Setup:
         self.clock = Clock()
         monkeypatch.setattr(module, "monotonic", self.clock.seconds)
         self.ledger = Ledger("echo")
+        self.context = context(self.ledger, self.clock)
 
     def connection(self) -> Transport:
         transport = Transport()  # type: ignore[no-untyped-call]
@@ -43,7 +44,7 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> None:
-    timeouts = RunningTimeouts(Timeouts(idle_timeout=2.0, max_time=None), setup.ledger, setup.clock)
+    timeouts = Timeouts(idle_timeout=2.0, max_time=None).begin(setup.context)
     timeouts.start()
     silent, speaking = setup.connection(), setup.connection()
     setup.pass_by(1.5)
@@ -62,9 +63,7 @@ def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> N
 
 
 def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
-    timeouts = RunningTimeouts(
-        Timeouts(idle_timeout=100.0, max_time=2.0), setup.ledger, setup.clock
-    )
+    timeouts = Timeouts(idle_timeout=100.0, max_time=2.0).begin(setup.context)
     timeouts.start()
     timeouts.start()
     dribbling = setup.connection()
@@ -78,9 +77,7 @@ def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
 
 
 def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
-    timeouts: Any = RunningTimeouts(
-        Timeouts(idle_timeout=None, max_time=None), setup.ledger, setup.clock
-    )
+    timeouts: Any = Timeouts(idle_timeout=None, max_time=None).begin(setup.context)
     timeouts.start()
     assert setup.clock.getDelayedCalls() == []
     timeouts.stop()
@@ -91,7 +88,7 @@ def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
         def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
             raise RuntimeError("no")
 
-    timeouts = RunningTimeouts(Timeouts(idle_timeout=None, max_time=1.0), setup.ledger, setup.clock)
+    timeouts = Timeouts(idle_timeout=None, max_time=1.0).begin(setup.context)
     timeouts.start()
     opened(setup.ledger, Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
     other = setup.connection()
@@ -112,3 +109,34 @@ def test_a_transport_that_knows_only_the_slower_way_goes_it(setup: Setup) -> Non
     slow = Slow()
     opened(setup.ledger, slow, object()).end("max-time")
     assert slow.lost == 1
+
+
+def test_other_times_hold_at_once_for_those_that_live(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=100.0).begin(setup.context)
+    timeouts.start()
+    silent = setup.connection()
+    setup.pass_by(1.0)
+    timeouts.change(Timeouts(idle_timeout=2.0))()
+    setup.pass_by(0.9)
+    assert silent.aborted == 0
+    setup.pass_by(0.4)
+    assert silent.aborted == 1
+    timeouts.change(Timeouts())()
+    assert setup.clock.getDelayedCalls() == []
+    timeouts.change(Timeouts(max_time=1.0))()
+    timeouts.stop()
+    timeouts.change(Timeouts(max_time=2.0))()
+    assert setup.clock.getDelayedCalls() == []
+
+
+def test_one_that_waits_too_long_is_ended_unless_it_is_done(setup: Setup) -> None:
+    timeouts = Timeouts(handshake_timeout=2.0).begin(setup.context)
+    assert timeouts.waiting is not None
+    done, waiting = setup.connection(), setup.connection()
+    timeouts.waiting(setup.ledger.of(done), lambda: True)
+    timeouts.waiting(setup.ledger.of(waiting), lambda: False)
+    setup.pass_by(1.9)
+    assert waiting.aborted == 0
+    setup.pass_by(0.2)
+    assert (done.aborted, waiting.aborted) == (0, 1)
+    assert setup.ledger.of(waiting).cut == "handshake-timeout"

@@ -6,13 +6,15 @@ Linux's, as ``twistd --reactor=eager`` does; call it before anything imports the
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sockservices.eager.adopted import adopt_datagram_socket
 from sockservices.eager.clock import keep_steady
 from sockservices.eager.counted import Counted
 from sockservices.eager.polling import is_readable
-from sockservices.eager.port import AcceptingPort
+from sockservices.eager.port import AcceptingPort, Acceptor
+from sockservices.eager.proxied import log_prefix
 from sockservices.eager.stock import UNIXPort as StockUnixPort
 from sockservices.eager.streams import (
     EagerMethods,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AcceptingPort",
+    "Acceptor",
     "Counted",
     "EagerMethods",
     "EagerReactor",
@@ -41,12 +44,15 @@ __all__ = [
     "install",
     "is_readable",
     "keep_steady",
+    "log_prefix",
     "with_streams",
 ]
 
 
 def deliver_at_the_end(factory: Any) -> None:
-    """Have a factory of Twisted's TLS make one that loses nothing at the peer's end."""
+    """Have a factory of Twisted's TLS lose nothing at the peer's end; leave others as they are."""
+    if "twisted.protocols.tls" not in sys.modules:
+        return
     from sockservices.eager import tls  # of an extra
 
     tls.deliver_at_the_end(factory)

@@ -27,11 +27,15 @@ class Counted(FileDescriptor):
     last_read: float | None = None
     # Called once, after the protocol's ``connectionLost``, with the connection and the reason.
     on_end: Callable[[Any, Failure], None] | None = None
-    # How many bytes may wait to be sent, and what is called, once, when there are more.
-    max_unsent: int | None = None
+    # The port that has accepted it, which knows how many bytes may wait to be sent.
+    server: Any = None
     # Whether the kernel would not take all, the last time: before that nothing waits for the peer.
     _is_refused = False
-    on_overflow: Callable[[Any], None] | None = None
+
+    @property
+    def _max_unsent(self) -> int | None:
+        server = self.server
+        return server.max_unsent if server is not None else None
 
     @property
     def unsent(self) -> int:
@@ -46,18 +50,18 @@ class Counted(FileDescriptor):
     def doWrite(self) -> Any:
         """See ``IWriteDescriptor.doWrite``."""
         why = super().doWrite()
-        if self.max_unsent is not None and self.connected:
+        most = self._max_unsent
+        if most is not None and self.connected:
             # Twisted leaves some for another turn also when the kernel would take it.
-            self._is_refused = self.unsent > self.max_unsent and not is_writable(self.fileno())
+            self._is_refused = self.unsent > most and not is_writable(self.fileno())
             if self._is_refused:
                 self._judge()
         return why
 
     def _judge(self) -> None:
-        if self.max_unsent is not None and self.unsent > self.max_unsent:
-            on_overflow, self.on_overflow = self.on_overflow, None
-            if on_overflow is not None:
-                on_overflow(self)
+        most = self._max_unsent
+        if most is not None and self.unsent > most:
+            self.server.on_overflow(self)
 
     def _tell_end(self, reason: Failure) -> None:
         on_end, self.on_end = self.on_end, None

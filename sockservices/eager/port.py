@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import tcp
@@ -18,9 +19,27 @@ from twisted.python import log
 
 from sockservices.calls import cancel
 from sockservices.eager.polling import is_readable
+from sockservices.eager.proxied import proxied_kind
 
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
 _PAUSE = 0.5  # seconds
+
+
+class Acceptor:
+    """Takes the sockets that a port accepts, where the port's factory is one.
+
+    Of any other factory a port has a protocol built, as Twisted's ports do.
+    """
+
+    def accept(self, port: AcceptingPort, accepted: socket.socket, peer: Any) -> None:
+        """Take a socket that was accepted.
+
+        Parameters:
+            port: what accepted it; ``address_of`` and ``transport_for`` know more.
+            accepted: the socket, which is the acceptor's now.
+            peer: the peer's address, as accept(2) gave it.
+        """
+        raise NotImplementedError
 
 
 class AcceptingPort(tcp.Port):
@@ -38,6 +57,9 @@ class AcceptingPort(tcp.Port):
     # What is told that nothing can be accepted for want of descriptors or memory, and sees to it
     # that it is not tried again at once. Without it a port does what Twisted's do, and waits.
     on_exhausted: Callable[[OSError], None] | None = None
+    # How many bytes may wait to be sent on a connection, and what is called when there are more.
+    max_unsent: int | None = None
+    on_overflow: Callable[[Any], None] | None = None
     # The call that ends a pause, if there is one.
     _resumption: Any = None
     # While some wait whom it is to accept before it closes: fires when it has, and until when.
@@ -54,7 +76,8 @@ class AcceptingPort(tcp.Port):
             self._close_if_done()
 
     def _accept(self) -> None:
-        listener = self.socket
+        listener, factory = self.socket, self.factory
+        take = partial(factory.accept, self) if isinstance(factory, Acceptor) else self._take
         kind = (listener.family, listener.type, listener.proto)
         for accepted in range(self.numberAccepts):
             try:
@@ -75,7 +98,7 @@ class AcceptingPort(tcp.Port):
                 return
             try:
                 # As socket.accept(), which asks for the kind anew each time.
-                self._take(socket.socket(*kind, descriptor), peer)
+                take(socket.socket(*kind, descriptor), peer)
             except BaseException:
                 log.err()
                 return
@@ -130,18 +153,38 @@ class AcceptingPort(tcp.Port):
                 self.deferred.chainDeferred(finished)
         return self.deferred
 
-    def _take(self, connection: socket.socket, peer: Any) -> None:
+    def _take(self, accepted: socket.socket, peer: Any) -> None:
+        protocol = self.factory.buildProtocol(self.address_of(peer))
+        if protocol is None:
+            accepted.close()
+        else:
+            protocol.makeConnection(self.transport_for(accepted, protocol, peer))
+
+    def address_of(self, peer: Any) -> Any:
+        """Return a peer's address, as accept(2) gave it, as an ``IAddress``."""
+        return self._buildAddr(self._with_link(peer))
+
+    def _with_link(self, peer: Any) -> Any:
         if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local one names its link
             host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
-            peer = (host, *peer[1:])
-        protocol = self.factory.buildProtocol(self._buildAddr(peer))
-        if protocol is None:
-            connection.close()
-            return
+            return (host, *peer[1:])
+        return peer
+
+    def transport_for(
+        self, accepted: socket.socket, protocol: Any, peer: Any, *, proxied: bool = False
+    ) -> Any:
+        """Make the transport of a connection.
+
+        Parameters:
+            accepted: its socket.
+            protocol: its protocol, which is not told yet.
+            peer: the peer's address, as accept(2) gave it.
+            proxied: whether it is to show the addresses of another peer later.
+        """
         number = self.sessionno
         self.sessionno = number + 1
-        transport = self.transport(connection, protocol, peer, self, number, self.reactor)
-        protocol.makeConnection(transport)
+        kind = proxied_kind(self.transport) if proxied else self.transport
+        return kind(accepted, protocol, self._with_link(peer), self, number, self.reactor)
 
     def _pause_accepting(self) -> None:
         # The connections that wait would wake the reactor at once, for nothing, again and again.

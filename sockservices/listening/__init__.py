@@ -19,6 +19,7 @@ from sockservices.listening.descriptions import (
 from sockservices.listening.errors import DescriptionError, ListenError, why_not_listening
 from sockservices.listening.listeners import (
     DatagramListener,
+    Listener,
     Listening,
     StreamListener,
     listener,
@@ -33,6 +34,7 @@ __all__ = [
     "IDatagramServerEndpoint",
     "IDatagramServerEndpointStringParser",
     "ListenError",
+    "Listener",
     "Listening",
     "StreamListener",
     "UnixDatagramPort",

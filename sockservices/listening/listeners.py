@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
@@ -20,6 +20,7 @@ from sockservices.listening.descriptions import (
     port_number,
 )
 from sockservices.listening.streams import (
+    OWN_PREFIXES,
     factory_with_certificates,
     has_certificates,
     is_unix,
@@ -126,6 +127,8 @@ class StreamListener:
     """Whether its description asks for TLS."""
     reads_proxy_headers: bool = False
     """Whether its description asks for PROXY headers."""
+    is_foreign: bool = False
+    """Whether its endpoint is none of ours, and may do with a factory what it wants."""
     look_again: Callable[[Any], Any] | None = None
     """Where its description names certificates: takes a factory, and returns it with a layer around
     it that shows those of now; raises ``DescriptionError``."""
@@ -142,11 +145,15 @@ class DatagramListener:
     kind: ClassVar[Kind] = "datagram"
     description: str
     endpoint: Any
-    has_tls = reads_proxy_headers = False
+    has_tls = reads_proxy_headers = is_foreign = False
+    look_again = None
 
     def is_a(self, kind: str) -> bool:
         """Whether it is of a kind of listener that a setting is of."""
         return kind == self.kind
+
+
+Listener: TypeAlias = StreamListener | DatagramListener
 
 
 def listener(
@@ -154,7 +161,7 @@ def listener(
     description: str,
     settings: Listening,
     wrap: Callable[[Any], Any] = lambda factory: factory,
-) -> StreamListener | DatagramListener:
+) -> Listener:
     """Read an endpoint description.
 
     Parameters:
@@ -182,5 +189,6 @@ def listener(
         is_unix=is_unix(parsed, endpoint),
         has_tls=bool({"ssl", "tls"}.intersection(layers[: 2 if reads_proxy_headers else 1])),
         reads_proxy_headers=reads_proxy_headers,
+        is_foreign=parsed.prefix not in OWN_PREFIXES,
         look_again=look_again if has_certificates(parsed) else None,
     )

@@ -38,6 +38,9 @@ from sockservices.listening.unix_paths import checked_path
 from sockservices.listening.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.printable import escaped, system_reason
 
+OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
+"""The types of descriptions that are read here, and not by Twisted or by others."""
+
 
 @implementer(IStreamServerEndpoint)
 @attrs.frozen

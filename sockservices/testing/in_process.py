@@ -117,7 +117,7 @@ async def connect(service: SocketService, listener: int = 0, reactor: Any = None
     """
     if reactor is None:
         from twisted.internet import reactor
-    description = service.where.split(" ")[listener]
+    description = service.descriptions[listener]
     kind, _colon, rest = description.partition(":")
     if kind in ("udp", "unixgram"):
         raise ValueError(f"{description} is for datagrams, which a Client does not send")

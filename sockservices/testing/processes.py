@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from sockservices.converters import separated
+
 PATIENCE = 30.0  # seconds until it is given up
 
 
@@ -114,7 +116,7 @@ class Twistd:
         self._out = Collected(self.process.stdout)
         self._err = Collected(self.process.stderr)
         try:
-            self.where = self.wait_for(r"listening on (\S.*)\n")[1].split()
+            self.where = separated(self.wait_for(r"listening on (\S.*)\n")[1])
             """The endpoint descriptions of its listeners, in their order."""
         except RuntimeError:
             self.end()

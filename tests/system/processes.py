@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from sockservices.converters import separated
 from sockservices.testing.processes import Collected
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Service(Running):
             pass_fds=[each.fileno() for each in passed.values()],
         )
         try:
-            self.where = self.err.wait_for(r"listening on (\S.*)\n")[1].split()
+            self.where = separated(self.err.wait_for(r"listening on (\S.*)\n")[1])
         except BaseException:
             self.__exit__(None, None, None)
             raise

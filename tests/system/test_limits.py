@@ -377,7 +377,7 @@ def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
             client.sendall(b"x")
             client.settimeout(PATIENCE)
         said = echo.err.wait_for(
-            r"newcomers wait: Too many open files, with (\d+) connections live"
+            r"new connections wait: Too many open files, with (\d+) connections live"
         )
         served, waiting = clients[: int(said[1])], clients[int(said[1]) :]
         assert 50 < len(served) < 100
@@ -395,7 +395,7 @@ def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
         for client in waiting:  # as descriptors come free, these come in
             assert client.recv(1) == b"x"
             client.close()
-        assert echo.err.text.count("newcomers wait") == 1
+        assert echo.err.text.count("new connections wait") == 1
         assert "Traceback" not in echo.err.text
         assert echo.stop() == 0
 

@@ -71,7 +71,7 @@ def test_a_stop_is_the_last_that_is_told(tmp_path: Path) -> None:
                 assert manager.recv(1000) == b"STOPPING=1\nSTATUS=stopping: 1 connections remain"
                 echo.process.send_signal(signal.SIGUSR2)
                 echo.process.send_signal(signal.SIGHUP)
-                echo.err.wait_for("reloaded: guards")
+                echo.err.wait_for("reloaded: nothing")
             assert echo.wait() == 0
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):

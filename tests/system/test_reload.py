@@ -319,7 +319,7 @@ def test_one_that_ends_is_not_resumed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "then"), [(signal.SIGHUP, "reloaded: guards"), (signal.SIGUSR2, "suspended: 0")]
+    ("number", "then"), [(signal.SIGHUP, "reloaded: networks"), (signal.SIGUSR2, "suspended: 0")]
 )
 def test_a_signal_waits_for_the_one_that_starts(
     folder: Path, number: signal.Signals, then: str

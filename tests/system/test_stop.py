@@ -270,7 +270,7 @@ def test_who_waits_for_a_descriptor_is_served(tmp_path: Path) -> None:
         clients = [closing.enter_context(echo.connect()) for _ in range(30)]
         for client in clients:
             client.sendall(b"hi")
-        echo.err.wait_for("newcomers wait: Too many open files")
+        echo.err.wait_for("new connections wait: Too many open files")
         echo.process.send_signal(signal.SIGTERM)
         for client in clients:
             assert _answers([client]) == [b"hi"]

@@ -418,7 +418,7 @@ def test_files_are_found_again_though_twistd_has_changed_its_folder(folder: Path
     ) as echo:
         (folder / "denied").write_text("127.0.0.1\n")
         echo.process.send_signal(signal.SIGHUP)
-        echo.err.wait_for("reloaded: certificate\n(.*\n)*.*reloaded: guards")
+        echo.err.wait_for("reloaded: networks\n(.*\n)*.*reloaded: certificate")
         with echo.connect() as client:
             assert client.recv(1) == b""
 

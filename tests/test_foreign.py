@@ -12,15 +12,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sockservices.admission import Door
+from sockservices.foreign import ForeignAcceptor
+from sockservices.guards import Limits
 from sockservices.ledger import Ledger
-from tests.fakes import connected, logged
+from sockservices.lifecycle import Hooks
+from sockservices.parts import Part
+from sockservices.proxy_protocol import ProxyProtocol
+from tests.fakes import connected, context, logged
 
 _PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 
 
 def _admitting(factory: Any, ledger: Ledger | None = None) -> Any:
-    return Door("tcp:7", ledger or Ledger("test")).admitting(factory)
+    return _acceptor(factory, ledger).inner
+
+
+def _acceptor(factory: Any, ledger: Ledger | None = None, *parts: Part) -> ForeignAcceptor:
+    ledger = ledger or Ledger("test")
+    hooks = Hooks()
+    hooks.refresh(part.begin(context(ledger)) for part in parts)
+    return ForeignAcceptor("foreign:7", factory, ledger, hooks)
 
 
 class Lasting(StringTransport):
@@ -112,7 +123,7 @@ def test_a_factory_that_fails_refuses_the_connection(error: type[BaseException])
 
 
 def test_a_protocol_that_fails_when_it_is_connected_is_cut_off() -> None:
-    transport, other = StringTransport(), StringTransport()
+    transport, other = StringTransport(peerAddress=_PEER), StringTransport()
     factory = _admitting(Factory.forProtocol(Fragile))
     with logged() as events:
         connected(factory.buildProtocol(_PEER), transport)
@@ -170,7 +181,7 @@ def test_the_ledger_has_a_connection_from_its_beginning_to_its_end() -> None:
     assert ledger.live == 0
     protocol.makeConnection(transport)
     [connection] = ledger
-    assert (connection.listener, connection.transport) == ("tcp:7", transport)
+    assert (connection.listener, connection.transport) == ("foreign:7", transport)
     assert connection.protocol is protocol
     protocol.connectionLost(Failure(ConnectionDone()))
     assert (ledger.live, ledger.totals.closed) == (0, {"closed": 1})
@@ -206,29 +217,113 @@ class LayerFactory(Factory):
         self._above = above
 
     def buildProtocol(self, addr: Any) -> Any:
-        return Layer(self._above.buildProtocol(addr))
+        layer = Layer(self._above.buildProtocol(addr))
+        layer.factory = self
+        return layer
 
 
-def test_with_a_layer_between_the_outer_one_admits_for_both() -> None:
-    ledger, transport = Ledger("test"), StringTransport()
-    door = Door("tcp:7", ledger)
-    inner = door.admitting(Factory.forProtocol(Greeting))
-    outer = door.admitting(LayerFactory(inner))
-    assert door.admitting(inner) is inner
-    protocol: Any = outer.buildProtocol(_PEER)
-    protocol.above.connectionMade = lambda: None
-    connected(protocol, transport)
-    [connection] = ledger
-    assert connection.transport is transport
-    assert isinstance(connection.protocol, Greeting)
+def test_with_a_layer_between_it_is_known_what_the_service_has_built() -> None:
+    acceptor = _acceptor(Factory.forProtocol(Greeting))
+    assert acceptor.around(LayerFactory(acceptor.inner)) is acceptor
+    protocol, served = acceptor.build(_PEER)
+    assert isinstance(protocol, Layer)
+    assert protocol.above is served
+    assert isinstance(served, Greeting)
 
 
 def test_with_a_layer_between_what_the_service_refuses_is_refused() -> None:
+    acceptor = _acceptor(Watched(None))
+    acceptor.around(LayerFactory(acceptor.inner))
+    assert acceptor.build(_PEER)[1] is None
+
+
+def test_a_layer_that_fails_or_refuses_builds_nothing() -> None:
+    acceptor = _acceptor(Factory.forProtocol(Greeting))
+    acceptor.build(_PEER)
+    for layers in (Watched(None), object()):
+        acceptor.around(layers)
+        with logged() as events:
+            assert acceptor.build(_PEER) == (None, None)
+        assert len(events) == (not isinstance(layers, Watched))
+
+
+def test_other_layers_take_the_place_of_those_before_also_at_another_start() -> None:
+    acceptor = _acceptor(Factory.forProtocol(Greeting))
+    before, after = LayerFactory(acceptor.inner), LayerFactory(acceptor.inner)
+    acceptor.renew(before)  # it does not listen yet
+    assert not acceptor.is_listening
+    acceptor.around(LayerFactory(acceptor.inner))
+    acceptor.renew(after)
+    for _ in range(2):
+        protocol, _served = acceptor.build(_PEER)
+        assert protocol.factory is after
+        acceptor.around(before)
+
+
+# On a port that is not ours, whose connections have to be asked for more
+
+
+def _behind_a_proxy(ledger: Ledger, factory: Any) -> tuple[Any, Any]:
+    acceptor = _acceptor(factory, ledger, ProxyProtocol(proxy_protocol="v1"), Limits())
+    return acceptor, acceptor.inner.buildProtocol(_PEER)
+
+
+def test_a_header_is_read_and_its_client_shown() -> None:
     ledger = Ledger("test")
-    door = Door("tcp:7", ledger)
-    outer = door.admitting(LayerFactory(door.admitting(Watched(None))))
-    assert outer.buildProtocol(_PEER) is None
-    assert ledger.totals.refused == {"service": 1}
+    transport: Any = Lasting()  # type: ignore[no-untyped-call]
+    _acceptor, protocol = _behind_a_proxy(ledger, Watched(Echoing))
+    protocol.makeConnection(transport)
+    [connection] = ledger
+    assert connection.protocol is None
+    protocol.dataReceived(b"PROXY TCP4 192.0.2.1 192.0.2.2 10")
+    protocol.dataReceived(b"00 2000\r\nwith it ")
+    protocol.dataReceived(b"after it")
+    assert transport.value() == b"with it after it"
+    assert (transport.getPeer().host, transport.getHost().host) == ("192.0.2.1", "192.0.2.2")
+    assert isinstance(connection.protocol, Echoing)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert (ledger.live, ledger.totals.closed) == (0, {"closed": 1})
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"), [(b"hello", "proxy-header"), (b"PROXY UNKNOWN\r\n", "service")]
+)
+def test_one_that_is_refused_after_its_header_ends(sent: bytes, reason: str) -> None:
+    ledger = Ledger("test")
+    transport: Any = Lasting()  # type: ignore[no-untyped-call]
+    _acceptor, protocol = _behind_a_proxy(ledger, Watched(None))
+    transport.protocol = protocol
+    protocol.makeConnection(transport)
+    with logged():
+        protocol.dataReceived(sent)
+    assert transport.disconnected
+    assert (ledger.live, ledger.totals.refused) == (0, {reason: 1})
+
+
+def test_one_that_may_not_come_is_ended_and_refused_once() -> None:
+    ledger, transport = Ledger("test"), StringTransport()
+    nowhere = ProxyProtocol(proxy_protocol="v1", proxy_allow_from=())
+    protocol = _acceptor(Watched(Echoing), ledger, nowhere).inner.buildProtocol(_PEER)
+    protocol.makeConnection(transport)
+    assert transport.disconnected
+    protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert (ledger.live, ledger.totals.refused) == (0, {"proxy-allow-from": 1})
+
+
+def test_limits_hold_for_ports_that_are_not_ours() -> None:
+    ledger, transport = Ledger("test"), StringTransport()
+    inner = _acceptor(Watched(Echoing), ledger, Limits(max_connections=1)).inner
+    connected(inner.buildProtocol(_PEER), transport)
+    assert inner.buildProtocol(_PEER) is None
+    assert ledger.totals.refused == {"max-connections": 1}
+
+
+class Echoing(Protocol):
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
 
 
 def test_tls_may_ask_which_protocols_the_service_speaks() -> None:

@@ -1,0 +1,130 @@
+"""Rates: at most so many in any so many seconds, of all and of each source."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import OrderedDict, deque
+from typing import Any, Literal
+
+import attrs
+
+from sockservices.converters import some_seconds, whole_number
+
+_MOST_IN_A_RATE = 1_000_000  # so many times are remembered
+
+# Of sources and their times, as many as this are remembered; of more, those heard of last.
+_MOST_SOURCES = 1 << 16
+_MOST_TIMES = 1 << 20
+
+
+def _times(value: str | int) -> int:
+    return whole_number(1, _MOST_IN_A_RATE)(value)
+
+
+@attrs.frozen
+class Rate:
+    """At most so many in any so many seconds.
+
+    Parameters:
+        count: how many, from 1 to 1,000,000.
+        seconds: in which time, more than 0.
+
+    Raises ``ValueError``.
+    """
+
+    count: int = attrs.field(converter=_times)
+    seconds: float = attrs.field(converter=some_seconds)
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.seconds:g}"
+
+
+def to_rate(value: str | Rate) -> Rate:
+    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
+    if isinstance(value, Rate):
+        return value
+    parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", value)
+    if parts is not None:
+        with contextlib.suppress(ValueError):
+            return Rate(parts[1], parts[2])
+    raise ValueError(f"{value!r} is not a rate, as 100/60 for 100 in 60 seconds")
+
+
+class Rates:
+    """The rate of all and that of each source, of connections or of datagrams.
+
+    Written for speed: it is asked about each of them.
+    """
+
+    def __init__(self) -> None:
+        self._rates: tuple[Rate | None, Rate | None] = (None, None)
+        self._most = self._most_each = 0  # 0 is no limit
+        self._seconds = self._seconds_each = 0.0
+        self._all: deque[float] = deque()
+        self._each: OrderedDict[Any, deque[float]] = OrderedDict()
+        self.times = 0
+        """How many times are remembered, of all sources together."""
+
+    @property
+    def sources(self) -> int:
+        """How many sources are remembered."""
+        return len(self._each)
+
+    def hold_to(self, of_all: Rate | None, of_each: Rate | None) -> None:
+        """Hold to other rates, from nothing; those that are the same go on."""
+        before_all, before_each = self._rates
+        self._rates = of_all, of_each
+        if of_all != before_all:
+            self._most, self._seconds = _parts(of_all)
+            self._all = deque(maxlen=self._most)
+        if of_each != before_each:
+            self._most_each, self._seconds_each = _parts(of_each)
+            self._each.clear()
+            self.times = 0
+
+    def refusal(self, source: Any, now: float) -> Literal["rate", "rate-per-source"] | None:
+        """Return why one more is too many; ``None`` counts it.
+
+        Parameters:
+            source: where it counts; ``None`` has no rate of its own.
+            now: the time in seconds.
+        """
+        entered, most = self._all, self._most
+        if len(entered) == most and most and now - entered[0] < self._seconds:
+            return "rate"
+        most_each = self._most_each
+        if most_each and source is not None:
+            each = self._each
+            own = each.get(source)
+            if own is None:
+                own = each[source] = deque(maxlen=most_each)
+            else:
+                each.move_to_end(source)
+            if len(own) == most_each:
+                if now - own[0] < self._seconds_each:
+                    return "rate-per-source"
+                self.times -= 1
+            own.append(now)
+            self.times += 1
+            if len(own) == 1 or self.times > _MOST_TIMES:
+                self._forget_some(now - self._seconds_each)
+        if most:
+            entered.append(now)
+        return None
+
+    def _forget_some(self, expired: float) -> None:
+        """Forget those of whom nothing is to be held any more, and others if there are too many."""
+        each = self._each
+        while len(each) > 1:
+            oldest = next(iter(each))
+            entered = each[oldest]
+            are_too_many = len(each) > _MOST_SOURCES or self.times > _MOST_TIMES
+            if entered[-1] > expired and not are_too_many:
+                return
+            self.times -= len(entered)
+            del each[oldest]
+
+
+def _parts(rate: Rate | None) -> tuple[int, float]:
+    return (rate.count, rate.seconds) if rate is not None else (0, 0.0)
