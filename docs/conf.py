@@ -6,20 +6,18 @@ import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import attrs
 from sphinx.application import Sphinx
 from twisted.internet.interfaces import IAddress
 from twisted.logger import ILogObserver
 
-from sockservices import host
-from sockservices.certificate import Certificate
-from sockservices.reasons import Reason
+import sockservices
 
 HERE = Path(__file__).parent
-if Path(host.__file__).parent.parent != HERE.parent:
-    sys.exit(f"{host.__file__} is not the code of this checkout: pip install -e '.[docs]'")
+if Path(sockservices.__file__).parent.parent != HERE.parent:
+    sys.exit(f"{sockservices.__file__} is not the code of this checkout: pip install -e '.[docs]'")
 sys.path.insert(0, str(HERE.parent))
 
 from docs import generate  # noqa: E402
@@ -34,13 +32,11 @@ exclude_patterns = ["reference/generated"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-vars(host)["Certificate"] = Certificate  # imported there for type checkers alone
 for interface in (IAddress, ILogObserver):  # which have what Sphinx asks of a class, but for this
     interface.__qualname__ = interface.__name__
 
 # They are made by the ledger, and not by those who read them.
 _NOT_CALLED = ("Closed", "Connection", "Ledger", "Opened", "Refused", "Totals")
-_REASONS = f"Literal[{', '.join(map(repr, get_args(Reason)))}]"
 
 
 def shorten_signature(
@@ -57,7 +53,7 @@ def shorten_signature(
         return "..." if hasattr(value, "factory") else repr(value)
 
     shown = re.sub(r"attr_dict\['(\w+)'\]\.default", default, shown)
-    return shown.replace(_REASONS, "Reason"), returns
+    return shown, returns
 
 
 def setup(app: Sphinx) -> None:
@@ -67,7 +63,9 @@ def setup(app: Sphinx) -> None:
 
 # What others document; intersphinx would need their sites to build ours.
 nitpick_ignore = [
-    ("py:class", "sockservices.parts.Part"),
+    ("py:class", "sockservices.connections.parts._P"),
+    ("py:class", "sockservices.settings.Settings"),
+    ("py:class", "sockservices.transports.port.AcceptingPort"),
     ("py:class", "Kind"),
     ("py:class", "Reason"),
     ("py:obj", "typing.Reason"),

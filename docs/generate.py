@@ -20,10 +20,10 @@ from zope.interface.interface import InterfaceClass, Method
 
 import sockservices
 from sockservices.cli.main import command
-from sockservices.command_line import GROUPS
+from sockservices.connections.ledger import REASONS
 from sockservices.logs import FIELDS
-from sockservices.reasons import REASONS
 from sockservices.settings import Setting, settings_of
+from sockservices.twistd.options import GROUPS
 from twisted.plugins import sockservices as plugins
 
 _SOURCE = Path(sockservices.__file__).parent

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+
+from twisted.internet.error import CannotListenError
+
+from sockservices.printable import escaped, system_reason
 
 
 class ArgumentName(str):
@@ -28,3 +34,76 @@ class SettingError(ValueError):
         return "".join(
             spell(part) if isinstance(part, ArgumentName) else part for part in self._text
         )
+
+
+class DescriptionError(ValueError):
+    """An endpoint description that says something impossible; names the part."""
+
+
+class ListenError(Exception):
+    """A listener that cannot be had, now and here; names the description and the reason."""
+
+
+_UNPRIVILEGED_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # ip(7)
+
+
+def why_not_listening(description: str, error: BaseException | None) -> ListenError:
+    """Turn what an endpoint's ``listen`` raised into the line that an operator reads.
+
+    Parameters:
+        description: the endpoint description.
+        error: a ``CannotListenError``, an ``OSError`` (listen(2) may fail after bind(2) did
+            not), or whatever a foreign endpoint raises.
+    """
+    if isinstance(error, ListenError):
+        return error
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(cause, OSError):
+        reason = _HINTS.get(cause.errno or 0, system_reason)(cause)
+    else:
+        reason = escaped(str(cause) or type(cause).__name__)
+    return ListenError(f"cannot listen on {description}: {reason}")
+
+
+def _in_use(error: OSError) -> str:
+    return "address already in use: another process listens there"
+
+
+def _denied(error: OSError) -> str:
+    return (
+        "permission denied: ports below "
+        f"{_first_unprivileged_port()} need root or CAP_NET_BIND_SERVICE"
+        if error.filename is None
+        else system_reason(error)
+    )
+
+
+def _no_such_address(error: OSError) -> str:
+    return "no interface of this machine has that address"
+
+
+_HINTS = {
+    errno.EADDRINUSE: _in_use,
+    errno.EACCES: _denied,
+    errno.EADDRNOTAVAIL: _no_such_address,
+}
+
+
+def _first_unprivileged_port() -> int:
+    try:
+        with open(_UNPRIVILEGED_PORTS) as setting:
+            return int(setting.read())
+    except (OSError, ValueError):
+        return 1024
+
+
+def why_no_path(path: bytes, error: OSError) -> str:
+    """Say why a Unix socket cannot be made at a path, naming the folder that is at fault."""
+    folder = os.path.dirname(path) or b"."
+    if error.errno == errno.ENOENT:
+        return f"the folder {escaped(folder)} does not exist"
+    if error.errno == errno.ENOTDIR:
+        return f"{escaped(folder)} is not a folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the folder {escaped(folder)} is not writable: {system_reason(error)}"
+    return system_reason(error)

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.ending import fail_process
+from sockservices.exit import fail_process
 from sockservices.printable import system_reason
 
 _PATIENCE_IN_RECORD = 1.0  # seconds

@@ -19,10 +19,10 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
-from sockservices.host import SocketService
-from sockservices.ledger import Connection, Ledger
+from sockservices.connections.ledger import Connection, Ledger
+from sockservices.connections.parts import Context
+from sockservices.host.host import SocketService
 from sockservices.output import Output
-from sockservices.parts import Context
 
 reactor: Any = _reactor
 P = ParamSpec("P")

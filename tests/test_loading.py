@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockservices.loading import LoadError, load
 from sockservices.services.echo import Echo
+from sockservices.twistd.declaration import LoadError, load
 
 
 def test_an_object_is_found_by_its_dotted_name() -> None:

@@ -8,7 +8,7 @@ import itertools
 import re
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from zope.interface.interface import InterfaceClass
@@ -16,11 +16,11 @@ from zope.interface.interface import InterfaceClass
 import sockservices
 import sockservices.testing
 from docs import generate
-from sockservices.command_line import GROUPS
+from sockservices.connections.ledger import REASONS
+from sockservices.connections.parts import Part
 from sockservices.logs import FIELDS
-from sockservices.parts import Part
-from sockservices.reasons import REASONS, Reason
 from sockservices.settings import Settings, settings_of
+from sockservices.twistd.options import GROUPS
 from tests.pages import ROOT
 from tests.system.processes import BIN, run
 
@@ -85,8 +85,39 @@ def test_the_fields_of_the_log_are_those_that_have_a_meaning() -> None:
         assert set(named) == set(event.fields), event
 
 
-def test_every_reason_has_a_meaning() -> None:
-    assert set(REASONS) == set(get_args(Reason))
+_TELLS_WHY = ("end", "refuse", "reset", "_refuse")
+
+
+def _reasons_in(tree: ast.AST) -> set[str]:
+    """Find the texts that are returned or passed on as a reason."""
+    found: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found += node.args if node.func.attr in _TELLS_WHY else []
+        elif isinstance(node, ast.FunctionDef) and "Reason" in ast.unparse(node.returns or node):
+            found += [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+    return {reason for part in found if part is not None for reason in _texts(part)}
+
+
+def _texts(part: ast.expr) -> list[str]:
+    """Return a text, or those of which one is chosen."""
+    if isinstance(part, ast.IfExp):
+        return [*_texts(part.body), *_texts(part.orelse)]
+    if isinstance(part, ast.BoolOp):
+        return [text for each in part.values for text in _texts(each)]
+    return [part.value] if isinstance(part, ast.Constant) and isinstance(part.value, str) else []
+
+
+def test_every_reason_that_is_given_has_a_meaning() -> None:
+    rooms = [*generate.sources()]
+    given = {
+        reason
+        for path in rooms
+        if path.parent.name in ("connections", "host")
+        for reason in _reasons_in(ast.parse(path.read_text()))
+    }
+    assert len(given) > 10
+    assert given <= set(REASONS)
 
 
 def test_every_public_name_is_there() -> None:

@@ -17,14 +17,13 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from sockservices.cli.errors import CouldNot
 from sockservices.cli.listing import found
-from sockservices.command_line import names_of_every_service
 from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
-from sockservices.loading import LoadError, load
-from sockservices.plugin import SocketServiceMaker
 from sockservices.printable import escaped
 from sockservices.service import IDatagramFactory, is_datagram_protocol
 from sockservices.settings import Setting, Source, build, settings_of
+from sockservices.twistd.declaration import LoadError, SocketServiceMaker, load
+from sockservices.twistd.options import names_of_every_service
 
 _PAIR = "OPTION=VALUE"
 
@@ -112,7 +111,7 @@ def _provides(interface: Any, found: Any) -> bool:
 # What every twistd command has imported before it reads a declaration.
 _LOOK = """
 import importlib, json, sys
-import twisted.scripts.twistd, sockservices.plugin
+import twisted.scripts.twistd, sockservices.twistd.declaration
 before = set(sys.modules)
 importlib.import_module(sys.argv[1])
 print(json.dumps(sorted(set(sys.modules) - before)))

@@ -21,11 +21,12 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.calls import cancel
 from sockservices.cli.errors import CouldNot, Seconds
-from sockservices.eager import keep_steady
-from sockservices.listening import Description, DescriptionError, checked_path
+from sockservices.errors import DescriptionError
+from sockservices.listening import Description, checked_path
 from sockservices.printable import escaped, system_reason
+from sockservices.timer import cancel
+from sockservices.transports import keep_steady
 
 
 @click.command()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
-from twisted.application.service import IServiceMaker
-from twisted.plugin import getPlugins
 
 from sockservices.cli.errors import CouldNot
-from sockservices.command_line import rows
-from sockservices.entry_points import declaration, service_entry_points
-from sockservices.loading import LoadError
-from sockservices.plugin import SocketServiceMaker
 from sockservices.printable import escaped
+from sockservices.twistd.declaration import LoadError, SocketServiceMaker
+from sockservices.twistd.installed import installed
+from sockservices.twistd.options import rows
 
 
 @click.command("list")
@@ -68,21 +63,3 @@ def found(name: str) -> SocketServiceMaker:
     if isinstance(maker, LoadError):
         raise CouldNot(f"{name}: {maker}")
     return maker
-
-
-def installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
-    """Find the twistd commands, then those entry points that no twistd command declares."""
-    plugins = {
-        maker.tapname: maker
-        for maker in getPlugins(IServiceMaker)
-        if isinstance(maker, SocketServiceMaker)
-    }
-    yield from sorted(plugins.items())
-    for entry_point in service_entry_points():
-        try:
-            maker = declaration(entry_point)
-        except LoadError as error:
-            yield f"sock {entry_point.name}", error
-        else:
-            if plugins.get(maker.tapname) != maker:
-                yield f"sock {entry_point.name}", maker

@@ -16,7 +16,7 @@ from sockservices.cli.listing import list_services
 from sockservices.cli.new import new
 from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
-from sockservices.ending import drop_standard_output
+from sockservices.exit import drop_standard_output
 from sockservices.printable import escaped
 
 

@@ -19,8 +19,8 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 
 from sockservices.cli.errors import CouldNot
-from sockservices.entry_points import service_entry_points
 from sockservices.printable import escaped, system_reason
+from sockservices.twistd.installed import service_entry_points
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from sockservices.cli.errors import CouldNot, Seconds
+from sockservices.errors import DescriptionError
 from sockservices.listening import (
     Description,
-    DescriptionError,
     abstract_address,
     checked_path,
     not_empty,

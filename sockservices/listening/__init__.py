@@ -3,20 +3,20 @@
 The face of this room is ``listener``: it reads a description and returns what can listen there.
 """
 
-from sockservices.listening.datagram_ports import DatagramPort, UnixDatagramPort
 from sockservices.listening.datagrams import (
     IDatagramServerEndpoint,
     IDatagramServerEndpointStringParser,
 )
 from sockservices.listening.descriptions import (
     Description,
+    abstract_address,
     backlog_length,
+    checked_path,
     description_of,
     ip_address,
     not_empty,
     port_number,
 )
-from sockservices.listening.errors import DescriptionError, ListenError, why_not_listening
 from sockservices.listening.listeners import (
     DatagramListener,
     Listener,
@@ -24,20 +24,15 @@ from sockservices.listening.listeners import (
     StreamListener,
     listener,
 )
-from sockservices.listening.unix_paths import abstract_address, checked_path
 
 __all__ = [
     "DatagramListener",
-    "DatagramPort",
     "Description",
-    "DescriptionError",
     "IDatagramServerEndpoint",
     "IDatagramServerEndpointStringParser",
-    "ListenError",
     "Listener",
     "Listening",
     "StreamListener",
-    "UnixDatagramPort",
     "abstract_address",
     "backlog_length",
     "checked_path",
@@ -46,5 +41,4 @@ __all__ = [
     "listener",
     "not_empty",
     "port_number",
-    "why_not_listening",
 ]

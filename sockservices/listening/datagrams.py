@@ -17,11 +17,17 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.plugin import getPlugins
 from zope.interface import Attribute, Interface, implementer
 
-from sockservices.listening.datagram_ports import UdpPort, UnixDatagramPort
-from sockservices.listening.descriptions import UDP_PARTS, UNIXGRAM_PARTS, Description
-from sockservices.listening.errors import DescriptionError
+from sockservices.errors import DescriptionError
+from sockservices.listening.descriptions import (
+    UDP_PARTS,
+    UNIXGRAM_PARTS,
+    Description,
+    abstract_address,
+    checked_path,
+)
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
-from sockservices.listening.unix_paths import abstract_address, checked_path
+from sockservices.transports.udp import UdpPort
+from sockservices.transports.unix_datagrams import UnixDatagramPort
 
 
 class IDatagramServerEndpoint(Interface):

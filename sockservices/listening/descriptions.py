@@ -6,7 +6,9 @@ that is meant as itself.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +16,15 @@ import attrs
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from sockservices.converters import octal_mode, whole_number, yes_or_no
-from sockservices.listening.errors import DescriptionError
+from sockservices.errors import DescriptionError
 from sockservices.printable import escaped, quoted
 
 _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+# sizeof(sun_path) less the closing zero: unix(7), and sys/un.h on the BSDs and macOS.
+PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 port_number = whole_number(0, 65535)
 backlog_length = whole_number(1, 2**31 - 1)
@@ -119,6 +124,32 @@ def description_of(prefix: str, *positional: str, **named: object) -> str:
 
 def _unescaped(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
+
+
+def checked_path(path: str) -> bytes:
+    """Return a path as bytes; raise ``DescriptionError`` for one that the system cannot take."""
+    raw = _checked_length(path, "path")
+    if b"\0" in raw:
+        raise DescriptionError(f"the Unix socket path {escaped(raw)!r} holds a zero byte")
+    return raw
+
+
+def abstract_address(name: str) -> bytes:
+    """Return the address with an abstract name (unix(7)); raise ``DescriptionError``."""
+    return b"\0" + _checked_length(name, "name")
+
+
+def _checked_length(text: str, what: str) -> bytes:
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:
+        raise DescriptionError(f"the Unix socket {what} {escaped(text)} is no text") from None
+    if len(raw) > PATH_LIMIT:
+        raise DescriptionError(
+            f"the Unix socket {what} {escaped(raw)} is {len(raw)} bytes long; "
+            f"this system takes {PATH_LIMIT}"
+        )
+    return raw
 
 
 TCP_PARTS: Mapping[str, Callable[[str], Any]] = {

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import attrs
 
 from sockservices.converters import one_of, whole_number
+from sockservices.errors import DescriptionError
 from sockservices.listening.descriptions import Description, not_empty
-from sockservices.listening.errors import DescriptionError
 from sockservices.printable import escaped, system_reason
 
 _DOMAINS = {

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, TypeAlias
 import attrs
 
 from sockservices.converters import octal_mode, yes_or_no
-from sockservices.eager import with_streams
 from sockservices.listening.datagrams import datagram_endpoint
 from sockservices.listening.descriptions import (
     Description,
@@ -28,6 +27,7 @@ from sockservices.listening.streams import (
 )
 from sockservices.service import Kind
 from sockservices.settings import Setting, Settings, setting, settings_of
+from sockservices.transports import with_streams
 
 
 @attrs.frozen

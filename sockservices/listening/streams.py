@@ -23,20 +23,20 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.eager import EagerMethods, LookingStreams, WrappingStreams
+from sockservices.errors import DescriptionError
 from sockservices.listening.datagrams import datagram_prefixes
 from sockservices.listening.descriptions import (
     TCP6_PARTS,
     TCP_PARTS,
     UNIX_PARTS,
     Description,
+    checked_path,
     port_number,
 )
-from sockservices.listening.errors import DescriptionError
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
-from sockservices.listening.unix_paths import checked_path
-from sockservices.listening.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.printable import escaped, system_reason
+from sockservices.transports import EagerMethods, LookingStreams, WrappingStreams
+from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
 """The types of descriptions that are read here, and not by Twisted or by others."""

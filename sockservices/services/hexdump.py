@@ -13,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol, Protocol, ServerFactory
 from zope.interface import implementer
 
 from sockservices.converters import one_of, whole_number
-from sockservices.ending import stop_process
+from sockservices.exit import stop_process
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
 from sockservices.service import IBatchReceiver, IDatagramFactory, ITruncationReceiver

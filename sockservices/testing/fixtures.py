@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from sockservices.host import SocketService
+    from sockservices.host.host import SocketService
     from sockservices.testing.in_process import Client
     from sockservices.testing.processes import Twistd
 

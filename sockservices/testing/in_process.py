@@ -11,9 +11,9 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sockservices.host import SocketService
+from sockservices.connections.parts import Part
+from sockservices.host.host import SocketService
 from sockservices.listening import Listening
-from sockservices.parts import Part
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 

@@ -10,9 +10,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
+from sockservices.errors import DescriptionError
 from sockservices.listening import (
     DatagramListener,
-    DescriptionError,
     IDatagramServerEndpoint,
     Listening,
     datagrams,

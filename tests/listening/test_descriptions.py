@@ -11,9 +11,9 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
+from sockservices.errors import DescriptionError
 from sockservices.listening import (
     Description,
-    DescriptionError,
     Listening,
     StreamListener,
     backlog_length,

@@ -12,9 +12,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import maybeDeferred
 
 from sockservices import HelloFactory
-from sockservices.eager import with_streams
+from sockservices.errors import DescriptionError
 from sockservices.listening.descriptions import Description
-from sockservices.listening.errors import DescriptionError
 from sockservices.listening.inherited import (
     Inherited,
     InheritedSocket,
@@ -22,6 +21,7 @@ from sockservices.listening.inherited import (
     inherited_sockets,
 )
 from sockservices.listening.streams import InheritedServerEndpoint
+from sockservices.transports import with_streams
 
 reactor: Any = _reactor
 

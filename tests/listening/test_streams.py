@@ -7,7 +7,8 @@ import pytest
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from sockservices.listening import DescriptionError, Listening, StreamListener, listener
+from sockservices.errors import DescriptionError
+from sockservices.listening import Listening, StreamListener, listener
 from sockservices.listening.streams import UnixServerEndpoint
 from tests.fakes import result_of
 
@@ -67,7 +68,7 @@ def test_a_unix_path_of_bytes_that_are_no_text() -> None:
 
 @pytest.mark.parametrize("length", [107, 108])
 def test_a_unix_path_has_a_limit(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sockservices.listening.unix_paths.PATH_LIMIT", 107)
+    monkeypatch.setattr("sockservices.listening.descriptions.PATH_LIMIT", 107)
     description = "unix:/" + "x" * (length - 1)
     if length <= 107:
         listener(MemoryReactorClock(), description, Listening())

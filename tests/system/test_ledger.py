@@ -23,7 +23,7 @@ APP = """
 import ctypes, gc, json, os, sys
 from sockservices import EchoFactory, Listening, SocketService, Closed, Opened
 if sys.argv[1] == "eager":
-    from sockservices.eager import install
+    from sockservices.transports import install
     install()
 from twisted.internet import reactor
 from twisted.internet.stdio import StandardIO

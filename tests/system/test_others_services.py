@@ -324,9 +324,9 @@ def test_help_imports_no_service_and_no_reactor(tmp_path: Path) -> None:
     ours = {name for name in modules if name.startswith("sockservices")}
     assert ours == {
         "sockservices",
-        "sockservices.plugin",
-        "sockservices.loading",
-        "sockservices.ending",
+        "sockservices.twistd",
+        "sockservices.twistd.declaration",
+        "sockservices.exit",
     }
     assert "twisted.internet.reactor" not in modules
 

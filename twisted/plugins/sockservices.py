@@ -6,7 +6,7 @@ The names at the top of this file never change: Twisted's plugin cache may outli
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-from sockservices.plugin import SocketServiceMaker
+from sockservices.twistd.declaration import SocketServiceMaker
 
 sock_echo = SocketServiceMaker(
     "sock-echo",
@@ -43,20 +43,20 @@ sock_hello = SocketServiceMaker(
 
 sock_serve = ServiceMaker(
     "sock-serve",
-    "sockservices.serve",
+    "sockservices.twistd.serve",
     "Any protocol factory or datagram protocol, by its dotted name.",
     "sock-serve",
 )
 
 sock = ServiceMaker(
     "sock",
-    "sockservices.entry_points",
+    "sockservices.twistd.installed",
     "Any service that an installed package declares as an entry point.",
     "sock",
 )
 
 eager_reactor = Reactor(
     "eager",
-    "sockservices.eager",
+    "sockservices.transports",
     "Linux's epoll with transports that write at once (sockservices).",
 )

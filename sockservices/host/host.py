@@ -1,0 +1,402 @@
+"""One running service: its factory on its listeners, as a Twisted ``IService``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservices.connections.foreign import ForeignAcceptor
+from sockservices.connections.ledger import Ledger
+from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks
+from sockservices.connections.limits import Limits
+from sockservices.connections.parts import Context, Part
+from sockservices.connections.proxy_protocol import ProxyProtocol
+from sockservices.connections.timeouts import Timeouts
+from sockservices.connections.tls import TLS
+from sockservices.errors import DescriptionError, ListenError, SettingError
+from sockservices.exit import fail_process
+from sockservices.host.checks import by_kind, check_kinds, check_unchanged, check_use
+from sockservices.host.ports import Exhaustion, Ports
+from sockservices.host.stopping import Stop, Stopping
+from sockservices.listening import Listener, Listening, listener
+from sockservices.printable import address_of_datagram, spaced
+from sockservices.service import Kind, datagram_builder, name_of
+from sockservices.settings import Settings, spelled_as_option
+from sockservices.transports import AcceptingPort, keep_steady
+from sockservices.transports.datagram_port import DatagramPort
+
+PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
+"""The parts that every host has, in the order in which they are asked; others come behind."""
+
+
+class SocketService(Service):
+    """Runs a service on its listeners.
+
+    It listens in ``privilegedStartService`` (so that ``twistd --uid`` binds low ports first), or
+    in ``startService`` where nobody calls that; it can be stopped and started again.
+
+    Parameters:
+        service: an ``IProtocolFactory`` for streams, an ``IDatagramFactory`` or a
+            ``DatagramProtocol`` for datagrams, or one object that is a factory for both. A
+            ``DatagramProtocol`` object can have one listener.
+        listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
+            ``unixgram:/run/x``; or ``Listening``, which has more to say.
+        parts: further settings, at most one object of a kind: ``Limits``, ``Timeouts``, ``TLS``,
+            ``ProxyProtocol``, ``Stopping``.
+        datagram: what serves datagrams where ``service`` does not: an ``IDatagramFactory``, a
+            ``DatagramProtocol``, or a callable that returns a new one for each listener.
+        name: what the service is called in the log and in errors.
+        reactor: the reactor; ``None`` is the installed one. From now on its timers go by
+            ``time.monotonic`` if it is one of Twisted's.
+        on_failure: called with one line when a listener cannot be had. The default ends the
+            process with that line on standard error and status 1.
+
+    Raises ``DescriptionError`` for a description that is wrong or of a kind that this service
+    does not serve, and ``SettingError`` for a setting that would do nothing here, and for a file
+    that cannot be used.
+    """
+
+    def __init__(
+        self,
+        service: Any,
+        listen: Iterable[str] | Listening,
+        *parts: Part,
+        datagram: Any = None,
+        name: str | None = None,
+        reactor: Any = None,
+        on_failure: Callable[[str], None] = fail_process,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self._reactor: Any = reactor
+        keep_steady(reactor)
+        self._factory = service if IProtocolFactory.providedBy(service) else None
+        self._build_datagram_protocol = datagram_builder(service, datagram)
+        self.name: str = name or name_of(service if service is not None else datagram)
+        """What the service is called."""
+        if self._factory is None and self._build_datagram_protocol is None:
+            raise TypeError(f"{self.name} is neither a protocol factory nor a datagram protocol")
+        self._on_failure = on_failure
+        self._log = Logger(namespace=self.name)
+        self.ledger = Ledger(self.name)
+        """Its connections, live and ended."""
+        self._listening = (
+            listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
+        )
+        self._hooks = Hooks()
+        kind: Kind = "stream" if self._factory is not None else "datagram"
+        self._acceptors: list[ConnectionAcceptor] = []
+        self._listeners = [self._listener(each) for each in self._listening.descriptions(kind)]
+        if not self._listeners:
+            raise DescriptionError(f"{self.name} has nothing to listen on: listen is empty")
+        self._ports = Ports(self._listeners, self._log, self._has_closed)
+        check_kinds(
+            self.name,
+            self._listeners,
+            self._factory,
+            self._build_datagram_protocol,
+            datagram if datagram is not None else service,
+        )
+        settings = {kind: kind() for kind in PARTS} | by_kind(parts)
+        check_use(self.name, self._listeners, settings.values())
+        self._context = Context(
+            self.name,
+            self.ledger,
+            reactor,
+            self._log,
+            partial(self._ports.pause, streams_alone=True),
+            self._ports.resume,
+        )
+        self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
+        self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log)
+        self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
+        self._refresh()
+        self._stops: list[Stop] = []
+        self._is_hurried = False
+        self._started_privileged = False
+        self._listens = False
+        self._failure: ListenError | None = None
+        self._waiting: list[Deferred[list[Any]]] = []
+
+    def _listener(self, description: str) -> Listener:
+        """Return the listener of a description, and have something to take its connections."""
+        life = (description, self._factory, self.ledger, self._hooks)
+        foreign = ForeignAcceptor(*life)
+        found = listener(self._reactor, description, self._listening, foreign.around)
+        self._acceptors.append(foreign if found.is_foreign else ConnectionAcceptor(*life))
+        return found
+
+    # What it is given
+
+    @property
+    def settings(self) -> dict[type[Any], Part]:
+        """The settings in force, by their kind."""
+        return {kind: part.settings for kind, part in self._parts.items()}
+
+    def change(self, *parts: Settings) -> None:
+        """Take other settings while it runs: at once, for connections that live as well.
+
+        All of them, or none if one of them cannot be taken.
+
+        Parameters:
+            parts: as for the constructor; each takes the place of the one of its kind before, and
+                what it names is read again.
+
+        Raises ``SettingError`` for a setting that cannot change while the service runs, that would
+        do nothing here, or for a file that cannot be used.
+        """
+        given = by_kind(each for each in parts if not isinstance(each, Listening))
+        before: dict[type[Any], Settings] = {Listening: self._listening, **self.settings}
+        for each in parts:
+            check_unchanged(before.get(type(each), each), each)
+        check_use(self.name, self._listeners, (self.settings | given).values())
+        added = [kind for kind in given if kind not in self._parts]
+        running = {kind: given[kind].begin(self._context) for kind in added}
+        ready = [self._parts[kind].change(given[kind]) for kind in given if kind not in added]
+        for apply in ready:
+            apply()
+        self._parts |= running
+        for part in running.values() if self._ports.are_wanted else ():
+            part.start()
+        self._refresh()
+
+    def reload(self) -> None:
+        """Read again what was read from files: the certificate, and lists of networks.
+
+        A file that cannot be used is logged, and what was before stays in force.
+        """
+        again: list[tuple[str, Callable[[], None]]] = [
+            (part.files, partial(self.change, part.settings))
+            for part in self._parts.values()
+            if part.files is not None
+        ]
+        for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
+            if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
+                again.append(("certificate", partial(_renew, each.look_again, acceptor)))
+        for what, reload in again or [("nothing, as no files are used", lambda: None)]:
+            try:
+                reload()
+            except SettingError as error:
+                self._log.error("not reloaded: {reason}", reason=error.spelled(spelled_as_option))
+            except DescriptionError as error:
+                self._log.error("not reloaded: {reason}", reason=error)
+            else:
+                self._log.info("reloaded: {what}", what=what)
+
+    def _refresh(self) -> None:
+        """Have connections and datagrams from now on treated by the settings of now."""
+        self._hooks.refresh(self._parts.values())
+        for acceptor in self._acceptors:
+            acceptor.refresh()
+        for stream_port in self._ports:
+            self._instruct(stream_port)
+        for port, acceptor in self._datagram_ports:
+            self._limit_datagrams(port, acceptor.listener)
+
+    # Listening
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses (``IAddress``) where it listens now, in the order of the listeners."""
+        return self._ports.addresses
+
+    @property
+    def descriptions(self) -> list[str]:
+        """Where it listens now, as endpoint descriptions, in the order of the listeners."""
+        return self._ports.descriptions
+
+    def when_listening(self) -> Deferred[list[Any]]:
+        """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
+
+        It fails with ``ListenError`` if one cannot, also if that is known already, and with
+        ``CancelledError`` if the service is stopped before.
+        """
+        if self._listens:
+            return succeed(self.addresses)
+        if self._failure is not None:
+            return fail(self._failure)
+        result: Deferred[list[Any]] = Deferred()
+        self._waiting.append(result)
+        return result
+
+    def privilegedStartService(self) -> None:
+        """Listen."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._started_privileged = True
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, if ``privilegedStartService`` was not called before."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if not self._started_privileged:
+            self._listen()
+        self._started_privileged = False
+
+    def _listen(self) -> None:
+        if self._ports.are_wanted:
+            return
+        self._is_hurried = False
+        self._failure = None
+        for part in self._parts.values():
+            part.start()
+        self._ports.listen(self._what_serves, self._has_begun).addCallbacks(
+            self._all_listen, self._not_all_listen
+        )
+
+    def _what_serves(self, number: int) -> Any:
+        if self._listeners[number].kind == "datagram":
+            assert self._build_datagram_protocol is not None
+            return self._build_datagram_protocol()
+        acceptor = self._acceptors[number]
+        return acceptor.inner if isinstance(acceptor, ForeignAcceptor) else acceptor
+
+    def _has_begun(self, number: int, port: Any) -> None:
+        each, acceptor = self._listeners[number], self._acceptors[number]
+        if each.kind == "stream":
+            self._exhaustion.watch(port)
+            self._instruct(port)
+        elif isinstance(port, DatagramPort):
+            self.ledger.add_port(port)
+            self._datagram_ports.append((port, acceptor))
+            self._limit_datagrams(port, each.description)
+        elif self._hooks.ask_datagram:
+            raise ListenError(
+                f"cannot listen on {each.description}: the datagrams of such a listener "
+                "cannot be limited"
+            )
+
+    def _instruct(self, port: Any) -> None:
+        if isinstance(port, AcceptingPort):
+            for part in self._parts.values():
+                part.listens(port)
+
+    def _limit_datagrams(self, port: DatagramPort, description: str) -> None:
+        def refuses(peer: Any) -> bool:
+            known = address_of_datagram(peer)
+            for ask in self._hooks.ask_datagram:
+                if (reason := ask(known)) is not None:
+                    self.ledger.refuse(description, known, reason)
+                    return True
+            return False
+
+        port.refuses = refuses if self._hooks.ask_datagram else None
+
+    def _all_listen(self, _result: None) -> None:
+        self._listens = True
+        # Before the reactor runs, a signal would end the process without closing anything: who
+        # waits for this line may send one.
+        self._reactor.callWhenRunning(self._announce)
+        self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
+
+    def _announce(self) -> None:
+        if self._listens:
+            self._log.info(
+                "{service} listening on {addresses}",
+                service=self.name,
+                addresses=spaced(self.descriptions),
+            )
+
+    def _not_all_listen(self, failure: Failure) -> None:
+        if failure.check(CancelledError):  # it was stopped meanwhile
+            return
+        for part in self._parts.values():
+            part.stop()
+        error: Any = failure.value
+        self._failure = error
+        self._tell_waiting(lambda waiting: waiting.errback(error))
+        self._on_failure(f"{self.name}: {error}")
+
+    def _tell_waiting(self, tell: Callable[[Deferred[list[Any]]], None]) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            tell(each)
+
+    # Suspending
+
+    def suspend(self) -> None:
+        """Accept no more until ``resume``: what lives goes on, what comes waits in the kernel."""
+        if not self.is_suspended:
+            self._ports.pause(_SUSPENDED)
+            self._log.info("suspended: {live} connections live", live=self.ledger.live)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self.is_suspended:
+            self._ports.resume(_SUSPENDED)
+            self._log.info("resumed")
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it was told to ``suspend``."""
+        return self._ports.is_paused_for(_SUSPENDED)
+
+    # Stopping
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, and end the connections, with those that wait in the backlog.
+
+        Returns a ``Deferred`` that fires when every listener is closed and no connection is left:
+        after ``graceful_timeout`` and ``flush`` at the latest.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._started_privileged = self._listens = False
+        self._failure = None
+        self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
+        self._ports.resume(_SUSPENDED)  # who waits is served all the same
+        stopping: Any = self._parts[Stopping].settings
+        at_most = stopping.graceful_timeout + stopping.flush
+        closed = (
+            self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
+        )
+        # For listeners of a foreign kind, which may never say that they are closed.
+        closed.addTimeout(at_most + 1, self._reactor)
+        for earlier in self._stops:
+            earlier.accept_no_more()
+        taken = {each for earlier in self._stops for each in earlier.remaining}
+        remaining = [each for each in self.ledger if each not in taken]
+        stop = Stop(self.ledger, self._reactor, self._log, stopping, remaining)
+        self._stops.append(stop)
+        stop.begin(self._ports.is_accepting)
+        if self._is_hurried:
+            stop.hurry()
+        done = [closed, *(each.when_done() for each in self._stops)]
+        return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+
+    def _has_closed(self, port: Any) -> None:
+        self.ledger.remove_port(port)
+        self._datagram_ports = [each for each in self._datagram_ports if each[0] is not port]
+        if not self._ports.is_accepting:
+            for stop in self._stops:
+                stop.accept_no_more()
+
+    def _stopped(self, _results: object) -> None:
+        self._stops = [stop for stop in self._stops if stop.remaining]
+        if not self._ports.are_wanted:
+            for part in self._parts.values():
+                part.stop()
+            self._exhaustion.stop()
+        refused = self.ledger.totals.refused
+        if refused:
+            counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
+            self._log.info("refused since the start: {counts}", counts=counts)
+
+    def hurry(self) -> None:
+        """End the connections at once that a stop has left to finish, or the next one would."""
+        self._is_hurried = True
+        self._ports.hurry()
+        for stop in self._stops:
+            stop.hurry()
+
+
+_SUSPENDED = "suspended"
+
+
+def _renew(look_again: Callable[[Any], Any], acceptor: ForeignAcceptor) -> None:
+    acceptor.renew(look_again(acceptor.inner))

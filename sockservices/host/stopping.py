@@ -1,0 +1,245 @@
+"""A stop that loses nothing: what runs may finish, what is written is delivered, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from sockservices.connections.ledger import Connection, Event, Ledger, Opened
+from sockservices.connections.parts import Context, Part, RunningPart
+from sockservices.converters import seconds
+from sockservices.service import IDrainable
+from sockservices.settings import setting
+from sockservices.timer import cancel
+from sockservices.transports.closing import close_after_delivery
+
+_COUNT_DOWN = 1.0  # seconds between two lines in the log
+_LAST = 1.0  # seconds that a connection has to end after it was cut
+
+
+@attrs.frozen
+class Stopping(Part):
+    """How long a stop may take."""
+
+    heading = "Stopping"
+
+    graceful_timeout: float = setting(
+        default=0.0,
+        converter=seconds,
+        unit="seconds",
+        help="Let connections finish their work for so long. 0 does not wait for them.",
+    )
+    flush: float = setting(
+        default=2.0,
+        converter=seconds,
+        unit="seconds",
+        help="Deliver what the service has already written for so long.",
+    )
+
+    def begin(self, context: Context) -> RunningPart[Stopping]:
+        """See ``Part.begin``: the host looks at them when it stops."""
+        return RunningPart(self, context)
+
+
+class Stop:
+    """Ends connections of a service, with those that its listeners have yet to accept.
+
+    Parameters:
+        ledger: tells of the beginning and the end of each.
+        reactor: an ``IReactorTime``.
+        log: is told how many remain, and at the end how many finished and were cut.
+        settings: how long connections may finish their work, and what is written is delivered
+            after that.
+        connections: those that are to end.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        reactor: Any,
+        log: Logger,
+        settings: Stopping,
+        connections: Iterable[Connection],
+    ) -> None:
+        self.remaining = dict.fromkeys(connections)
+        self._reactor = reactor
+        self._log = log
+        self._graceful_timeout = settings.graceful_timeout
+        self._flush = settings.flush
+        self._number = len(self.remaining)
+        self._cut = 0
+        self._is_hurried = False
+        self._is_done = False
+        self._timers: list[Any] = []
+        self._waiting: list[Deferred[None]] = []
+        self._ledger = ledger
+        self._forget = [ledger.watch(self._changed), ledger.subscribe(self._heard)]
+        self._asks_to_finish = False
+        self._is_delivering = False
+        self._is_accepting = False
+        self._joined: set[Connection] = set()  # those that were accepted since it began
+
+    def begin(self, is_accepting: bool) -> None:
+        """Begin, when all has been read once that is there, as of those just accepted.
+
+        Parameters:
+            is_accepting: whether connections are to come yet; ``accept_no_more`` tells the end.
+        """
+        self._is_accepting = is_accepting
+        if not self._finish_if_done():
+            # Whatever this turn of the reactor is at, the next one is whole.
+            self._later(0, lambda: self._later(0, self._begin))
+
+    def _begin(self) -> None:
+        if self._graceful_timeout > 0:
+            self._wait_for_work()
+        else:
+            self._deliver()
+
+    def when_done(self) -> Deferred[None]:
+        """Return a ``Deferred`` that fires when none of the connections is left."""
+        if self._is_done:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def hurry(self) -> None:
+        """End all that is left at once."""
+        if not (self._is_hurried or self._is_done):
+            self._is_hurried = True
+            self._cut_all()
+
+    def _wait_for_work(self) -> None:
+        self._asks_to_finish = True
+        self._ends = self._reactor.seconds() + self._graceful_timeout
+        self._later(self._graceful_timeout, self._deliver)
+        self._tell_how_many()
+        for connection in list(self.remaining):
+            self._each(connection, _drain)
+
+    def _tell_how_many(self) -> None:
+        left = max(0.0, self._ends - self._reactor.seconds())
+        self._log.info(
+            "stopping: {remaining} connections remain, {seconds:.0f} s left",
+            remaining=len(self.remaining),
+            seconds=left,
+        )
+        self._later(_COUNT_DOWN, self._tell_how_many)
+
+    def _deliver(self) -> None:
+        self._asks_to_finish = False
+        self._is_delivering = True
+        self._cancel_timers()
+        self._later(self._flush, self._cut_all)
+        for connection in list(self.remaining):
+            if connection in self._joined:
+                self._end_when_read(connection)
+            else:
+                self._end_in_order(connection)
+
+    def _end_when_read(self, connection: Connection) -> None:
+        later = self._reactor.callLater
+        later(0, later, 0, self._end_in_order, connection)  # as at the beginning
+
+    def _end_in_order(self, connection: Connection) -> None:
+        if connection in self.remaining and not self._is_done:
+            self._each(connection, partial(_end_in_order, reactor=self._reactor))
+
+    def _cut_all(self) -> None:
+        self._cancel_timers()
+        self._later(_LAST, self._finish)  # a foreign transport may not be able to
+        for connection in list(self.remaining):
+            self._each(connection, _abort)
+
+    def _each(self, connection: Connection, do: Callable[[Connection], object]) -> None:
+        try:
+            do(connection)
+        except Exception:  # of a service: the others are to be ended all the same
+            self._log.failure("connection {id} could not be ended", id=connection.id)
+
+    def _changed(self, connection: Connection) -> None:
+        if connection in self.remaining:  # and so it has gone
+            del self.remaining[connection]
+            self._joined.discard(connection)
+            self._cut += connection.cut is not None
+            self._finish_if_done()
+        elif self._is_accepting and connection.transport in self._ledger:
+            self.remaining[connection] = None
+            self._joined.add(connection)
+            self._number += 1
+            if self._is_delivering:
+                self._end_when_read(connection)
+
+    def accept_no_more(self) -> None:
+        """Expect no further connections."""
+        self._is_accepting = False
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> bool:
+        if not (self.remaining or self._is_accepting or self._is_done):
+            self._finish()
+        return self._is_done
+
+    def _heard(self, event: Event) -> None:
+        """Ask those as well that the service gets only now: they were accepted before."""
+        if self._asks_to_finish and isinstance(event, Opened):
+            connection = event.connection
+            if connection in self.remaining:
+                # When it is connected.
+                self._later(0, lambda: self._each(connection, _drain))
+
+    def _finish(self) -> None:
+        self._is_done = True
+        self._cancel_timers()
+        for forget in self._forget:
+            forget()
+        cut = self._cut + len(self.remaining)  # of which nothing is to be heard any more
+        self._log.info(
+            "stopped: {finished} connections finished, {cut} were cut",
+            finished=self._number - cut,
+            cut=cut,
+        )
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        self._timers.append(self._reactor.callLater(seconds, call))
+
+    def _cancel_timers(self) -> None:
+        timers, self._timers = self._timers, []
+        for timer in timers:
+            cancel(timer)
+
+
+def _drain(connection: Connection) -> None:
+    drainable = IDrainable(connection.protocol, None)
+    if drainable is not None:
+        drainable.drain()
+
+
+def _abort(connection: Connection) -> None:
+    connection.end("stop")
+
+
+def _end_in_order(connection: Connection, reactor: Any) -> None:
+    if connection.protocol is None:  # the service has not got it yet
+        connection.end("stop")
+        return
+    # Its own transport: TLS has something to say before the end.
+    transport = getattr(connection.protocol, "transport", None) or connection.transport
+    producer = getattr(transport, "producer", None)
+    if producer is not None:
+        # A transport waits for its producer before it closes. What that has written is
+        # delivered; what it has not written yet is not asked for any more.
+        transport.unregisterProducer()
+    try:
+        if producer is not None and producer is not transport:
+            producer.stopProducing()
+    finally:
+        close_after_delivery(transport, reactor)

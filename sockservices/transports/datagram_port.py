@@ -1,0 +1,254 @@
+"""What listening ports for datagrams have in common, UDP and Unix: they lose nothing silently.
+
+They are Twisted's own ports but for what those do wrong: Twisted's cut at 8192 bytes in silence,
+count bytes and not datagrams before they let others have a turn (so that empty datagrams keep
+them for ever), drop what a full Unix peer does not take at once, and leave the path behind.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from sockservices.printable import DatagramPeer, peer_of_datagram
+from sockservices.service import IBatchReceiver, ITruncationReceiver
+from sockservices.timer import cancel
+from sockservices.transports.datagram_sending import DatagramSending
+from sockservices.transports.polling import is_readable
+
+DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
+
+# One wake-up reads this much, then others have their turn.
+DATAGRAMS_A_TURN = 64
+BYTES_A_TURN = 1 << 18
+
+# Asked with MSG_TRUNC, Linux gives the datagram's own size and not that of the part read: recv(2).
+_TELLS_SIZE = sys.platform == "linux"
+
+_log = Logger(namespace="sockservices")
+
+
+class DatagramPort(DatagramSending):
+    """Reading, for both families. The rest is Twisted's port."""
+
+    datagrams_received = 0
+    datagrams_truncated = 0
+    bytes_in = 0
+    # Called with the peer of each datagram that comes: whether to drop it.
+    refuses: Callable[[DatagramPeer], bool] | None = None
+
+    _buffer: memoryview
+    _reading = False
+    _deadline: IDelayedCall | None = None  # of a port that finishes
+    _receives = False  # while it finishes, what had come
+    _is_closing = False
+    _is_inherited = False
+    _drops_before = 0  # of a socket that others have had before us
+    _drops_at_end: int | None = None
+
+    connected: Any  # Twisted's port provides it
+
+    def _prepare(self) -> None:
+        size = getattr(self.protocol, "max_datagram_size", DEFAULT_MAX_DATAGRAM_SIZE)
+        self._buffer = memoryview(bytearray(size))
+        self._prepare_sending()
+        self._closed: list[Deferred[None]] = []
+        self._takes_batches = IBatchReceiver.providedBy(self.protocol)
+
+    def startReading(self) -> None:
+        """See ``IReactorFDSet.addReader``."""
+        self._reading = True
+        super().startReading()  # type: ignore[misc]
+
+    def stopReading(self) -> None:
+        """See ``IReactorFDSet.removeReader``."""
+        self._reading = False
+        super().stopReading()  # type: ignore[misc]
+
+    def doRead(self) -> None:
+        """Deliver what is waiting, up to a fair share of one turn of the reactor."""
+        receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
+        together, peer_of = self._takes_batches, self._peer
+        refuses = self.refuses
+        batch: list[tuple[bytes, DatagramPeer]] = []
+        total = 0
+        for _ in range(DATAGRAMS_A_TURN):
+            try:
+                size, raw_peer = receive()
+            except BlockingIOError:
+                break
+            except ConnectionRefusedError:
+                self._deliver_batch(batch)
+                batch = []
+                if self._connected_to is not None:
+                    self.protocol.connectionRefused()
+                continue
+            except OSError:
+                self._deliver_batch(batch)
+                raise
+            peer = peer_of(raw_peer)
+            if refuses is not None and refuses(peer):
+                continue
+            data = buffer[:size].tobytes()
+            total += len(data)
+            if together and size <= limit:
+                batch.append((data, peer))
+            else:
+                self._deliver_batch(batch)
+                batch = []
+                self._deliver(data, size, peer)
+                # The protocol may have paused or stopped this port: then no more may be read.
+                if not self._reading:
+                    break
+            if total >= BYTES_A_TURN:
+                break
+        self._deliver_batch(batch)
+        self._close_if_done()
+
+    def _receiver(self) -> Callable[[], tuple[int, Any]]:
+        """Return what receives a datagram into the buffer; the size is greater if it was cut."""
+        if _TELLS_SIZE:
+            return partial(self.socket.recvfrom_into, self._buffer, 0, socket.MSG_TRUNC)
+
+        def receive() -> tuple[int, Any]:
+            size, _ancillary, flags, peer = self.socket.recvmsg_into([self._buffer])
+            return size + bool(flags & socket.MSG_TRUNC), peer
+
+        return receive
+
+    def _inherit(self, bound: Any) -> None:
+        self._is_inherited = True
+        self._drops_before = _drops(bound)
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        raise NotImplementedError
+
+    def _deliver(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        self.datagrams_received += 1
+        self.bytes_in += len(data)
+        try:
+            if size == len(data):
+                self.protocol.datagramReceived(data, peer)
+                return
+            self.datagrams_truncated += 1
+            if not _TELLS_SIZE:
+                size = len(data)
+            if ITruncationReceiver.providedBy(self.protocol):
+                self.protocol.datagram_truncated(data, size, peer)
+            else:
+                _log.warn(
+                    "a datagram of {size} bytes from {peer} was cut at {limit}",
+                    size=size,
+                    peer=peer_of_datagram(peer),
+                    limit=len(data),
+                )
+                self.protocol.datagramReceived(data, peer)
+        except BaseException:  # as Twisted does for streams: no peer may end the listener
+            _log.failure(
+                "{protocol} failed on a datagram of {size} bytes from {peer}",
+                protocol=type(self.protocol).__name__,
+                size=size,
+                peer=peer_of_datagram(peer),
+            )
+
+    def _deliver_batch(self, batch: list[tuple[bytes, DatagramPeer]]) -> None:
+        if not batch:
+            return
+        self.datagrams_received += len(batch)
+        self.bytes_in += sum(len(data) for data, _peer in batch)
+        try:
+            self.protocol.datagrams_received(batch)
+        except BaseException:
+            _log.failure(
+                "{protocol} failed on {count} datagrams, the first from {peer}",
+                protocol=type(self.protocol).__name__,
+                count=len(batch),
+                peer=peer_of_datagram(batch[0][1]),
+            )
+
+    @property
+    def dropped_by_kernel(self) -> int:
+        """Datagrams that came since it listens, and that its receive buffer had no room for.
+
+        Linux tells, others do not, and it is 0 there.
+        """
+        end = self._drops_at_end
+        return (_drops(self.socket) if end is None else end) - self._drops_before
+
+    def finish(self, seconds: float) -> Deferred[None]:
+        """Close: when what had come is delivered and what waits is sent, or that time is over.
+
+        What had come to an inherited socket is left in it for who has the socket next.
+
+        Returns a ``Deferred`` that fires when it is closed.
+        """
+        if not self.connected:
+            return succeed(None)
+        self._receives = not self._is_inherited
+        if not self._receives:
+            self.stopReading()
+        self._deadline = self.reactor.callLater(seconds, self.stopListening)
+        self._close_if_done()
+        return self._when_closed()
+
+    def _has_more(self) -> bool:
+        return self._receives and is_readable(self.socket.fileno())
+
+    def _close_if_done(self) -> None:
+        # One that a protocol has paused waits for it, or for the end of the time.
+        finishes = self._deadline is not None
+        if finishes and not (self._unsent.count or self._has_more()):
+            self.stopListening()
+
+    def stopListening(self) -> Deferred[None] | None:
+        """Close at once; harmless where it closes already. See ``IListeningPort``."""
+        if not self.connected:
+            return None
+        if not self._is_closing:
+            self._is_closing = True
+            super().stopListening()  # type: ignore[misc]
+        return self._when_closed()
+
+    def _when_closed(self) -> Deferred[None]:
+        closed: Deferred[None] = Deferred()
+        self._closed.append(closed)
+        return closed
+
+    def _sent_all(self) -> None:
+        self._close_if_done()
+
+    def _give_up(self) -> None:
+        """Settle the figures: this port closes."""
+        cancel(self._deadline)
+        self._deadline = None
+        if self._has_more():
+            _log.warn("datagrams that had come are not handled: the time to stop is over")
+        self._drops_at_end = _drops(self.socket)
+        self._give_up_sending()
+
+    def _tell_closed(self) -> None:
+        closed, self._closed = self._closed, []
+        for each in closed:
+            each.callback(None)
+
+
+_SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
+_MEMINFO = struct.Struct("9I")  # the last is SK_MEMINFO_DROPS: linux/sock_diag.h
+
+
+def _drops(made: socket.socket) -> int:
+    if sys.platform != "linux":
+        return 0
+    try:
+        raw = made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(raw)[-1])
+    except (OSError, struct.error):  # an older kernel
+        return 0

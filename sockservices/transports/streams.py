@@ -1,0 +1,216 @@
+"""What a reactor offers for streams, with eager ports and transports or with Twisted's own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.posixbase import PosixReactorBase
+from zope.interface import directlyProvides, providedBy
+
+from sockservices.transports import stock, tcp, unix
+from sockservices.transports.clock import keep_steady
+from sockservices.transports.transport import EagerConnection
+from sockservices.transports.writers import untried_of
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+class _Listening:
+    """The methods that listen, with ports of ours."""
+
+    tcp_port: Any
+    unix_port: Any
+    adopted_unix_port: Any
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See ``IReactorTCP.listenTCP``."""
+        listening = self.tcp_port(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        """See ``IReactorUNIX.listenUNIX``."""
+        listening = self.unix_port(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        _check_family(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            port = self.adopted_unix_port._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            port = self.tcp_port._fromListeningDescriptor(
+                self, fileDescriptor, addressFamily, factory
+            )
+        port.startListening()
+        return port
+
+
+class EagerMethods(_Listening):
+    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
+
+    tcp_port = tcp.Port
+    unix_port = unix.Port
+    adopted_unix_port = unix.AdoptedPort
+
+    def connectTCP(
+        self, host: str, port: Any, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> tcp.Connector:
+        """See ``IReactorTCP.connectTCP``."""
+        connector = tcp.Connector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def connectUNIX(
+        self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0
+    ) -> unix.Connector:
+        """See ``IReactorUNIX.connectUNIX``."""
+        connector = unix.Connector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
+
+    def adoptStreamConnection(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamConnection``."""
+        _check_family(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            return unix.Server._fromConnectedSocket(fileDescriptor, factory, self)
+        return tcp.Server._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
+
+
+def _check_family(family: int) -> None:
+    if family not in _FAMILIES:
+        raise error.UnsupportedAddressFamily(family)
+
+
+class _Facade:
+    """A reactor as it is, but for some of its methods.
+
+    Parameters:
+        reactor: any POSIX reactor of Twisted (``epoll``, ``poll``, ``select``, ``asyncio``…).
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reactor, name)
+
+    # These call the methods for TCP.
+    listenSSL = PosixReactorBase.listenSSL
+    connectSSL = PosixReactorBase.connectSSL
+
+
+class EagerStreams(EagerMethods, _Facade):
+    """A reactor whose streams are eager.
+
+    To be given to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
+    "tcp:7")``. What an endpoint makes without the reactor's methods for streams is as ever.
+    """
+
+    def __init__(self, reactor: PosixReactorBase) -> None:
+        super().__init__(reactor)
+        keep_steady(reactor)
+        self.addReader = reactor.addReader
+        self.removeReader = reactor.removeReader
+        self._untried = untried_of(reactor)
+
+    @property
+    def turn(self) -> int:
+        """The number of the reactor's present turn."""
+        return self._untried.turn()
+
+    def addWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.addWriter``."""
+        if isinstance(writer, EagerConnection) and writer.connected and not writer.blocked:
+            self._untried.add(writer)
+        else:
+            self.reactor.addWriter(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.removeWriter``."""
+        self._untried.discard(writer)
+        self.reactor.removeWriter(writer)
+
+    def forget(self, connection: EagerConnection) -> None:
+        """Let go of a connection that is about to be closed."""
+        self.removeReader(connection)
+        self.removeWriter(connection)
+
+
+class StockStreams(_Listening, _Facade):
+    """A reactor whose connections are Twisted's own, but counted."""
+
+    tcp_port = stock.TCPPort
+    unix_port = stock.UNIXPort
+    adopted_unix_port = stock.AdoptedUNIXPort
+
+    connectTCP = PosixReactorBase.connectTCP
+    connectUNIX = PosixReactorBase.connectUNIX
+    adoptStreamConnection = PosixReactorBase.adoptStreamConnection
+
+
+class WrappingStreams(_Facade):
+    """A reactor that does something to the factory of whatever is to listen.
+
+    Parameters:
+        reactor: what listens.
+        wrap: takes a factory and returns the one that is to build the protocols.
+    """
+
+    def __init__(self, reactor: Any, wrap: Callable[[Any], Any]) -> None:
+        super().__init__(reactor)
+        self._wrap = wrap
+
+    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorTCP.listenTCP``."""
+        return self.reactor.listenTCP(port, self._wrap(factory), *rest, **named)
+
+    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorUNIX.listenUNIX``."""
+        return self.reactor.listenUNIX(address, self._wrap(factory), *rest, **named)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        return self.reactor.adoptStreamPort(fileDescriptor, addressFamily, self._wrap(factory))
+
+
+class LookingStreams(_Facade):
+    """A reactor that does not listen, but shows with which factory it would."""
+
+    factory: Any = None
+
+    def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorTCP.listenTCP``."""
+        return self._look(factory)
+
+    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+        """See ``IReactorUNIX.listenUNIX``."""
+        return self._look(factory)
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See ``IReactorSocket.adoptStreamPort``."""
+        return self._look(factory)
+
+    def _look(self, factory: Any) -> Any:
+        self.factory = factory
+        return SimpleNamespace()  # in a port's place: listenSSL writes something on it
+
+
+def with_streams(reactor: Any, *, eager: bool) -> Any:
+    """Return what to give to endpoints for a reactor, so that their streams are eager, or not.
+
+    A reactor that has no streams of the POSIX kind is returned as it is.
+    """
+    if not isinstance(reactor, PosixReactorBase):
+        return reactor
+    if not eager:
+        return StockStreams(reactor)
+    return reactor if isinstance(reactor, EagerMethods) else EagerStreams(reactor)

@@ -1,0 +1,427 @@
+"""Eager TCP: what is written goes to the kernel without a turn of the reactor.
+
+Twisted's own transports keep what is written until the reactor finds the socket writable: two
+epoll_ctl(2), an epoll_wait(2) and a turn for each answer. Here an answer, all that is written in
+``dataReceived``, leaves together when that returns. What is written at another time leaves at
+once, and small writes after it at the end of the turn, together. So lines make few packets, though
+none of them waits for an acknowledgement (``TCP_NODELAY``, as asyncio, uvloop and Go have it).
+
+All else is Twisted's: what the kernel does not take is kept, sent and closed as Twisted does it.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
+``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``, ``_maybePauseProducer``,
+``_realPortNumber``, ``_tempDataBuffer``, ``_tempDataLen``, ``_writeDisconnecting``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any, Literal
+
+from twisted.internet import main, tcp
+from twisted.internet.address import IPv6Address
+from twisted.internet.error import ConnectionAborted
+from twisted.python.failure import Failure
+
+from sockservices.transports.counted import Counted
+from sockservices.transports.port import AcceptingPort
+from sockservices.transports.transport import EagerConnection
+
+# After a read that was full, this many times as much: it halves what a stream costs the kernel. Not
+# from the first: the C library would map and unmap memory for each small read (mallopt(3)).
+_LARGER = 8
+
+# What is smaller is worth waiting for more: the bytes that a packet of Ethernet takes (RFC 879).
+_PACKET = 1460
+
+
+def _send_without_delay(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # not TCP but SCTP, say
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class _Connection(Counted, EagerConnection):
+    # Whether the last read filled Twisted's buffer: there is probably more than that. None while a
+    # connection that was accepted is new: what it is greeted with leaves with the other greetings
+    # of that turn, so that a peer of many is woken once for all.
+    _was_full: bool | None = False
+    # Whether what is written may go to the kernel without a look at more: nothing waits for the
+    # kernel, there is no TLS and no pull producer, and no end is under way.
+    _is_simple = True
+    # The first that is written while it is read and simple, which waits for the end of that: None
+    # before there is one, and empty when it has been gathered with others in Twisted's buffer.
+    # At all other times False.
+    _held: bytes | Literal[False] | None = False
+    # What has been sent at once since this connection was last read or found writable, in bytes.
+    _sent = 0
+    _sent_before = 0  # the same, when it was last found writable
+    _sent_in = -1  # the last turn of the reactor in which something was sent at once
+    # Whether a send has failed for good; the kernel says so only once.
+    _broken = False
+
+    socket: Any
+    reactor: Any
+    protocol: Any
+    _aborting: bool
+    TLS: bool
+
+    def doRead(self) -> Any:
+        """See ``IReadDescriptor.doRead``."""
+        was_full = self._was_full
+        try:
+            size = self.bufferSize
+            data = self.socket.recv(size * _LARGER if was_full else size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_LOST if self._broken else main.CONNECTION_DONE
+        count = len(data)
+        if count >= size or was_full is not False:
+            self._was_full = count >= size
+            if was_full is None:
+                self._look_again()
+        self._sent = 0
+        self.bytes_in += count
+        self.last_read = monotonic()
+        if self._is_simple:
+            self._held = None
+        try:
+            self.protocol.dataReceived(data)
+        finally:
+            held, self._held = self._held, False
+            if held is not None and held is not False:
+                if self._tempDataLen:
+                    self._send_gathered(held)
+                elif held:
+                    self._send(held)
+        return None
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport.write``."""
+        held = self._held
+        if held is not False and data.__class__ is bytes:
+            if held is None:
+                self._held = data
+            else:
+                self._gather(held, data)
+        elif (
+            self._is_simple
+            and self.connected
+            and not self._tempDataLen
+            and data.__class__ is bytes
+            and data
+            and (self._sent_in != self.reactor.turn or len(data) >= _PACKET)
+        ):
+            self._sent_in = self.reactor.turn
+            self._send(data)
+        else:
+            self._release()
+            tcp.Connection.write(self, data)  # type: ignore[arg-type]
+
+    def _gather(self, held: bytes, data: bytes) -> None:
+        parts, size = self._tempDataBuffer, self._tempDataLen + len(data)
+        if held:
+            self._held = b""
+            parts.append(held)
+            size += len(held)
+        parts.append(data)
+        self._tempDataLen = size
+        if size > self.bufferSize:
+            self._send_gathered(b"")
+
+    def _send_gathered(self, last: bytes) -> None:
+        parts = self._tempDataBuffer
+        parts.append(last)
+        data = b"".join(parts)
+        parts.clear()
+        self._tempDataLen = 0
+        self._send(data)
+
+    def _release(self) -> None:
+        """Leave what is held to Twisted's methods."""
+        held, self._held = self._held, False
+        if held is not None and held is not False:
+            self._tempDataBuffer.append(held)
+            self._tempDataLen += len(held)
+            self._maybePauseProducer()
+            self.startWriting()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            if error.errno == errno.EPIPE and self._sent:
+                # The peer had closed, and has refused what was sent just before. Twisted sends
+                # both as one, which the kernel takes: what is read next tells how it ended.
+                self.startWriting()
+                return
+            # The reactor finds the same when it tries again, and ends the connection in its turn.
+            self._note(error)
+            sent = 0
+        self.bytes_out += sent
+        self._sent = total = self._sent + sent
+        if sent < len(data):
+            self._is_refused = self.blocked = True
+            self._is_simple = self._held = False
+            self._tempDataBuffer.append(memoryview(data)[sent:])  # type: ignore[arg-type]
+            self._tempDataLen += len(data) - sent
+            self._maybePauseProducer()
+            self.startWriting()
+        elif total > self.bufferSize:
+            self._let_others_have_their_turn()
+
+    def _let_others_have_their_turn(self) -> None:
+        """Pause a producer that writes until it is paused, as Twisted's own transports do.
+
+        The kernel would take more. What an echo sends is one read, and then it is others' turn
+        anyway.
+        """
+        producer = self.producer
+        if producer is not None and producer is not self:
+            self.producerPaused = True
+            producer.pauseProducing()  # type: ignore[attr-defined]
+            self.startWriting()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """See ``ITransport.writeSequence``."""
+        if not self._is_simple:
+            tcp.Connection.writeSequence(self, iovec)  # type: ignore[arg-type]
+            return
+        for each in iovec:
+            if not isinstance(each, bytes):
+                raise TypeError("Data must be bytes")
+        self.write(b"".join(iovec))
+
+    def _note(self, error: OSError) -> None:
+        # After EPIPE a read still tells the same as before: the peer's end of file came first.
+        if error.errno not in (errno.EPIPE, errno.ENOBUFS):
+            self._broken = True
+
+    def writeSomeData(self, data: Any) -> Any:
+        """See ``FileDescriptor.writeSomeData``."""
+        if not data and self._sent_before:
+            return 0  # all was sent at once; to send nothing would find out what became of it
+        try:
+            sent = self.socket.send(memoryview(data)[: self.SEND_LIMIT])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return 0
+            self._note(error)
+            return main.CONNECTION_LOST
+        self.bytes_out += sent
+        return sent
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor.doWrite``."""
+        self._was_full = self._was_full or False
+        self._sent_before, self._sent = self._sent, 0
+        kept = self._tempDataLen or self.dataBuffer
+        if self._sent_before and self.disconnecting and not kept and self.producer is None:
+            self.stopWriting()
+            return main.CONNECTION_DONE
+        why = super().doWrite()
+        if why is None and (self.blocked or not self._is_simple):
+            self._look_again()
+        return why
+
+    def _look_again(self) -> None:
+        self._is_simple = not (
+            self.TLS
+            or self.blocked
+            or self._was_full is None
+            or not self.connected
+            or self.disconnecting  # what waits for a producer to end goes on after the next write
+            or self._writeDisconnecting
+            or self._aborting
+            or (self.producer is not None and not self.streamingProducer)
+        )
+        if not self._is_simple:
+            self._release()
+
+    def _leave_to_twisted(self) -> None:
+        self._release()
+        self._is_simple = False
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """See ``ITLSTransport.startTLS``."""
+        self._release()
+        try:
+            super().startTLS(ctx, normal)  # type: ignore[misc]
+        finally:
+            self._look_again()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See ``IConsumer.registerProducer``."""
+        if not streaming:  # it is resumed at once
+            self._leave_to_twisted()
+        try:
+            super().registerProducer(producer, streaming)
+        finally:
+            self._look_again()
+        if self._sent and not streaming and self.connected and not self.TLS:
+            self.startWriting()  # when that is done, it is the producer's turn again
+
+    def unregisterProducer(self) -> None:
+        """See ``IConsumer.unregisterProducer``."""
+        super().unregisterProducer()
+        self._look_again()
+
+    def loseConnection(self) -> None:
+        """See ``ITransport.loseConnection``."""
+        self._leave_to_twisted()
+        super().loseConnection()
+
+    def loseWriteConnection(self) -> None:
+        """See ``IHalfCloseableDescriptor.loseWriteConnection``."""
+        self._leave_to_twisted()
+        super().loseWriteConnection()
+
+    def abortConnection(self) -> None:
+        """See ``ITCPTransport.abortConnection``."""
+        self._leave_to_twisted()
+        super().abortConnection()  # type: ignore[misc]
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See ``IReadDescriptor.connectionLost``."""
+        self._let_go()
+        super().connectionLost(reason)
+
+    def _let_go(self) -> None:
+        self._held = self._is_simple = False
+
+
+class Server(_Connection, tcp.Server):
+    """A connection that a port has accepted.
+
+    For its parameters see ``twisted.internet.tcp.Server``. The methods do what Twisted's do, with
+    less time and memory: for a short connection they are much of what it costs.
+    """
+
+    _repstr = ""
+    _kind: type | None = None  # of protocol, when that is gone
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        client: Any,
+        server: Any,
+        sessionno: int,
+        reactor: Any,
+    ) -> None:
+        sock.setblocking(False)
+        if server is None or not server.gives_no_delay:
+            _send_without_delay(sock)
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.reactor = reactor
+        self.protocol = protocol
+        self.server = server
+        self.client = client
+        self.sessionno = sessionno
+        # What each read and write looks at: an object's own attributes are found sooner than its
+        # class's. And all that most connections come to have, in this order: CPython keeps the
+        # names once for a class, if they are no more than 30, and else in each object.
+        self.producer = None
+        self.dataBuffer = b""
+        self.bufferSize = self.bufferSize
+        self._tempDataBuffer: list[Any] = []
+        self._tempDataLen = self._sent = self._sent_before = self.offset = 0
+        self._was_full = None
+        self._held = self._is_simple = self.blocked = False
+        self._sent_in = -1
+        self.last_read = self.on_end = None
+        self.streamingProducer = False
+        self.bytes_in = self.bytes_out = 0
+        if len(client) != 2:
+            self._addressType = IPv6Address
+        self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{client[0]}"
+        self._port = None if server is None else server._realPortNumber
+        self.startReading()
+        self.connected = 1
+
+    @property
+    def hostname(self) -> Any:  # type: ignore[override]
+        """The peer's host, as Twisted's transports have it."""
+        return self.client[0]
+
+    @property
+    def repstr(self) -> str:
+        """What represents it, made only when it is asked for."""
+        kind = getattr(self, "protocol", None).__class__ if self._kind is None else self._kind
+        return self._repstr or f"<{kind.__name__} #{self.sessionno} on {self._port}>"
+
+    @repstr.setter
+    def repstr(self, text: str) -> None:  # of an adopted one, by Twisted
+        self._repstr = text
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See ``IReadDescriptor.connectionLost``."""
+        if not hasattr(self, "socket"):
+            return  # it was lost before: aborted, and then its protocol raised
+        self._let_go()
+        self.disconnected = 1
+        self.connected = 0
+        try:
+            if self.producer is not None:
+                self.producer.stopProducing()
+                self.producer = None
+            self.reactor.forget(self)
+            aborted = isinstance(reason.value, ConnectionAborted)
+            tcp.Server._closeSocket(self, not aborted)
+            protocol = self.protocol
+            self._kind = protocol.__class__
+            del self.protocol, self.socket, self.fileno
+            protocol.connectionLost(reason)
+        finally:
+            self._tell_end(reason)
+
+
+class Client(_Connection, tcp.Client):
+    """A connection that we make."""
+
+    def createInternetSocket(self) -> socket.socket:
+        """Make the socket that is to be connected."""
+        made: socket.socket = super().createInternetSocket()
+        _send_without_delay(made)
+        return made
+
+
+class Port(AcceptingPort):
+    """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
+
+    transport = Server
+    # Whether what it accepts has TCP_NODELAY from its own socket: on Linux that takes no call.
+    gives_no_delay = False
+
+    def createInternetSocket(self) -> socket.socket:
+        """Make the socket that is to listen. One that is somebody else's is left as it is."""
+        made: socket.socket = super().createInternetSocket()
+        _send_without_delay(made)
+        return made
+
+    def startListening(self) -> None:
+        """See ``IListeningPort.startListening``."""
+        super().startListening()
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # as where it is set
+                is_set = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                self.gives_no_delay = bool(is_set)
+
+
+class Connector(tcp.Connector):
+    """Makes a connection; see ``twisted.internet.tcp.Connector`` for its parameters."""
+
+    def _makeTransport(self) -> Client:
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)

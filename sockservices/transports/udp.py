@@ -1,0 +1,89 @@
+"""UDP ports, IPv4 and IPv6."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import error, udp
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.printable import DatagramPeer
+from sockservices.transports.adopted import adopt_datagram_socket
+from sockservices.transports.datagram_port import DatagramPort
+from sockservices.transports.own_addresses import own_addresses
+
+
+@implementer(IListeningPort)
+class UdpPort(DatagramPort, udp.MulticastPort):
+    """A UDP port, IPv4 or IPv6.
+
+    Parameters:
+        port: 0 to 65535; 0 lets the kernel choose.
+        protocol: the datagram protocol.
+        interface: a numeric address; empty is all IPv4 addresses.
+        reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    """
+
+    def __init__(
+        self, port: int, protocol: AbstractDatagramProtocol, interface: str, reactor: Any
+    ) -> None:
+        udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
+        self._prepare()
+
+    @classmethod
+    def inheriting(
+        cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
+    ) -> UdpPort:
+        """Return a port on a socket that is bound already."""
+        host, number = bound.getsockname()[:2]
+        port = cls(number, protocol, host, reactor)
+        adopt_datagram_socket(port, bound)
+        port._inherit(bound)
+        return port
+
+    def startListening(self) -> None:
+        """Bind and begin to read; raises ``CannotListenError``."""
+        try:
+            super().startListening()
+        except BaseException:
+            if hasattr(self, "socket"):  # a protocol that cannot start has no listener
+                self.socket.close()
+            raise
+        self._own = self.socket.getsockname()[:2]
+        own_addresses.add_udp(*self._own)
+
+    def _is_own(self, addr: Any) -> bool:
+        return own_addresses.has_udp(*addr)
+
+    def connect(self, host: str, port: int) -> None:
+        """See ``IUDPTransport.connect``."""
+        super().connect(host, port)
+        self._connected_to = (host, port)
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        host, port = raw[:2]
+        if len(raw) == 4 and raw[3]:  # a link-local peer can be answered only on its link
+            host = f"{host}%{raw[3]}"
+        return host, port
+
+    def _checked(self, addr: Any) -> Any:
+        """Refuse names: to look one up would block. Raises ``InvalidAddressError``."""
+        host = addr[0]
+        ipv6 = isIPv6Address(host.partition("%")[0])
+        if not (ipv6 or isIPAddress(host) or host == "<broadcast>"):
+            raise error.InvalidAddressError(host, "write() takes IP addresses, not host names")
+        if ipv6 != (self.addressFamily == socket.AF_INET6):
+            raise error.InvalidAddressError(host, "not of the address family of this port")
+        return addr
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket."""
+        self._give_up()
+        own_addresses.remove_udp(*self._own)
+        super().connectionLost(reason)
+        self._tell_closed()

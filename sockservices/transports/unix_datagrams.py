@@ -1,0 +1,162 @@
+"""Ports for Unix datagrams, at a path or under an abstract name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import unix
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.printable import DatagramPeer, escaped
+from sockservices.service import IAnswering
+from sockservices.transports import senders
+from sockservices.transports.datagram_port import DatagramPort
+from sockservices.transports.own_addresses import identity_of, own_addresses
+from sockservices.transports.unix_paths import SocketFile, socket_at, taking_over
+
+# What Unix peers have not read yet counts against the sender's buffer. With the usual 208 KiB one
+# peer that does not read could keep the others from their answers; with this its queue
+# (net.unix.max_dgram_qlen) is full before.
+_SEND_BUFFER = 1 << 22  # bytes; without CAP_NET_ADMIN the system grants net.core.wmem_max
+
+
+@implementer(IListeningPort)
+class UnixDatagramPort(DatagramPort, unix.DatagramPort):
+    """A Unix datagram socket, at a path or under an abstract name.
+
+    Parameters:
+        address: the path, or a zero byte and the abstract name.
+        protocol: the datagram protocol. Its peers are paths (``str``), abstract names (``bytes``)
+            or, for a peer that is bound to nothing, ``None``.
+        mode: of the socket file, in force from the moment that it exists.
+        reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+    """
+
+    def __init__(
+        self, address: bytes, protocol: AbstractDatagramProtocol, mode: int, reactor: Any
+    ) -> None:
+        unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
+        self._address = address
+        self._file: SocketFile | None = None
+        self._bound: socket.socket | None = None
+        self._own: bytes | tuple[int, int] | None = None
+        self._prepare()
+        self._asks_who = senders.can_be_asked and IAnswering.providedBy(protocol)
+
+    @classmethod
+    def inheriting(
+        cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
+    ) -> UnixDatagramPort:
+        """Return a port on a socket that is bound already; its file stays as it is."""
+        port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
+        port._bound = bound
+        port._inherit(bound)
+        return port
+
+    def startListening(self) -> None:
+        """Bind and begin to read; raises ``ListenError`` or ``OSError``."""
+        self.socket = self._bound_socket()
+        self.fileno = self.socket.fileno  # type: ignore[method-assign]
+        self.connected = 1
+        try:
+            self.protocol.makeConnection(self)
+        except BaseException:  # a protocol that cannot start has no listener
+            self.socket.close()
+            if self._file is not None:
+                self._file.remove()
+            raise
+        self._own = _own_identity(self._address)
+        if self._own is not None:
+            own_addresses.add_unix(self._own)
+        self.startReading()
+
+    def _bound_socket(self) -> socket.socket:
+        if self._bound is not None:  # its buffer is its owner's as well
+            if self._asks_who:
+                senders.ask_for_credentials(self._bound)
+            return self._bound
+        made = self.createInternetSocket()
+        _enlarge_send_buffer(made)
+        try:
+            if self._asks_who:
+                senders.ask_for_credentials(made)
+            if self._address.startswith(b"\0"):
+                made.bind(self._address)
+                return made
+            with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
+                # Linux gives the file the mode of the socket, less the umask (unix_bind() in
+                # af_unix.c): at no moment may more peers send than shall.
+                os.fchmod(made.fileno(), self.mode)
+                made.bind(self._address)
+                os.chmod(self._address, self.mode)
+                self._file = SocketFile(self._address)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def finish(self, seconds: float) -> Deferred[None]:
+        """See ``DatagramPort.finish``. Who comes now is told that nobody is there."""
+        if self._file is not None:
+            self._file.remove()
+        return super().finish(seconds)
+
+    def _receiver(self) -> Callable[[], tuple[int, Any]]:
+        if not self._asks_who:
+            return super()._receiver()
+        receive, into = self.socket.recvmsg_into, [self._buffer]
+
+        def receive_and_ask() -> tuple[int, Any]:
+            # Linux, which alone can be asked, tells the datagram's own size as well.
+            size, ancillary, _flags, name = receive(
+                into, senders.CREDENTIALS_SIZE, socket.MSG_TRUNC
+            )
+            return size, senders.sender(name, ancillary)
+
+        return receive_and_ask
+
+    def _peer(self, raw: Any) -> DatagramPeer:
+        return raw or None
+
+    def _is_own(self, addr: Any) -> bool:
+        # The socket of a path is looked at when something is sent to it.
+        return isinstance(addr, bytes) and own_addresses.has_unix(addr)
+
+    def getHost(self) -> UNIXAddress:
+        """Return the address that it is bound to."""
+        return UNIXAddress(self._address)
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket and remove its file, if it still is its file."""
+        self._give_up()
+        if self._own is not None:
+            own_addresses.remove_unix(self._own)
+        super().connectionLost(reason)
+        if self._file is not None:
+            self._file.remove()
+        self._tell_closed()
+
+
+def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:
+    if address.startswith(b"\0"):
+        return address
+    found = socket_at(address)
+    # If the file of an inherited socket has gone, nobody can have its name.
+    return identity_of(found) if found is not None else None
+
+
+def _enlarge_send_buffer(made: socket.socket) -> None:
+    force = getattr(socket, "SO_SNDBUFFORCE", 32)  # socket(7); Python has no name for it
+    for name in (force, socket.SO_SNDBUF):
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, name, _SEND_BUFFER)
+            return

@@ -1,0 +1,138 @@
+"""Writers that are tried before they are watched: most likely the kernel takes what they have.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``. Beside
+these, ``doIteration`` of a reactor is replaced by one that counts.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any
+
+from twisted.internet import error, main
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservices.transports.transport import EagerConnection
+
+_DONE = Failure(main.CONNECTION_DONE)
+
+
+def attempt(writer: EagerConnection) -> None:
+    """Have a writer write what it can; end it if it is done or has failed."""
+    why: Any
+    try:
+        why = writer.doWrite() if writer.fileno() != -1 else lost_file()
+    except BaseException as raised:  # as in PosixReactorBase._doReadOrWrite
+        why = raised
+        log.err()
+    if why is main.CONNECTION_DONE:
+        writer.connectionLost(_DONE)
+    elif why is not None and why is not main.CONNECTION_LOST:
+        writer.reactor._disconnectSelectable(writer, why, False)
+    # One that is lost goes on being a writer, and is watched: the kernel will say how it ended,
+    # and what has come in before is read first.
+
+
+def lost_file() -> Exception:
+    """Return what is told to a connection whose descriptor somebody else has closed."""
+    return error.ConnectionFdescWentAway("File descriptor lost")
+
+
+def untried_of(reactor: Any) -> Untried:
+    """Return the one of a reactor."""
+    found: Untried | None = vars(reactor).get("_sockservices_untried")
+    if found is None:
+        found = reactor._sockservices_untried = Untried(reactor)
+    return found
+
+
+@implementer(IWriteDescriptor)
+class Untried:
+    """The untried writers of a reactor that does not try them by itself.
+
+    To that reactor it is a writer, always ready while there are any: so their turn comes where
+    that of watched ones would, and the kernel is asked once for all of a turn.
+
+    Parameters:
+        reactor: an ``IReactorFDSet``.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._added: dict[EagerConnection, int] = {}  # and in which turn
+        self._turn = 0
+        # At once: to close a connection must not need a descriptor.
+        self._descriptors = os.pipe()
+        weakref.finalize(self, _close, self._descriptors)
+        # Some have their turns elsewhere: in the loop of asyncio, or of a graphical toolkit.
+        self._knows_turns = False
+        wait = reactor.doIteration
+
+        def wait_for_the_next_turn(delay: float | None) -> None:
+            self._knows_turns = True
+            self._turn += 1
+            wait(delay)
+
+        reactor.doIteration = wait_for_the_next_turn
+
+    def turn(self) -> int:
+        """Return the number of the present turn; where that is not known, another each time."""
+        if not self._knows_turns:
+            self._turn += 1
+        return self._turn
+
+    def add(self, writer: EagerConnection) -> None:
+        """Try a writer when the reactor looks for writers the next time."""
+        self._added.setdefault(writer, self._turn)
+        self._reactor.addWriter(self)  # again: somebody may have removed all
+
+    def discard(self, writer: EagerConnection) -> None:
+        """Do not try a writer, if that was the plan."""
+        self._added.pop(writer, None)
+
+    def doWrite(self) -> None:
+        """See ``IWriteDescriptor.doWrite``."""
+        now = self.turn()
+        for writer, turn in list(self._added.items()):
+            # Of those that were added in this turn the kernel has not been asked yet, and nobody
+            # is tried twice.
+            if turn < now and self._added.get(writer) == turn:
+                log.callWithLogger(writer, attempt, writer)
+                if self._added.get(writer) == turn:
+                    self._watch(writer)
+        if not self._added:
+            self._reactor.removeWriter(self)
+
+    def _watch(self, writer: EagerConnection) -> None:
+        del self._added[writer]
+        try:
+            self._reactor.addWriter(writer)
+        except (OSError, ValueError):  # somebody else has closed its descriptor
+            log.callWithLogger(writer, writer.connectionLost, Failure(lost_file()))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """End those that wait, as the reactor ends all others when it stops."""
+        if isinstance(reason.value, KeyboardInterrupt):  # on its way out of the reactor
+            if self._added:
+                self._reactor.addWriter(self)
+            raise reason.value
+        lost, self._added = self._added, {}
+        for writer in lost:
+            log.callWithLogger(writer, writer.connectionLost, reason)
+
+    def logPrefix(self) -> str:
+        """See ``ILoggingContext.logPrefix``."""
+        return "-"
+
+    def fileno(self) -> int:
+        """Return a descriptor that is always writable."""
+        return self._descriptors[1]
+
+
+def _close(descriptors: tuple[int, int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""The declaration of a service: a few names and strings that make it a ``twistd`` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import IPlugin
+from twisted.python import usage
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+
+from sockservices.exit import say_on_stderr
+
+if TYPE_CHECKING:
+    from sockservices.service import Kind, Served
+
+
+class LoadError(Exception):
+    """A dotted name that leads to nothing; one line."""
+
+
+def load(dotted_name: str) -> Any:
+    """Return the object with a dotted name; raise ``LoadError``."""
+    try:
+        return namedAny(dotted_name)
+    except (Exception, SystemExit) as error:
+        first_line = str(error).partition("\n")[0]
+        raise LoadError(
+            f"cannot import {dotted_name!r}: {type(error).__name__}: {first_line}"
+        ) from error
+
+
+@implementer(IPlugin, IServiceMaker)
+@attrs.frozen
+class SocketServiceMaker:
+    """Declares a service to ``twistd`` and ``twist``; imports nothing of it before it is chosen.
+
+    Parameters:
+        tapname: the command, as in ``twistd -n sock-echo``.
+        description: one line for ``twistd --help``.
+        stream: dotted name of a protocol factory class.
+        datagram: dotted name of a ``DatagramProtocol`` class, of which each listener gets an
+            object, or of an ``IDatagramFactory`` class; the same name as ``stream`` where one
+            factory serves both.
+        first: the kind, ``"stream"`` or ``"datagram"``, that ``--port`` and ``--socket`` mean
+            where there are both.
+
+    Raises ``ValueError`` when neither kind is named.
+    """
+
+    tapname: str
+    description: str
+    stream: str | None = attrs.field(default=None, kw_only=True)
+    datagram: str | None = attrs.field(default=None, kw_only=True)
+    first: Kind = attrs.field(
+        default="stream", kw_only=True, validator=attrs.validators.in_(("stream", "datagram"))
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if not self.kinds:
+            raise ValueError(
+                f"{self.tapname} names neither a stream factory nor a datagram protocol"
+            )
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What it serves: ``stream``, ``datagram`` or both, the one that ``--port`` means first."""
+        both: tuple[Kind, ...] = ("stream", "datagram")
+        kinds = [kind for kind in both if getattr(self, kind) is not None]
+        return tuple(sorted(kinds, key=lambda kind: kind != self.first))
+
+    def options(self) -> usage.Options:
+        """See ``IServiceMaker.options``: imports the service and reads what it declares."""
+        from sockservices.twistd.options import options_for
+
+        try:
+            return options_for(self.served())
+        except LoadError as error:
+            say_on_stderr(f"{self.tapname}: {error}")
+            sys.exit(1)
+
+    def served(self) -> Served:
+        """Import the service; raise ``LoadError`` if that fails."""
+        from sockservices.service import Served
+
+        found = {kind: load(getattr(self, kind)) for kind in self.kinds}
+        return Served(self.tapname, found.get("stream"), found.get("datagram"), self.kinds[0])
+
+    def makeService(self, options: Any) -> IService:
+        """See ``IServiceMaker.makeService``."""
+        from sockservices.twistd.run import make_service
+
+        return make_service(options)

@@ -1,0 +1,275 @@
+"""What ``twistd`` offers for a service: the options that every service has, and its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+from twisted.python import usage
+
+from sockservices.connections.limits import Limits
+from sockservices.connections.proxy_protocol import ProxyProtocol
+from sockservices.connections.timeouts import Timeouts
+from sockservices.connections.tls import TLS
+from sockservices.exit import drop_standard_output, say_on_stderr
+from sockservices.host.stopping import Stopping
+from sockservices.listening import Listening
+from sockservices.process.reloading import Reloading
+from sockservices.process.supervisor import SERVED, is_supervised
+from sockservices.service import Served
+from sockservices.settings import (
+    Setting,
+    Settings,
+    Source,
+    build,
+    check,
+    from_environment,
+    settings_of,
+    spelled_as_option,
+    variable,
+)
+from sockservices.twistd.command_line import goes_to_background, write_no_pid_file_unasked
+
+GROUPS: tuple[type[Settings], ...] = (
+    Listening,
+    Limits,
+    Timeouts,
+    TLS,
+    ProxyProtocol,
+    Stopping,
+    Reloading,
+)
+"""The settings that every service has, in the order of ``--help``."""
+
+EVERY_SERVICE = "sockservices"
+"""The prefix of environment variables that are for all services."""
+
+_EVERY = [each for group in GROUPS for each in settings_of(group)]
+_HELP_WIDTH, _HELP_COLUMN = 80, 28
+_G = TypeVar("_G", bound=Settings)
+_O = TypeVar("_O", bound=usage.Options)
+
+
+class OneLineErrors(usage.Options):
+    """Options whose errors are one line on standard error.
+
+    ``twistd`` prints the whole help, then the error, all on standard output.
+    """
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse; end the process with status 2 for what cannot be understood."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            say_on_stderr(f"{self._command()}: {self.explained(error)}")
+            sys.exit(2)
+
+    def explained(self, error: usage.UsageError) -> str:
+        """Return the line to print for an error."""
+        return str(error)
+
+    def _command(self) -> str:
+        names: list[str] = []
+        above = self.parent
+        while above is not None:
+            names.insert(0, above.subCommand or "")
+            above = above.parent
+        return " ".join(names) or "options"
+
+    def opt_help(self) -> NoReturn:
+        """Display this help and exit."""
+        try:
+            print(self)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop_standard_output()
+        sys.exit(0)
+
+    def opt_version(self) -> None:
+        """Print the versions of sockservices and Twisted, and exit."""
+        from importlib.metadata import version
+
+        print(f"sockservices {version('sockservices')}, Twisted {version('twisted')}")
+        sys.exit(0)
+
+
+def _offers(settings: Iterable[Setting]) -> Callable[[type[_O]], type[_O]]:
+    """Make a decorator for classes of options that are to take these settings, all as text."""
+    settings = list(settings)
+    single = [each for each in settings if not (each.is_flag or each.is_repeated)]
+
+    def add(options: type[_O]) -> type[_O]:
+        rows: Any = options
+        rows.optFlags = [[each.name, None, each.help] for each in settings if each.is_flag]
+        rows.optParameters = [[each.name, None, None, each.help] for each in single]
+        for each in settings:
+            if each.is_repeated:
+                setattr(options, f"opt_{each.argument}", _appending(each))
+        return options
+
+    return add
+
+
+def _appending(setting: Setting) -> Callable[[HostOptions, str], None]:
+    def append(options: HostOptions, text: str) -> None:
+        options.repeated.setdefault(setting.argument, []).append(text)
+
+    append.__doc__ = setting.help
+    return append
+
+
+@_offers(_EVERY)
+class HostOptions(OneLineErrors):
+    """The options that every service has.
+
+    Parameters:
+        command: the command, which is the prefix of its environment variables.
+    """
+
+    served: Served
+    """What it serves."""
+
+    def __init__(self, command: str) -> None:
+        self.repeated: dict[str, list[str]] = {}
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.command = command
+
+    def own_rows(self) -> list[tuple[str, str]]:
+        """Return the options of this command alone, as ``--help`` shows them."""
+        return rows(self.served.settings())
+
+    def own_source(self) -> Source:
+        """Return the service's own settings that were given on the command line."""
+        return self._given(self.served.settings())
+
+    def _given(self, settings: Iterable[Setting]) -> Source:
+        given: dict[str, Any] = {}
+        for each in settings:
+            value = self.repeated.get(each.argument) if each.is_repeated else self[each.name]
+            if each.is_flag:
+                value = "yes" if value else None
+            if value is not None:
+                given[each.argument] = value
+        return Source(given, spelled_as_option)
+
+    def own_sources(self) -> tuple[Source, ...]:
+        """Return where the values of the service's own settings come from, the first first."""
+        own = self.served.settings()
+        return self.own_source(), from_environment(own, self.command, os.environ)
+
+    def postOptions(self) -> None:
+        """Read the settings, and refuse what makes no sense."""
+        try:
+            sources = (
+                self._given(_EVERY),
+                *(from_environment(_EVERY, each, os.environ) for each in self._prefixes),
+            )
+            self._groups = {group: build(group, *sources) for group in GROUPS}
+            check(self.served.settings(), *self.own_sources())
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+        if self.group(Reloading).reload and goes_to_background(self):
+            raise usage.UsageError("--reload is for the foreground: twistd -n")
+        if not self.listen():
+            raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
+        write_no_pid_file_unasked(self)
+
+    @property
+    def _prefixes(self) -> tuple[str, str]:
+        return self.command, EVERY_SERVICE
+
+    def group(self, kind: type[_G]) -> _G:
+        """Return one of the groups of settings that every service has."""
+        found: _G = self._groups[kind]
+        return found
+
+    def listen(self) -> list[str]:
+        """Return the endpoint descriptions of all listeners that were asked for."""
+        if self.is_supervised:  # they were opened for us
+            return os.environ[SERVED].split(" ")
+        return self.group(Listening).descriptions(self.served.first)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether this is a process that a supervisor has started."""
+        return self.group(Reloading).reload and is_supervised()
+
+    def listening(self) -> Listening:
+        """Return where to listen, as descriptions alone."""
+        return attrs.evolve(
+            self.group(Listening), listen=self.listen(), port=None, interface=None, socket=None
+        )
+
+    def _listening_settings(self) -> list[Setting]:
+        return Listening.described_for(self.served.first)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the help: the service's own options first, then those that all have."""
+        from click import HelpFormatter
+
+        help_text = HelpFormatter(width=width or _HELP_WIDTH)
+        groups = [(f"Options of {self.command}", self.own_rows())]
+        for group in GROUPS:
+            settings = settings_of(group) if group is not Listening else self._listening_settings()
+            groups.append((group.heading, rows(settings)))
+        groups[-1][1].extend(_ALWAYS)
+        for heading, options in groups:
+            if options:
+                with help_text.section(heading):
+                    help_text.write_dl(options, col_max=_HELP_COLUMN)
+        with help_text.section("Environment"):
+            help_text.write_text(environment_rule(self.command))
+        return "\n" + help_text.getvalue().lstrip()
+
+    def end(self, why: str) -> NoReturn:
+        """End the process with one line and status 1."""
+        say_on_stderr(f"{self._command()}: {why}")
+        sys.exit(1)
+
+
+_ALWAYS = [
+    ("--version", "Print the versions of sockservices and Twisted, and exit."),
+    ("--help", "Display this help and exit."),
+]
+
+
+def rows(settings: Iterable[Setting]) -> list[tuple[str, str]]:
+    """Return settings as ``--help`` shows them: the option, and what it does."""
+    return [(each.option, each.described()) for each in settings]
+
+
+def environment_rule(command: str) -> str:
+    """Return how the settings of a command are given in the environment."""
+    own, every = (variable(each, "max_connections") for each in (command, EVERY_SERVICE))
+    return (
+        f"Every option can also be set by an environment variable: {own} is "
+        f"--max-connections of this service, and {every} that of all services. The command line "
+        "wins over both, and the service's own variable over the other. Separate several values "
+        "with blanks."
+    )
+
+
+def names_of_every_service() -> set[str]:
+    """Return the names of the options that every service has."""
+    return {each.name for each in _EVERY} | {"help", "version"}
+
+
+def options_for(served: Served) -> HostOptions:
+    """Return options for one service: those of every service, and its own."""
+    own = served.settings()
+    taken = names_of_every_service()
+    for each in own:
+        if each.name in taken:
+            say_on_stderr(f"{served.name} declares --{each.name}, which every service has")
+            sys.exit(1)
+
+    @_offers(own)
+    class ServiceOptions(HostOptions):
+        pass
+
+    options = ServiceOptions(served.name)
+    options.served = served
+    return options

@@ -1,0 +1,85 @@
+"""Running a service by its options: in this process, or in others that a supervisor starts."""
+
+from __future__ import annotations
+
+import os
+
+from sockservices.connections.parts import Part
+from sockservices.errors import DescriptionError, SettingError
+from sockservices.exit import fail_process, stop_process
+from sockservices.host.host import SocketService
+from sockservices.process.background import ForegroundReport
+from sockservices.process.control import control, handle_signals
+from sockservices.process.file_descriptors import raise_limit
+from sockservices.process.reloading import Reloading, ReloadingService
+from sockservices.process.supervisor import follow_supervisor
+from sockservices.settings import spelled_as_option
+from sockservices.twistd.command_line import command_again, goes_to_background
+from sockservices.twistd.options import GROUPS, HostOptions
+
+
+def make_service(options: HostOptions) -> SocketService | ReloadingService:
+    """Build what runs a service; end the process with one line if that fails."""
+    supervises = options.group(Reloading).reload and not options.is_supervised
+    return _supervisor(options) if supervises else _host(options)
+
+
+def _supervisor(options: HostOptions) -> ReloadingService:
+    from twisted.internet import reactor
+
+    try:
+        supervisor = ReloadingService(
+            options.listening(),
+            command=command_again(options),
+            folder=os.getcwd(),
+            reactor=reactor,
+            on_failure=fail_process,
+        )
+        _check_kinds(options, supervisor)
+    except DescriptionError as error:
+        options.end(str(error))
+    handle_signals(
+        reactor,
+        hurry=supervisor.hurry,
+        reload=supervisor.reload,
+        suspend_or_resume=supervisor.suspend_or_resume,
+    )
+    return supervisor
+
+
+def _check_kinds(options: HostOptions, supervisor: ReloadingService) -> None:
+    served = options.served
+    for each in supervisor.listeners:
+        if getattr(served, each.kind) is None:
+            raise DescriptionError(
+                f"{each.description!r} is for {each.kind}s, which {served.name} does not serve"
+            )
+
+
+def _host(options: HostOptions) -> SocketService:
+    report = ForegroundReport() if goes_to_background(options) else None
+    try:
+        stream, datagram = options.served.build(*options.own_sources())
+        host = SocketService(
+            stream,
+            options.listening(),
+            *[options.group(each) for each in GROUPS if issubclass(each, Part)],
+            datagram=datagram,
+            name=options.served.name,
+            on_failure=report.failed if report is not None else fail_process,
+        )
+    except SettingError as error:
+        options.end(error.spelled(spelled_as_option))
+    except DescriptionError as error:
+        options.end(str(error))
+    from twisted.internet import reactor
+
+    if options.is_supervised:
+        follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
+    raise_limit(reactor)
+    control(reactor, host)
+    if report is not None:
+        host.when_listening().addCallbacks(
+            lambda _addresses: report.listening(), lambda _failure: None
+        )
+    return host

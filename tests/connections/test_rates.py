@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockservices.connections import rates as module
+from sockservices.connections.rates import Rate, Rates, to_rate
+
+
+def _held_to(of_all: Rate | None = None, of_each: Rate | None = None) -> Rates:
+    rates = Rates()
+    rates.hold_to(of_all, of_each)
+    return rates
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 3, allow_nan=False), max_size=60), st.booleans())
+def test_in_no_time_come_more_than_the_rate(count: int, gaps: list[float], is_each: bool) -> None:
+    rates = _held_to(None, Rate(count, 5.0)) if is_each else _held_to(Rate(count, 5.0))
+    now, admitted = 0.0, deque[float]()
+    for gap in gaps:
+        now += gap
+        recent = sum(now - each < 5.0 for each in admitted)
+        if rates.refusal("source", now) is None:
+            admitted.append(now)
+            assert recent < count
+        else:
+            assert recent >= count
+
+
+def test_without_rates_all_come_in_and_nothing_is_remembered() -> None:
+    rates = _held_to()
+    assert {rates.refusal(number, 0.0) for number in range(100)} == {None}
+    assert (rates.sources, rates.times) == (0, 0)
+
+
+def test_a_flood_of_sources_takes_no_more_memory_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SOURCES", 10)
+    rates = _held_to(None, Rate(1, 60))
+    assert rates.refusal("first", 0.0) is None
+    for number in range(100):
+        rates.refusal(number, 1.0)
+        assert rates.refusal("first", 1.0) == "rate-per-source"  # heard of all the time
+    assert rates.sources == 10
+
+
+def test_times_are_bounded_as_well_and_forgotten_when_they_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_TIMES", 100)
+    rates = _held_to(None, Rate(30, 60))
+    for number in range(10):
+        admitted = [rates.refusal(number, 0.0) for _ in range(40)].count(None)
+        assert admitted == 30
+        assert rates.times <= 100
+    assert rates.times == 30 * rates.sources
+    assert rates.refusal(9, 0.0) == "rate-per-source"
+    assert rates.refusal(77, 60.0) is None
+    assert (rates.sources, rates.times) == (1, 1)
+
+
+def test_other_rates_begin_from_nothing_and_the_same_go_on() -> None:
+    rates = _held_to(Rate(1, 60), Rate(1, 60))
+    assert rates.refusal("a", 0.0) is None
+    rates.hold_to(Rate(1, 60), Rate(2, 60))
+    assert (rates.sources, rates.times) == (0, 0)
+    assert rates.refusal("a", 1.0) == "rate"
+    rates.hold_to(Rate(2, 60), Rate(2, 60))
+    assert [rates.refusal("a", 2.0) for _ in range(3)] == [None, None, "rate"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 60), (1_000_001, 60), (1, 0), (1, -1), ("x", 60), (1, float("nan"))]
+)
+def test_a_rate_of_nothing_is_refused_at_once(wrong: tuple[Any, Any]) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        Rate(*wrong)
+
+
+@pytest.mark.parametrize("text", ["0/60", "1/0", "x", "1", "1/-1", "", "1/1/1"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate, as 100/60 for 100 in 60 seconds"):
+        to_rate(text)
+
+
+def test_a_rate_is_shown_as_it_is_written() -> None:
+    for text in ("100/60", "1/0.5"):
+        assert str(to_rate(text)) == text
+    assert to_rate(Rate(1, 2)) == Rate(1, 2)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from sockservices.connections import timeouts as module
+from sockservices.connections.ledger import Ledger
+from sockservices.connections.timeouts import Timeouts
+from tests.fakes import context, logged, opened
+
+
+class Transport(StringTransport):
+    last_read: float | None = None
+    aborted = 0
+
+    def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
+        self.aborted += 1
+
+
+class Setup:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr(module, "monotonic", self.clock.seconds)
+        self.ledger = Ledger("echo")
+        self.context = context(self.ledger, self.clock)
+
+    def connection(self) -> Transport:
+        transport = Transport()  # type: ignore[no-untyped-call]
+        opened(self.ledger, transport, object()).opened = self.clock.seconds()
+        return transport
+
+    def pass_by(self, seconds: float) -> None:
+        self.clock.pump([0.01] * round(seconds * 100))
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    return Setup(monkeypatch)
+
+
+def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=2.0, max_time=None).begin(setup.context)
+    timeouts.start()
+    silent, speaking = setup.connection(), setup.connection()
+    setup.pass_by(1.5)
+    speaking.last_read = setup.clock.seconds()
+    setup.pass_by(0.4)
+    assert (silent.aborted, speaking.aborted) == (0, 0)
+    setup.pass_by(0.4)
+    assert (silent.aborted, speaking.aborted) == (1, 0)
+    setup.pass_by(1.0)  # once is enough
+    assert silent.aborted == 1
+    assert setup.ledger.of(silent).cut == "idle-timeout"
+    setup.ledger.close(silent, Failure(ConnectionAborted()))
+    assert setup.ledger.totals.closed == {"idle-timeout": 1}
+    timeouts.stop()
+    assert setup.clock.getDelayedCalls() == []
+
+
+def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=100.0, max_time=2.0).begin(setup.context)
+    timeouts.start()
+    timeouts.start()
+    dribbling = setup.connection()
+    for _ in range(19):
+        setup.pass_by(0.1)
+        dribbling.last_read = setup.clock.seconds()
+    assert dribbling.aborted == 0
+    setup.pass_by(0.4)
+    assert setup.ledger.of(dribbling).cut == "max-time"
+    timeouts.stop()
+
+
+def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
+    timeouts: Any = Timeouts(idle_timeout=None, max_time=None).begin(setup.context)
+    timeouts.start()
+    assert setup.clock.getDelayedCalls() == []
+    timeouts.stop()
+
+
+def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
+    class Immortal(Transport):
+        def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
+            raise RuntimeError("no")
+
+    timeouts = Timeouts(idle_timeout=None, max_time=1.0).begin(setup.context)
+    timeouts.start()
+    opened(setup.ledger, Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
+    other = setup.connection()
+    with logged() as log:
+        setup.pass_by(1.2)
+    assert other.aborted == 1
+    assert [event["log_failure"].type for event in log] == [RuntimeError]
+    timeouts.stop()
+
+
+def test_a_transport_that_knows_only_the_slower_way_goes_it(setup: Setup) -> None:
+    class Slow:
+        lost = 0
+
+        def loseConnection(self) -> None:
+            self.lost += 1
+
+    slow = Slow()
+    opened(setup.ledger, slow, object()).end("max-time")
+    assert slow.lost == 1
+
+
+def test_other_times_hold_at_once_for_those_that_live(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=100.0).begin(setup.context)
+    timeouts.start()
+    silent = setup.connection()
+    setup.pass_by(1.0)
+    timeouts.change(Timeouts(idle_timeout=2.0))()
+    setup.pass_by(0.9)
+    assert silent.aborted == 0
+    setup.pass_by(0.4)
+    assert silent.aborted == 1
+    timeouts.change(Timeouts())()
+    assert setup.clock.getDelayedCalls() == []
+    timeouts.change(Timeouts(max_time=1.0))()
+    timeouts.stop()
+    timeouts.change(Timeouts(max_time=2.0))()
+    assert setup.clock.getDelayedCalls() == []
+
+
+def test_one_that_waits_too_long_is_ended_unless_it_is_done(setup: Setup) -> None:
+    timeouts = Timeouts(handshake_timeout=2.0).begin(setup.context)
+    assert timeouts.waiting is not None
+    done, waiting = setup.connection(), setup.connection()
+    timeouts.waiting(setup.ledger.of(done), lambda: True)
+    timeouts.waiting(setup.ledger.of(waiting), lambda: False)
+    setup.pass_by(1.9)
+    assert waiting.aborted == 0
+    setup.pass_by(0.2)
+    assert (done.aborted, waiting.aborted) == (0, 1)
+    assert setup.ledger.of(waiting).cut == "handshake-timeout"

@@ -1,0 +1,289 @@
+"""That what a host is given gets to where it works, or is refused where it would do nothing."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.protocol import DatagramProtocol
+
+from sockservices.connections.ledger import Closed, Connection, Event, Opened
+from sockservices.connections.limits import Limits
+from sockservices.connections.parts import Context, Part, RunningPart
+from sockservices.connections.proxy_protocol import ProxyProtocol
+from sockservices.connections.timeouts import Timeouts
+from sockservices.connections.tls import TLS
+from sockservices.errors import DescriptionError, SettingError
+from sockservices.host.host import SocketService
+from sockservices.host.stopping import Stopping
+from sockservices.listening import Listening
+from sockservices.services.echo import EchoFactory
+from sockservices.settings import Settings, setting
+from tests.certificates import HAVE_FOLDERS, make_certificate
+from tests.fakes import Heard, until, with_reactor
+
+reactor: Any = _reactor
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> TLS:
+    make_certificate(tmp_path)
+    return TLS(tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem"))
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        (ProxyProtocol(proxy_protocol="any"), "proxy_protocol"),
+        (Limits(max_connections=1), "max_connections"),
+        (Limits(max_per_source=1), "max_per_source"),
+        (Limits(max_write_buffer=1), "max_write_buffer"),
+        (Timeouts(idle_timeout=1.0), "idle_timeout"),
+        (Timeouts(max_time=1.0), "max_time"),
+    ],
+)
+def test_what_is_of_streams_needs_a_stream(part: Part, what: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        SocketService(DatagramProtocol, ["udp:0"], part, name="quiet")
+    assert str(raised.value) == f"{what} goes with a stream listener, and quiet has none"
+
+
+def test_tls_is_of_streams(certificate: TLS) -> None:
+    with pytest.raises(SettingError, match=r"^tls_cert goes with a stream listener, and quiet"):
+        SocketService(DatagramProtocol, ["udp:0"], certificate, name="quiet")
+
+
+def test_users_are_of_unix_sockets() -> None:
+    with pytest.raises(SettingError, match="allow_user goes with a Unix stream listener, and echo"):
+        SocketService(EchoFactory(), [LOOPBACK], Limits(allow_user=[0]), name="echo")
+
+
+def test_one_group_of_a_kind_is_enough() -> None:
+    with pytest.raises(TypeError, match=r"^Limits is given twice$"):
+        SocketService(EchoFactory(), [LOOPBACK], Limits(), Limits(max_connections=1))
+
+
+@pytest.mark.parametrize("part", [Limits, 7, Listening(port=0)])
+def test_what_is_no_part_is_refused(part: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no part of a host, as Limits\(\) is"):
+        SocketService(EchoFactory(), [LOOPBACK], part)
+
+
+# Twisted's own, with a recent pyOpenSSL.
+@pytest.mark.filterwarnings("ignore:X509:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+def test_a_listener_has_tls_once(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    files = f"privateKey={tmp_path}/key.pem:certKey={tmp_path}/trusted/cert.pem"
+    trusted = f"tls:{tmp_path}/trusted:0"
+    (tmp_path / "trusted/localhost.pem").write_text(
+        (tmp_path / "key.pem").read_text() + (tmp_path / "trusted/cert.pem").read_text()
+    )
+    (tmp_path / "trusted/cert.pem").rename(tmp_path / "cert.pem")
+    certificate = TLS(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+    files = files.replace("trusted/", "")
+    descriptions = [f"ssl:0:{files}", f"haproxy:ssl:0:{files}"]
+    for description in (*descriptions, *([trusted] if HAVE_FOLDERS else [])):
+        SocketService(EchoFactory(), listen=[description])
+        with pytest.raises(DescriptionError) as raised:
+            SocketService(EchoFactory(), [description], certificate)
+        assert str(raised.value) == f"{description!r} has TLS of its own: one is enough"
+    for description in ("tcp:0", "haproxy:tcp:0", f"unix:{tmp_path}/ssl"):
+        SocketService(EchoFactory(), [description], certificate)
+
+
+async def _why_closed(*parts: Part) -> str:
+    service = SocketService(EchoFactory(), [LOOPBACK], *parts)
+    events: list[Event] = []
+    service.ledger.subscribe(events.append)
+    service.startService()
+    [address] = await service.when_listening()
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    client: Any = await connectProtocol(endpoint, Heard())
+    await client.whole
+    await service.stopService()
+    [reason] = [each.reason for each in events if isinstance(each, Closed)]
+    return reason
+
+
+@with_reactor
+async def test_times_are_those_that_were_given(certificate: TLS) -> None:
+    assert await _why_closed(Timeouts(idle_timeout=0.01)) == "idle-timeout"
+    assert await _why_closed(Timeouts(max_time=0.01)) == "max-time"
+    short = Timeouts(handshake_timeout=0.01)
+    assert await _why_closed(certificate, short) == "handshake-timeout"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "home"),
+    [
+        ({}, "sockservices.transports.tcp"),
+        ({"stock_transports": False}, "sockservices.transports.tcp"),
+        ({"stock_transports": True}, "sockservices.transports.stock"),
+    ],
+)
+@with_reactor
+async def test_transports_are_eager_unless_stock_ones_are_asked_for(
+    arguments: dict[str, Any], home: str
+) -> None:
+    service = SocketService(EchoFactory(), Listening(listen=[LOOPBACK], **arguments))
+    homes: Deferred[str] = Deferred()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Opened):
+            homes.callback(type(event.connection.transport).__module__)
+
+    service.ledger.subscribe(hear)
+    service.startService()
+    [address] = await service.when_listening()
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    client: Any = await connectProtocol(endpoint, Heard())
+    assert await homes == home
+    client.transport.loseConnection()
+    await client.whole
+    await service.stopService()
+
+
+# Other settings while it runs
+
+
+async def _client(service: SocketService) -> Heard:
+    [address] = service.addresses
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    client: Heard = await connectProtocol(endpoint, Heard())
+    return client
+
+
+@with_reactor
+async def test_other_limits_hold_at_once_and_for_those_that_live() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK])
+    service.startService()
+    await service.when_listening()
+    first = await _client(service)
+    await until(lambda: service.ledger.live == 1)
+    service.change(Limits(max_connections=1))
+    assert await (await _client(service)).whole == b""
+    assert service.ledger.totals.refused == {"max-connections": 1}
+    service.change(Limits(max_connections=2), Timeouts(idle_timeout=0.01))
+    await first.whole
+    assert service.ledger.totals.closed == {"idle-timeout": 1}
+    service.change(Timeouts())
+    third = await _client(service)
+    third.transport.write(b"here")
+    await until(lambda: third.data)
+    service.change(Limits(deny=["127.0.0.0/8"]))  # type: ignore[list-item]
+    await third.whole
+    assert service.ledger.totals.closed["denied"] == 1
+    await service.stopService()
+
+
+@with_reactor
+async def test_tls_and_headers_can_be_asked_of_connections_to_come(certificate: TLS) -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK])
+    service.startService()
+    await service.when_listening()
+    service.change(certificate, ProxyProtocol(proxy_protocol="v1"))
+    client = await _client(service)
+    client.transport.write(b"PROXY UNKNOWN\r\nno handshake")
+    assert b"no handshake" not in await client.whole  # which an echo without TLS sends back
+    service.change(TLS(), ProxyProtocol())
+    plain = await _client(service)
+    plain.transport.write(b"plain")
+    await until(lambda: plain.data)
+    plain.transport.loseConnection()
+    await service.stopService()
+
+
+@with_reactor
+async def test_datagrams_are_limited_at_once_too() -> None:
+    service = SocketService(EchoFactory(), ["udp:0:interface=127.0.0.1"])
+    service.startService()
+    [address] = await service.when_listening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(30)
+        service.change(Limits(deny=["127.0.0.0/8"]))  # type: ignore[list-item]
+        client.sendto(b"1", ("127.0.0.1", address.port))
+        await until(lambda: service.ledger.totals.refused == {"denied": 1})
+        service.change(Limits())
+        client.sendto(b"2", ("127.0.0.1", address.port))
+        await until(lambda: service.ledger.totals.datagrams == 1)
+        assert client.recv(9) == b"2"
+    await service.stopService()
+
+
+def test_a_change_is_whole_or_none(tmp_path: Path) -> None:
+    networks = tmp_path / "networks"
+    networks.write_text("192.0.2.0/24")
+    limits = Limits(deny_file=[str(networks)])
+    service = SocketService(EchoFactory(), [LOOPBACK], limits)
+    networks.write_text("nowhere")
+    others: list[tuple[Settings, str]] = [
+        (limits, f"deny_file: {networks}, line 1: 'nowhere' is not a network"),
+        (Limits(allow_user=[0]), "allow_user goes with a Unix stream listener"),
+        (Listening(listen=["tcp:1"]), "listen cannot change while the service runs"),
+    ]
+    for other, line in others:
+        with pytest.raises(SettingError) as caught:
+            service.change(Stopping(flush=7), other)
+        assert str(caught.value).startswith(line)
+        assert service.settings[Stopping] == Stopping()
+    service.change(Stopping(flush=7), Listening(listen=[LOOPBACK]))
+    assert service.settings[Stopping] == Stopping(flush=7)
+
+
+# A part of somebody else's
+
+
+@attrs.frozen
+class Greeting(Part):
+    heading = "Greeting"
+
+    greeting: str = setting(default="", help="Remember this.")
+
+    def begin(self, context: Context) -> RunningGreeting:
+        return RunningGreeting(self, context)
+
+
+class RunningGreeting(RunningPart[Greeting]):
+    told: ClassVar[list[str]] = []
+
+    def apply(self, settings: Greeting, prepared: object) -> None:
+        self.settings = settings
+        self.ask_peer = self._ask if settings.greeting == "closed" else None
+        self.opened = self._opened
+
+    def _ask(self, _peer: Any) -> str:
+        return "denied"
+
+    def _opened(self, connection: Connection, peer: Any) -> None:
+        self.told.append(f"{self.context.service} {peer.host} {connection.id}")
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+
+@with_reactor
+async def test_a_part_of_somebody_elses_takes_part_in_each_life() -> None:
+    for parts in ([Greeting()], []):
+        RunningGreeting.told.clear()
+        service = SocketService(EchoFactory(), [LOOPBACK], *parts, name="echo")
+        service.change(Greeting())  # which adds it, if it is not there
+        service.startService()
+        await service.when_listening()
+        client = await _client(service)
+        await until(lambda: len(RunningGreeting.told) == 2)
+        service.change(Greeting(greeting="closed"))
+        assert await (await _client(service)).whole == b""
+        client.transport.loseConnection()
+        await service.stopService()
+        assert RunningGreeting.told == ["start", "echo 127.0.0.1 1", "stop"]

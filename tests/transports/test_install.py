@@ -1,0 +1,74 @@
+"""How the eager reactor becomes the reactor of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_install() -> None:
+    result = python(
+        "from sockservices import transports; transports.install();"
+        "from twisted.internet import reactor; print(type(reactor) is transports.EagerReactor)"
+    )
+    assert (result.stdout, result.stderr) == ("True\n", "")
+
+
+def test_a_second_reactor_is_refused() -> None:
+    result = python(
+        "from twisted.internet import reactor; import sockservices.transports as t; t.install()"
+    )
+    assert result.stderr.splitlines()[-1].startswith(
+        "twisted.internet.error.ReactorAlreadyInstalledError"
+    )
+
+
+def test_twistd_takes_it(tmp_path: Path) -> None:
+    tmp_path.joinpath("app.py").write_text(
+        "from twisted.application.service import Application\n"
+        "from twisted.internet import reactor\n"
+        "application = Application('x')\n"
+        "reactor.callWhenRunning(lambda: (print(type(reactor).__name__), reactor.stop()))\n"
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    result = subprocess.run(
+        [twistd, "--reactor=eager", "-n", "-l", "-", "--pidfile=", "-y", tmp_path / "app.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "EagerReactor" in result.stdout
+
+
+def test_without_epoll_it_says_so_and_streams_are_there_all_the_same() -> None:
+    result = python(
+        "import select\n"
+        "del select.epoll, select.EPOLLIN\n"
+        "from sockservices.transports import EagerStreams\n"
+        "print(EagerStreams.__name__)\n"
+        "from sockservices.transports import EagerReactor\n"
+    )
+    assert result.stdout == "EagerStreams\n"
+    assert result.stderr.splitlines()[-1] == (
+        f"ImportError: the eager reactor needs epoll(7), which {sys.platform} does not have; "
+        "eager transports work on any reactor"
+    )

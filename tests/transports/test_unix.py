@@ -1,0 +1,177 @@
+"""Eager Unix streams: what is particular to them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python import log
+
+from sockservices.transports import EagerReactor, EagerStreams
+from tests.transports.lockstep import is_readable
+from tests.transports.reactors import started, turn_until
+
+
+class Connected:
+    """A protocol of an eager Unix connection, and the plain socket at the other end."""
+
+    def __init__(self, reactor: Any, protocol: Protocol | None = None) -> None:
+        self.reactor = reactor
+        self.protocol = protocol or Protocol()
+        here, self.peer = socket.socketpair(socket.AF_UNIX)
+        here.setblocking(False)
+        factory = Factory.forProtocol(lambda: self.protocol)
+        streams = reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+        with here:
+            streams.adoptStreamConnection(here.fileno(), socket.AF_UNIX, factory)
+        self.transport: Any = self.protocol.transport
+
+    def receive(self) -> tuple[bytes, list[int]]:
+        turn_until(self.reactor, lambda: is_readable(self.peer))
+        data, descriptors, _flags, _address = socket.recv_fds(self.peer, 100, 10)
+        return data, descriptors
+
+
+@pytest.fixture(params=[EPollReactor, EagerReactor])
+def reactor(request: Any) -> Any:
+    with started(request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize("first", ["write", "descriptor"])
+def test_a_descriptor_travels_with_bytes_of_the_same_turn(
+    reactor: Any, first: str, tmp_path: Path
+) -> None:
+    connected = Connected(reactor)
+    path = tmp_path / "sent"
+    path.write_bytes(b"content")
+    with path.open("rb") as file, connected.peer:
+        if first == "write":
+            connected.transport.write(b"ab")
+            connected.transport.sendFileDescriptor(file.fileno())
+        else:
+            connected.transport.sendFileDescriptor(file.fileno())
+            connected.transport.write(b"ab")
+        data, descriptors = connected.receive()
+        # The descriptor takes one byte along; the kernel ends a read there.
+        rest = b"" if data == b"ab" else connected.receive()[0]
+    assert data + rest == b"ab"
+    (received,) = descriptors
+    with os.fdopen(received, "rb") as file:
+        assert file.read() == b"content"
+
+
+def test_an_answer_is_sent_in_the_next_turn(reactor: Any) -> None:
+    early: list[bool] = []
+
+    class Answering(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            assert self.transport is not None
+            self.transport.write(data)
+            self.transport.write(b" two")
+            early.append(is_readable(connected.peer))
+
+    connected = Connected(reactor, Answering())
+    with connected.peer:
+        connected.peer.send(b"one")
+        turn_until(reactor, lambda: early)
+        assert early == [False]
+        reactor.iterate(0)
+        assert is_readable(connected.peer)
+        assert connected.transport not in reactor.getWriters()
+        assert connected.receive()[0] == b"one two"
+
+
+@pytest.mark.parametrize("before", [b"", b"some"])
+def test_a_close_in_a_call_later_comes_in_its_turn(reactor: Any, before: bytes) -> None:
+    order: list[str] = []
+
+    class Telling(Protocol):
+        def connectionLost(self, reason: object = None) -> None:
+            order.append("lost")
+
+    connected = Connected(reactor, Telling())
+
+    def close() -> None:
+        connected.transport.write(before)
+        connected.transport.loseConnection()
+        reactor.callLater(0, order.append, "later")
+
+    reactor.callLater(0, close)
+    with connected.peer:
+        turn_until(reactor, lambda: len(order) == 2)
+    assert order == ["lost", "later"]
+
+
+def test_a_half_close_after_a_write_keeps_the_connection(reactor: Any) -> None:
+    received: list[bytes] = []
+
+    class Reading(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            received.append(data)
+
+    connected = Connected(reactor, Reading())
+
+    def half_close() -> None:
+        connected.transport.write(b"last")
+        connected.transport.loseWriteConnection()
+
+    reactor.callLater(0, half_close)
+    with connected.peer:
+        assert connected.receive()[0] == b"last"
+        assert connected.receive()[0] == b""
+        for _ in range(3):
+            reactor.iterate(0)
+        connected.peer.send(b"answer")
+        turn_until(reactor, lambda: received or connected.transport.disconnected)
+    assert received == [b"answer"]
+
+
+def test_what_cannot_be_sent_ends_the_connection(reactor: Any) -> None:
+    """A descriptor that is none: Twisted logs the error and closes."""
+    lost: list[str] = []
+
+    class Telling(Protocol):
+        def connectionLost(self, reason: Any = None) -> None:
+            lost.append(reason.type.__name__)
+
+    errors: list[Any] = []
+    log.addObserver(errors.append)
+    try:
+        connected = Connected(reactor, Telling())
+        connected.transport.write(b"x")
+        connected.transport.sendFileDescriptor("none")
+        with connected.peer:
+            turn_until(reactor, lambda: lost or any(event["isError"] for event in errors))
+            reactor.iterate(0)
+    finally:
+        log.removeObserver(errors.append)
+    assert lost == ["error"]  # struct.error
+
+
+def test_a_connection_that_is_lost_sends_nothing(reactor: Any) -> None:
+    connected = Connected(reactor)
+    connected.transport.write(b"x")
+    connected.transport.abortConnection()
+    with connected.peer:
+        data, _none = connected.receive()
+    assert data == b""
+
+
+def test_a_large_write_waits_for_its_reader(reactor: Any) -> None:
+    connected = Connected(reactor)
+    sent = os.urandom(1 << 20)
+    connected.transport.write(sent)
+    got = b""
+    with connected.peer:
+        turn_until(reactor, lambda: connected.transport in reactor.getWriters())
+        while len(got) < len(sent):
+            turn_until(reactor, lambda: is_readable(connected.peer))
+            got += connected.peer.recv(1 << 20)
+        turn_until(reactor, lambda: connected.transport not in reactor.getWriters())
+    assert got == sent
