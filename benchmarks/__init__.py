@@ -1,1 +1,1 @@
-"""Measures sockservices beside other servers: ``python -m benchmarks``."""
+"""Benchmarks that compare sockservices with other servers: ``python -m benchmarks``."""

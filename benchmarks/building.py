@@ -1,4 +1,4 @@
-"""Compiles the load generator and the C and Go peers, when their sources have changed."""
+"""Building the load generator and the C and Go peers, if their sources have changed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BUILD = HERE / "build"
 
 
 def load_generator() -> Path:
-    """Return the compiled load generator.
+    """Return the path of the compiled load generator.
 
-    :raises MachineError: there is no C compiler, or it refuses the source.
+    :raises MachineError: there is no C compiler, or it rejects the source.
     """
     if shutil.which("cc") is None:
         raise MachineError(
@@ -29,17 +29,17 @@ def load_generator() -> Path:
 
 
 def c_peer(name: str) -> Path:
-    """Return the compiled peers/NAME.c.
+    """Return the path of the compiled peers/NAME.c.
 
-    :raises MeasurementError: the compiler refuses the source.
+    :raises MeasurementError: the compiler rejects the source.
     """
     return _c(name, [HERE / "peers" / f"{name}.c"], [])
 
 
 def go_peer(name: str) -> Path:
-    """Return the built peers/NAME.go.
+    """Return the path of the compiled peers/NAME.go.
 
-    :raises MeasurementError: the compiler refuses the source.
+    :raises MeasurementError: the compiler rejects the source.
     """
     source, target = HERE / "peers" / f"{name}.go", BUILD / f"{name}_go"
     return _built(target, [source], ["go", "build", "-o", str(target), str(source)])

@@ -1,4 +1,4 @@
-"""The command line: what to run, for how long, and where the report goes."""
+"""The command line: what to run, for how long, and where to write the report."""
 
 from __future__ import annotations
 
@@ -29,36 +29,46 @@ HEAD = """\
 
 ![Bars: medians of the ratios. Lines: from the lowest to the highest.](latest.svg)
 
-A ratio is the median of the rounds, with the lowest and the highest in brackets. What the columns
-mean, and what one must not conclude, is in `benchmarks/README.md`.
+A ratio is the median of the rounds, with the lowest and the highest in brackets. For what the
+columns mean, and what not to conclude from them, see `benchmarks/README.md`.
 """
 ENTRY_NAMES = [entry.name for entry in ENTRIES]
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1), help="Rounds.  [default: 5, or 2 if quick]")
+@click.option(
+    "--rounds", type=click.IntRange(1), help="Run this many rounds.  [default: 5, or 2 if quick]"
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
-    help="Seconds measured, of each server in each round.  [default: 2, or 0.3 if quick]",
+    help="Measure each server for this long in each round.  [default: 2, or 0.3 if quick]",
 )
-@click.option("--idle", type=click.IntRange(1), help="Idle connections.  [default: 10000, or 500]")
-@click.option("--quick", is_flag=True, help="Shorter defaults: to see it work, not to compare.")
 @click.option(
-    "--workload", "workloads", multiple=True, type=click.Choice(WORKLOAD_NAMES), help="Only this."
+    "--idle",
+    type=click.IntRange(1),
+    help="Open this many idle connections.  [default: 10000, or 500]",
+)
+@click.option("--quick", is_flag=True, help="Use shorter defaults, to see it work, not to compare.")
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    type=click.Choice(WORKLOAD_NAMES),
+    help="Run only this workload.",
 )
 @click.option(
     "--peer",
     "peers",
     multiple=True,
     type=click.Choice(ENTRY_NAMES),
-    help="Only this server; name the base as well if ratios are wanted.",
+    help="Run only this server; for ratios, name the base server too.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=HERE / "results",
-    help="Folder for latest.md, latest.json and latest.svg.  [default: benchmarks/results]",
+    help="Write latest.md, latest.json and latest.svg here.  [default: benchmarks/results]",
 )
 def main(
     rounds: int | None,
@@ -69,8 +79,8 @@ def main(
     peers: tuple[str, ...],
     output: Path,
 ) -> None:
-    """Measure sockservices beside other servers, and write a table, a picture and the raw data."""
-    # So that an operator's kill ends the server and the load, too.
+    """Compare sockservices with other servers; write tables, a picture and the raw data."""
+    # So that SIGTERM also stops the server and the load.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     rounds = rounds or (2 if quick else 5)
     try:
@@ -95,7 +105,7 @@ def main(
         tables.append(table(workload, workload.title.format(idle=f"{settings.idle:,}"), rows))
         panels.append(panel(workload, rows))
         raw[workload.name] = _plain(outcomes)
-        # Written as it grows: a run that is interrupted keeps what it has.
+        # After each workload, so that an interrupted run keeps its results.
         text = "\n".join([HEAD, header(machine), *tables])
         _write(output, "latest.md", text)
         _write(output, "latest.svg", picture(panels))
@@ -107,6 +117,6 @@ def _plain(outcomes: Mapping[str, Outcome]) -> dict[str, object]:
     return {name: attrs.asdict(outcome) for name, outcome in outcomes.items()}
 
 
-def _write(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text)
+def _write(directory: Path, name: str, text: str) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_text(text)

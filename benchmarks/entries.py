@@ -1,4 +1,4 @@
-"""Who is compared: the project's own commands, and the peers."""
+"""The servers to compare: the project's own commands, and the peers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from twisted.application.reactors import getReactorTypes
 
 from benchmarks.building import HERE, c_peer, go_peer
 
-# Arguments; {port}, {path} and {log} are filled in when the server is started.
+# The arguments of a command; {port}, {path} and {log} are filled in when the server starts.
 Command = Callable[[], list[str]]
 
 PEERS = HERE / "peers"
-LINES = ("lines=2", "lines=10")  # as a peer's argument, and as that of --with
+LINES = ("lines=2", "lines=10")  # arguments of a peer, and of --with
 
 
 @attrs.frozen
 class Entry:
     """One server in the comparison.
 
-    :param commands: how to start it, by what it serves: see ``Workload.serves``.
-    :param missing: given what it is to serve, why it cannot be run here, or nothing.
+    :param commands: how to start it, by what it serves; see ``Workload.serves``.
+    :param missing: takes what to serve, and returns why the server cannot run here, if so.
     :param ours: whether it is one of the project's own commands.
-    :param dumps_to_stderr: whether its standard error is its output.
+    :param dumps_to_stderr: whether it writes its output to standard error.
     """
 
     name: str
@@ -51,13 +51,13 @@ def _python(file: str, *extra: str) -> Mapping[str, Command]:
 
 
 def _twistd(*options: str, stream: tuple[str, ...] = ()) -> dict[str, Command]:
-    """Return the commands as an operator writes them: all defaults on."""
+    """Return the commands as an operator writes them, with all defaults."""
     twistd = [f"{sys.exec_prefix}/bin/twistd", *options, "-n", "-l", "{log}"]
     listen = [*stream, "--listen", "tcp:{port}:interface=127.0.0.1"]
 
     def lines(mode: str) -> list[str]:
         serve = ["sock-serve", "--factory", "lines_factory.LinesFactory", "--with", mode]
-        # The factory's module is to be found from any folder; the other commands start without.
+        # The factory's module must be found from any directory; the other commands do not need it.
         return ["env", f"PYTHONPATH={PEERS}", *twistd, *serve, *listen]
 
     return {
@@ -86,7 +86,7 @@ def _needs_reactor(name: str) -> Callable[[str], str | None]:
 
 @functools.cache
 def _help() -> str:
-    # The options of streams are the same in every service.
+    # The stream options are the same for every service.
     command = [f"{sys.exec_prefix}/bin/twistd", "sock-echo", "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
@@ -98,7 +98,7 @@ def _needs_option(option: str) -> Callable[[str], str | None]:
     return missing
 
 
-# Every limit, none of which is reached.
+# Every limit, set so high that none is reached.
 LIMITS = (
     *("--max-connections=20000", "--max-per-source=20000", "--at-limit=wait"),
     *("--rate=1000000/1", "--rate-per-source=1000000/1"),
@@ -110,7 +110,7 @@ del _limited_commands["datagram"]
 
 STOCK = "--stock-transports"
 _stock_commands = _twistd(stream=(STOCK,))
-del _stock_commands["datagram"]  # the option is about streams
+del _stock_commands["datagram"]  # the option affects only streams
 
 ENTRIES = (
     Entry("sockservices", "sockservices", _twistd(), ours=True),

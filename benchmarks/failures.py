@@ -1,9 +1,9 @@
-"""The two ways in which a benchmark cannot go on."""
+"""The errors that stop a benchmark."""
 
 
 class MachineError(Exception):
-    """This machine cannot run the benchmarks at all; the text is one line for the user."""
+    """The error, of one line, if this machine cannot run the benchmarks at all."""
 
 
 class MeasurementError(Exception):
-    """One server or its load failed; the text is one line for its cell in the table."""
+    """The error, of one line for the table, if a server or its load has failed."""

@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine and the versions, asked at run time."""
+"""Facts that affect the results: the machine and the versions, collected at run time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.servers import cores
 
 
 def facts() -> dict[str, str]:
-    """Return the facts for the report's head, in order."""
+    """Return the facts for the report's header, in order."""
     server, load = cores()
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return {
         "CPU": _first(r"model name\s*: (.*)", "/proc/cpuinfo"),
         "cores": f"{_cores()}; server on {server}, load on {load}",
-        # What else ran: on a busy machine not even the ratios hold.
+        # Shows what else was running: on a busy machine, not even the ratios are valid.
         "load average before": f"{os.getloadavg()[0]:.1f}",
         "kernel": f"{platform.system()} {platform.release()}",
         "net.unix.max_dgram_qlen": _first(r"(\d+)", "/proc/sys/net/unix/max_dgram_qlen"),

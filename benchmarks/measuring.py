@@ -1,4 +1,4 @@
-"""One measurement: one fresh server, one load."""
+"""A single measurement: one fresh server, one load."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from benchmarks.servers import Server, running
 from benchmarks.workloads import Workload
 
 Report = dict[str, float]
-DYING = 0.5  # seconds; a server that died closes its sockets first, and has a status a little later
+DYING = 0.5  # seconds: a dying server closes its sockets a little before it has an exit status
 
 
 @attrs.frozen
 class Settings:
-    """How long and with how much.
+    """The settings of a measurement.
 
-    :param seconds: measured, after ``warmup`` seconds that are not.
-    :param idle: idle connections in the workload of that name.
+    :param seconds: the seconds to measure, after ``warmup`` seconds that are not measured.
+    :param idle: the number of connections in the workload ``idle``.
     """
 
     load_program: Path
@@ -35,10 +35,10 @@ class Settings:
 
 @attrs.frozen
 class Sample:
-    """What one server did in one round; a ``failure`` says why there is nothing.
+    """The result of one server in one round, or the ``failure`` that prevented it.
 
-    :param figure: what the workload's ratios compare, in its unit.
-    :param report: the rest, by name; times in the unit that the name ends with.
+    :param figure: the value that the workload's ratios compare, in its unit.
+    :param report: other values by name; a name ends with the unit of its value.
     """
 
     figure: float = 0.0
@@ -47,7 +47,7 @@ class Sample:
 
 
 def measure(workload: Workload, entry: Entry, settings: Settings) -> Sample:
-    """Start the server, load it, end it. What goes wrong is in the sample."""
+    """Start the server, load it, and stop it; return any error in the sample."""
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             with running(entry, workload.serves, Path(folder), settings.core) as server:
@@ -83,15 +83,15 @@ def _load(workload: Workload, server: Server, settings: Settings) -> Sample:
 
 
 def load(workload: Workload, server: Server, settings: Settings) -> Report:
-    """Load a server from beginning to end.
+    """Run a load on a server, and return its report.
 
-    :raises MeasurementError: the load met an error, or the server ended.
+    :raises MeasurementError: the load met an error, or the server exited.
     """
     return finish(start_load(workload, server, settings), server, settings)
 
 
 def start_load(workload: Workload, server: Server, settings: Settings) -> subprocess.Popen[str]:
-    """Start the load generator on a server."""
+    """Start the load generator for a server."""
     command = [str(settings.load_program), *workload.load, "--pid", str(server.process.pid)]
     command += ["--seconds", str(settings.seconds), "--warmup", str(settings.warmup)]
     if workload.serves == "datagram":
@@ -107,19 +107,19 @@ def start_load(workload: Workload, server: Server, settings: Settings) -> subpro
 def finish(
     process: subprocess.Popen[str], server: Server, settings: Settings, line: str = ""
 ) -> Report:
-    """Give the load a line, wait for its end, and return its report.
+    """Send a line to the load, wait until it exits, and return its report.
 
-    :raises MeasurementError: the load met an error, or the server ended.
+    :raises MeasurementError: the load met an error, or the server exited.
     """
     try:
         out, err = process.communicate(line, settings.warmup + settings.seconds + 30)
     except subprocess.TimeoutExpired:
         server.check(patience=DYING)
         raise MeasurementError(
-            "the load did not end: the server stopped taking or answering"
+            "the load did not finish: the server stopped reading or answering"
         ) from None
     finally:
-        # Whatever happened, an interrupt included, it does not stay.
+        # Whatever happened, even an interrupt, the process must not survive.
         process.kill()
         process.wait()
     if process.returncode:
@@ -133,9 +133,9 @@ def finish(
 
 
 def parse_report(text: str) -> Report:
-    """Read the load generator's line, and add what an operation cost the server.
+    """Parse the load generator's line, and add the server's cost of one operation.
 
-    :raises MeasurementError: the load met errors, or nothing was done.
+    :raises MeasurementError: the load met errors, or no operation was done.
     """
     told = json.loads(text)
     first = told.pop("first_error")
@@ -143,7 +143,7 @@ def parse_report(text: str) -> Report:
     if report["errors"]:
         raise MeasurementError(f"{report['errors']:.0f} errors in the load, the first: {first}")
     if not report["operations"]:
-        raise MeasurementError("not one operation was done in the measured time")
+        raise MeasurementError("no operation was completed in the measured time")
     cpu = report["server_cpu_seconds"]
     report["server_busy"] = cpu / report["seconds"]
     report["server_cpu_us"] = cpu / report["operations"] * 1e6

@@ -1,4 +1,4 @@
-"""The ratios as bars, in SVG that is readable on light and on dark pages."""
+"""A bar chart of the ratios, as SVG that is readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ text { font: 12px sans-serif; fill: #24292f }
 
 @attrs.frozen
 class Panel:
-    """One workload's bars: the rows that have a ratio to its base."""
+    """The bars of one workload: the rows that have a ratio to its base."""
 
     workload: Workload
     base: str
@@ -38,12 +38,12 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """The height in pixels."""
         return HEAD + len(self.rows) * (BAR + GAP) + FOOT
 
 
 def panel(workload: Workload, rows: Sequence[Row]) -> Panel:
-    """Return the workload's panel, the best first."""
+    """Return the workload's panel, best server first."""
     base = next((each.entry.title for each in rows if each.entry.name == workload.base), "")
     compared = [(each, each.ratios.get(workload.base)) for each in rows]
     drawn = [(each, found) for each, found in compared if found]
@@ -52,7 +52,7 @@ def panel(workload: Workload, rows: Sequence[Row]) -> Panel:
 
 
 def picture(panels: Sequence[Panel]) -> str:
-    """Draw the panels one below the other, each with its own axis, every axis from zero."""
+    """Draw the panels one below another, each with its own axis that starts at zero."""
     panels = [each for each in panels if each.rows]
     height = sum(each.height for each in panels) + 10
     parts = [
@@ -96,7 +96,7 @@ def _draw(panel: Panel, top: int) -> list[str]:
 
 
 def tick_step(highest: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, so that up to eight ticks reach the highest."""
+    """Return 1, 2 or 5 times a power of ten, so that at most eight ticks reach the highest."""
     power: float = 10.0 ** math.floor(math.log10(max(highest, 1e-9) / 8))
     return next(power * times for times in (1, 2, 5, 10) if highest / (power * times) <= 8)
 

@@ -1,4 +1,4 @@
-"""The order of it all: every server once a round, in another order each round."""
+"""The rounds: every server runs once per round, in a different order each time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.summary import Outcome
 from benchmarks.syscalls import count
 from benchmarks.workloads import Workload
 
-COUNTED_SECONDS = 1.0  # under strace; the count an operation does not get better with more
+COUNTED_SECONDS = 1.0  # under strace; more would not make the count per operation more precise
 
 
 def run(
@@ -23,10 +23,10 @@ def run(
     settings: Settings,
     tell: Callable[[str], None],
 ) -> dict[str, Outcome]:
-    """Run one workload with the servers that serve it.
+    """Run one workload with the servers that support it.
 
-    :param tell: takes a line of progress.
-    :return: what became of each server, by its name, in the entries' order.
+    :param tell: called with each line of progress.
+    :return: the outcome of each server by its name, in the order of the entries.
     """
     serving = [entry for entry in entries if workload.serves in entry.commands]
     outcomes = {entry.name: Outcome(entry.missing(workload.serves)) for entry in serving}
@@ -38,7 +38,7 @@ def run(
             tell(_progress(f"round {each + 1}/{rounds}", workload, entry, sample))
     counted = attrs.evolve(settings, seconds=min(settings.seconds, COUNTED_SECONDS))
     for entry in present:
-        # Memory and start are not about single operations.
+        # Memory and start time have no single operations.
         if workload.figure in ("rate", "mib"):
             outcomes[entry.name].calls = count(workload, entry, counted)
             tell(f"{workload.name}: system calls of {entry.name}: {outcomes[entry.name].calls}")
@@ -46,7 +46,7 @@ def run(
 
 
 def order(entries: Sequence[Entry], number: int) -> list[Entry]:
-    """Return the entries as the round of this number takes them: the same in every run."""
+    """Return the entries in the order of a round, which is the same in every run."""
     return random.Random(number).sample(list(entries), len(entries))
 
 

@@ -1,4 +1,4 @@
-"""A server under test: started on its core, known to answer, measured from outside, ended."""
+"""A server under test: starting it on its core, waiting until it answers, stopping it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from benchmarks.entries import Entry
 from benchmarks.failures import MachineError, MeasurementError
 
-PATIENCE = 10.0  # seconds that a server has to answer its first client
+PATIENCE = 10.0  # seconds within which a server must answer its first client
 
 
 def cores() -> tuple[int, int]:
-    """Return the server's core and the load's.
+    """Return the core for servers and the core for loads.
 
-    :raises MachineError: there is only one.
+    :raises MachineError: there is only one core.
     """
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
@@ -30,7 +30,7 @@ def cores() -> tuple[int, int]:
 
 
 def prepare() -> None:
-    """Move this process, and so the loads it starts, to their core; allow many descriptors."""
+    """Move this process, and so its loads, to their core; raise the file descriptor limit."""
     os.sched_setaffinity(0, {cores()[1]})
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -38,7 +38,7 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Start processes on a core: a child inherits the affinity before it asks how many it has."""
+    """Start processes on a core; a child inherits the affinity, before it can count its cores."""
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -50,8 +50,8 @@ def on_core(core: int) -> Iterator[None]:
 class Server:
     """One running server.
 
-    :ivar started: when it was started, in seconds of the monotonic clock.
-    :ivar answered: when its first client had been served.
+    :ivar started: the start time, in seconds of the monotonic clock.
+    :ivar answered: the time when its first client had been served.
     """
 
     def __init__(self, entry: Entry, serves: str, folder: Path, core: int) -> None:
@@ -78,9 +78,9 @@ class Server:
         self.answered = 0.0
 
     def wait_until_it_answers(self) -> None:
-        """Return when a client was served: that it listens does not say that it accepts.
+        """Wait until a client has been served: a server that listens may not accept yet.
 
-        :raises MeasurementError: it ended, or did not answer in time.
+        :raises MeasurementError: the server exited, or did not answer in time.
         """
         while not self._answers():
             self.check()
@@ -105,15 +105,15 @@ class Server:
             return False
 
     def check(self, patience: float = 0.0) -> None:
-        """Do nothing while it lives.
+        """Check that the server is still running.
 
-        :param patience: seconds to wait for its end, if there are signs of it.
+        :param patience: seconds to wait for its exit, if there are signs of it.
 
-        :raises MeasurementError: it ended; with its status and the last line that it wrote.
+        :raises MeasurementError: it exited; the error has its status and the last line it wrote.
         """
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self.process.wait(patience)
-            raise MeasurementError(f"the server ended with status {status}{self._last_words()}")
+            raise MeasurementError(f"the server exited with status {status}{self._last_words()}")
 
     def _last_words(self) -> str:
         for file in (self._stderr, self._log):
@@ -125,19 +125,19 @@ class Server:
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time of its process, with its ended threads: clock_getcpuclockid(3)."""
+        """The CPU time of its process, with threads that have ended: clock_getcpuclockid(3)."""
         return time.clock_gettime((~self.process.pid) << 3 | 2)
 
     @property
     def resident_kib(self) -> int:
-        """Resident memory; smaps_rollup is exact where VmRSS lags behind."""
+        """The resident memory, from smaps_rollup, which is exact while VmRSS lags behind."""
         for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Rss:"):
                 return int(line.split()[1])
-        raise MeasurementError("its resident memory cannot be read")
+        raise MeasurementError("cannot read its resident memory")
 
     def end(self) -> None:
-        """End it, in order if it can."""
+        """Stop the server, gracefully if possible."""
         self.process.terminate()
         try:
             self.process.wait(5)
@@ -148,9 +148,9 @@ class Server:
 
 @contextlib.contextmanager
 def running(entry: Entry, serves: str, folder: Path, core: int) -> Iterator[Server]:
-    """Run a server that answers, in an empty folder, for the length of a block.
+    """Run a server that answers, in an empty directory, for the length of a block.
 
-    :raises MeasurementError: it does not start, or does not answer.
+    :raises MeasurementError: the server does not start, or does not answer.
     """
     server = Server(entry, serves, folder, core)
     try:
@@ -161,7 +161,7 @@ def running(entry: Entry, serves: str, folder: Path, core: int) -> Iterator[Serv
 
 
 def _free_port() -> int:
-    # Below the ephemeral ports, so that no connection of the load's ever has it.
+    # Below the ephemeral ports, so that no connection of the load can have it.
     while True:
         port = random.randrange(20000, 32000)
         with socket.socket() as probe:

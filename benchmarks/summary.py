@@ -1,4 +1,4 @@
-"""From samples to figures: ratios within a round, then the median over the rounds."""
+"""From samples to results: ratios within a round, then the median over the rounds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from benchmarks.entries import Entry
 from benchmarks.measuring import Sample
 from benchmarks.workloads import Workload
 
-REFERENCES = ("uvloop", "go", "c")  # compared with, beside a workload's base
+REFERENCES = ("uvloop", "go", "c")  # servers to compare with, in addition to a workload's base
 
 
 @attrs.frozen
 class Spread:
-    """A median, and the lowest and the highest of the values."""
+    """The median, the lowest and the highest of some values."""
 
     median: float
     low: float
@@ -25,11 +25,11 @@ class Spread:
 
 @attrs.frozen
 class Row:
-    """One server in one workload.
+    """One server's row in the table of a workload.
 
-    :param ratios: against each reference, by the reference's name.
-    :param medians: the figure (``figure``) and the reports' values, by name.
-    :param calls: system calls an operation, where known.
+    :param ratios: the ratio to each reference, by the reference's name.
+    :param medians: the medians of the figure (``figure``) and of the reports' values, by name.
+    :param calls: system calls per operation, if known.
     """
 
     entry: Entry
@@ -41,11 +41,11 @@ class Row:
 
 @attrs.define
 class Outcome:
-    """All that became of one server in one workload.
+    """All results of one server in one workload.
 
-    :param missing: why it was not run at all.
-    :param samples: one a round.
-    :param calls: system calls an operation, or why they are not known.
+    :param missing: why it was not run at all, if so.
+    :param samples: one sample per round.
+    :param calls: system calls per operation, or why they are unknown.
     """
 
     missing: str | None = None
@@ -54,12 +54,12 @@ class Outcome:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Return the median of the values with their range; nothing of nothing."""
+    """Return the median of the values with their range, or ``None`` if there are no values."""
     return Spread(statistics.median(values), min(values), max(values)) if values else None
 
 
 def ratios(samples: Sequence[Sample], base: Sequence[Sample]) -> Spread | None:
-    """Compare round by round; a round in which either failed does not count."""
+    """Return the ratios of all rounds, except rounds in which either server failed."""
     pairs = zip(samples, base, strict=False)
     return spread(
         [a.figure / b.figure for a, b in pairs if not (a.failure or b.failure or not b.figure)]
@@ -67,7 +67,7 @@ def ratios(samples: Sequence[Sample], base: Sequence[Sample]) -> Spread | None:
 
 
 def row(workload: Workload, entry: Entry, outcomes: Mapping[str, Outcome]) -> Row:
-    """Return one server's row; ``outcomes`` are the workload's, by the entries' names."""
+    """Return one server's row; ``outcomes`` are all of the workload, by the entries' names."""
     outcome = outcomes[entry.name]
     if outcome.missing:
         return Row(entry, remarks=[outcome.missing])

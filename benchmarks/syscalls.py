@@ -1,4 +1,4 @@
-"""System calls an operation, counted by strace in a short pass of their own."""
+"""Counting system calls per operation, with strace in a separate short run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from benchmarks.workloads import Workload
 
 
 def count(workload: Workload, entry: Entry, settings: Settings) -> float | str:
-    """Return the server's system calls an operation, or why they are not known.
+    """Return the server's system calls per operation, or why they are unknown.
 
-    Accepting and closing the load's connections is counted with the rest: a few calls among
-    thousands.
+    The count includes accepting and closing the load's connections: a few calls among thousands.
     """
     if shutil.which("strace") is None:
         return "not installed: strace"
-    # No warm-up: strace counts all that the load does, so the load must count it, too.
+    # No warm-up: strace counts everything that the load does, so the load must count it too.
     settings = attrs.evolve(settings, warmup=0.0)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             with running(entry, workload.serves, Path(folder), settings.core) as server:
                 table = Path(folder, "strace")
                 command = ["strace", "-c", "-f", "-o", str(table), "-p", str(server.process.pid)]
-                # On the server's core: there it slows the server alone, which so finds as many
-                # events at a wake-up as it does when it is the bottleneck by itself.
+                # On the server's core, strace slows down only the server. So the server gets as
+                # many events per wake-up as without strace, when it is the bottleneck.
                 with on_core(settings.core):
                     strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
                 try:
@@ -51,11 +50,11 @@ def count(workload: Workload, entry: Entry, settings: Settings) -> float | str:
 
 
 def total_calls(table: str) -> int:
-    """Read the number of calls from what ``strace -c`` printed.
+    """Return the number of calls from the output of ``strace -c``.
 
-    Columns may be empty, so they are told by where the header's words end.
+    Columns may be empty, so they are found by where the words of the header end.
 
-    :raises MeasurementError: there is no such table.
+    :raises MeasurementError: the output has no such table.
     """
     lines = table.splitlines()
     header = next((line for line in lines if " calls " in line), None)

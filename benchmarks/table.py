@@ -11,14 +11,14 @@ NOTHING = "-"
 
 
 def number(value: float | None) -> str:
-    """Write three significant digits, and every digit before the point."""
+    """Format a number with three significant digits, and all digits before the point."""
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def ratio(spread: Spread | None) -> str:
-    """Write the median with its range."""
+    """Format a median with its range."""
     if spread is None:
         return NOTHING
     middle, low, high = map(decimals, (spread.median, spread.low, spread.high))
@@ -26,17 +26,17 @@ def ratio(spread: Spread | None) -> str:
 
 
 def decimals(value: float) -> str:
-    """Write two decimals, but never 0.00 for what is only small."""
+    """Format a number with two decimals, but never a small one as 0.00."""
     return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
 
 
 def header(facts: Mapping[str, str]) -> str:
-    """Write the machine's facts."""
+    """Format the machine's facts as a list."""
     return "".join(f"- {name}: {value}\n" for name, value in facts.items())
 
 
 def table(workload: Workload, title: str, rows: Sequence[Row]) -> str:
-    """Write one workload's table under its heading."""
+    """Format one workload's table, with its heading."""
     names = {each.entry.name: each.entry.title for each in rows}
     against = [name for name in (workload.base, *REFERENCES) if name in names]
     against = list(dict.fromkeys(against))

@@ -1,4 +1,4 @@
-"""What the servers are asked to do, and in which figure it is told."""
+"""The workloads: what the servers are asked to do, and what is measured."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import attrs
 
 @attrs.frozen
 class Workload:
-    """One table of the report.
+    """One workload, which is one table of the report.
 
-    :param serves: what the server must be: ``echo``, ``hello``, ``lines=N`` or ``datagram``.
-    :param load: the load generator's mode and its options; empty where there is no load.
-    :param base: the entry whose figure is 1.0.
+    :param serves: what the server must serve: ``echo``, ``hello``, ``lines=N`` or ``datagram``.
+    :param load: the load generator's mode and its options; empty without a load.
+    :param base: the entry whose ratio is 1.0.
     :param figure: what the ratios compare: ``rate``, ``mib``, ``memory`` or ``start``.
-    :param unit: of the figure.
-    :param operation: what one operation is, for the columns that count a single one.
+    :param unit: the unit of the figure.
+    :param operation: the name of one operation, for columns with values per operation.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Workload:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether a ratio below 1.0 is the better one."""
+        """Whether a ratio below 1.0 is better."""
         return self.figure in ("memory", "start")
 
 

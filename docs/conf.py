@@ -65,7 +65,7 @@ def setup(app: Sphinx) -> None:
 nitpick_ignore = [
     ("py:class", "sockservices.connections.parts._P"),
     ("py:class", "sockservices.settings.Settings"),
-    ("py:class", "sockservices.transports.port.AcceptingPort"),
+    ("py:class", "sockservices.transports.hosted_port.HostedPort"),
     ("py:class", "Kind"),
     ("py:class", "Reason"),
     ("py:obj", "typing.Reason"),

@@ -177,6 +177,25 @@ def _fixture(name: str, text: str) -> str:
     return _fenced("{eval-rst}", [f".. py:data:: {name}", "", _indented(text)])
 
 
+def rooms() -> str:
+    """Return the floors: the rooms of each, with their laws."""
+    project = (_SOURCE.parent / "pyproject.toml").read_text()
+    [layers] = re.findall(r"^layers = (\[.*?^\])", project, re.DOTALL | re.MULTILINE)
+    rows = [
+        (f"`{room}{'/' if (_SOURCE / room).is_dir() else '.py'}`", _purpose(room))
+        for floor in ast.literal_eval(layers)
+        for room in floor.split(" | ")
+    ]
+    return _table(("room", "what it is for"), rows)
+
+
+def _purpose(room: str) -> str:
+    path = _SOURCE / room
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 def _docstring(thing: Any) -> str:
     from sphinx.ext.napoleon.docstring import GoogleDocstring  # the tests have no Sphinx
 
@@ -202,8 +221,14 @@ def _indented(text: str) -> str:
 
 
 _GENERATED: tuple[Callable[[], str], ...] = (
-    *(options, commands, events, fields, reasons),
-    *(interfaces, fixtures),
+    options,
+    commands,
+    events,
+    fields,
+    reasons,
+    interfaces,
+    fixtures,
+    rooms,
 )
 
 

@@ -1,7 +1,7 @@
-"""A plugin framework for socket services on Twisted: the public names, each imported when used.
+"""A plugin framework for socket services on Twisted, with public names imported on first use.
 
-``twistd`` imports this package to read its declarations, for every command. So nothing here may
-import a service, or more of Twisted than the command needs. ``__init__.pyi`` has the names.
+``twistd`` imports this package to read its declarations, whatever the command. So this module must
+not import a service, or more of Twisted than the command needs. ``__init__.pyi`` has the names.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The public names: this is the one list of them."""
+"""The only list of the public names."""
 
 from .answering import AnsweringProtocol as AnsweringProtocol
 from .connections.ledger import Closed as Closed

@@ -1,7 +1,7 @@
-"""Answering the sender of a datagram, though nothing proves who that is.
+"""Answering the sender of a datagram, although its address may be forged.
 
-Whoever sends a datagram can write any address on it. One that is forged makes two services that
-answer everything talk to each other for ever, or one with itself: CVE-1999-0103, CVE-2024-2169.
+A sender can put any source address on a datagram. With a forged one, two services that answer
+everything keep answering each other forever, or one answers itself: CVE-1999-0103, CVE-2024-2169.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from zope.interface import implementer
 from sockservices.printable import DatagramPeer
 from sockservices.service import IAnswering
 
-# Services that answer whatever comes: echo, active users, daytime, quote of the day, character
-# generator, time, DNS, TFTP, NTP. The first six are inetd's, all are in CVE-2024-2169.
+# Services that answer everything: echo, active users, daytime, quote of the day, character
+# generator, time, DNS, TFTP, NTP. The first six are inetd's; all are in CVE-2024-2169.
 _ANSWERING_PORTS = frozenset((7, 11, 13, 17, 19, 37, 53, 69, 123))
-_MOST_KNOWN = 1024  # addresses that need not be read again
+_MOST_KNOWN = 1024  # addresses in the cache
 
 
 @implementer(IAnswering)
 class AnsweringProtocol(DatagramProtocol):
-    """A datagram protocol that answers its senders, and cannot be made to do so for ever.
+    """A base class for datagram protocols that answer, which prevents endless loops of answers.
 
-    To be inherited from, on listeners of this package and of Twisted alike.
+    It works with the listeners of this package and with Twisted's.
     """
 
     transport: Any
-    """The listener, as Twisted gives it."""
+    """The listener, which Twisted sets."""
 
     def answer(self, datagram: bytes, addr: DatagramPeer) -> None:
         """Send a datagram to the sender of another, unless that may start a loop.
 
-        There is no answer to a sender without a name, to port 0 and to the ports of services that
-        answer everything, to addresses of many, to those where this process itself listens, and to
-        a relative name of a Unix socket. Listeners of this package count what they hold back, and
-        log the first; on Linux they answer a path only if its socket belongs to the sender's user,
-        which Twisted's listeners cannot tell.
+        No answer goes to an unbound Unix socket, to port 0 or the port of a service that answers
+        everything, to a broadcast or multicast address, to an address where this process itself
+        listens, or to a relative Unix path. The listeners of this package count withheld answers,
+        and log the first; on Linux they answer a path only if its socket belongs to the sender's
+        user, which Twisted's listeners cannot check.
 
         Parameters:
-            datagram: what to send.
-            addr: as ``datagramReceived`` was given it.
+            datagram: the answer.
+            addr: the address that ``datagramReceived`` was given.
         """
         answer = getattr(self.transport, "answer", None)
         if answer is not None:
@@ -61,20 +61,20 @@ class AnsweringProtocol(DatagramProtocol):
 
 
 def why_no_answer(addr: DatagramPeer) -> str | None:
-    """Return why nobody should answer this address; ``None`` if there is no reason."""
+    """Return the reason not to answer this address, or ``None`` if there is none."""
     if isinstance(addr, tuple):
         host, port = addr[:2]
         if port in _ANSWERING_PORTS or not port:
-            return f"port {port} may answer in turn" if port else "nobody has port 0"
-        return None if _is_of_one(host) else "the address is not of one machine"
+            return f"port {port} may answer in turn" if port else "port 0 is not a valid port"
+        return None if _is_of_one(host) else "the address is not unicast"
     if isinstance(addr, str) and not addr.startswith("/"):
-        return "the name is relative, and means another socket here"
+        return "the path is relative, and names another socket here"
     return None
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _is_of_one(host: str) -> bool:
-    """Whether an address is not broadcast, multicast, reserved or "this host" (RFC 6890)."""
+    """Whether an address is none of broadcast, multicast, reserved, "this host" (RFC 6890)."""
     found = ipaddress.ip_address(host.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
     if found.version == 4:
@@ -83,12 +83,12 @@ def _is_of_one(host: str) -> bool:
 
 
 def unmapped(host: str) -> str:
-    """Return an IPv4 address as it is, also where a socket of IPv6 shows it (RFC 4291, 2.5.5.2)."""
+    """Return the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), others as is."""
     return host.removeprefix("::ffff:")
 
 
 def is_local(host: str) -> bool:
-    """Whether an address is one of this machine's; the kernel lets nobody bind to others."""
+    """Whether an address is one of this machine's: the kernel refuses to bind to any other."""
     host = unmapped(host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as trying:

@@ -1,7 +1,7 @@
-"""From the text of a command line to values, each refusing what it cannot take in one clear line.
+"""Converters from the text of a command line to values, with errors of one clear line.
 
-Every converter also takes the value that it would return, so that an embedder passes an ``int``
-where an operator types digits.
+Every converter also accepts the value that it would return, so that an embedder can pass an
+``int`` where an operator types digits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 
 
 def whole_number(least: int | None = None, most: int | None = None) -> Callable[[str | int], int]:
-    """Make a converter to an ``int`` between ``least`` and ``most``, both included.
+    """Return a converter to an ``int`` from ``least`` to ``most``, both included.
 
-    The converter raises ``ValueError``, naming the value and the range.
+    The converter raises ``ValueError`` with the value and the range.
     """
     if least is not None and most is not None:
         wanted = f"a whole number from {least} to {most}"
@@ -45,7 +45,7 @@ def whole_number(least: int | None = None, most: int | None = None) -> Callable[
 
 
 def number(value: str | float) -> float:
-    """Convert a number; raise ``ValueError`` for what is none."""
+    """Convert a number; raise ``ValueError`` if it is not one."""
     try:
         return float(value)
     except ValueError:
@@ -57,7 +57,7 @@ def seconds(value: str | float) -> float:
     try:
         number = float(value)
     except ValueError:
-        raise ValueError(f"{value!r} is not a number of seconds, as 2 or 0.5") from None
+        raise ValueError(f"{value!r} is not a number of seconds, such as 2 or 0.5") from None
     if not 0 <= number < math.inf:
         raise ValueError(f"{value!r} is not a number of seconds, 0 or more")
     return number
@@ -70,16 +70,16 @@ def octal_mode(value: str | int) -> int:
             return value
         raise ValueError(f"{value:#o} is not a file mode: 0o000 to 0o777")
     if re.fullmatch(r"(0o)?0*[0-7]{1,3}", value) is None:
-        raise ValueError(f"{value!r} is not a file mode: octal digits, 000 to 777, as in 660")
+        raise ValueError(f"{value!r} is not a file mode: octal digits, 000 to 777, such as 660")
     return int(value, 8)
 
 
 def name_and_value(text: str, form: str) -> tuple[str, str]:
-    """Convert ``NAME=VALUE`` to both, the name as an argument has it.
+    """Convert ``NAME=VALUE`` to a pair, with the name spelled as a Python argument.
 
     Parameters:
-        text: what was given.
-        form: what an error says is right.
+        text: the text to convert.
+        form: the expected form, for the error.
     """
     name, equals, value = text.partition("=")
     if not (name and equals):
@@ -99,7 +99,7 @@ def yes_or_no(value: str | bool) -> bool:
 
 
 def some_seconds(value: str | float) -> float:
-    """Do as ``seconds``, but not with 0."""
+    """Convert a number of seconds, more than 0; raise ``ValueError`` for others."""
     found = seconds(value)
     if not found:
         raise ValueError(f"{value!r} is not a number of seconds, more than 0")
@@ -107,20 +107,20 @@ def some_seconds(value: str | float) -> float:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Make a converter that takes exactly these words."""
+    """Return a converter that accepts exactly these words."""
 
     def convert(value: str) -> str:
         if value not in choices:
-            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+            raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
         return value
 
     return convert
 
 
 def text_with_escapes(value: str) -> str:
-    r"""Replace ``\n \r \t \0 \\ \xHH`` by the characters they stand for.
+    r"""Replace ``\n \r \t \0 \\ \xHH`` with the characters they stand for.
 
-    A shell passes ``'hello\n'`` with the backslash; text that holds none stays as it is. Raises
+    A shell passes ``'hello\n'`` with the backslash. Text without a backslash is not changed. Raises
     ``ValueError`` for any other escape.
     """
 
@@ -130,7 +130,7 @@ def text_with_escapes(value: str) -> str:
             return chr(int(escape[1:], 16))
         if escape not in _ESCAPES:
             raise ValueError(
-                f"in {value!r}, {match[0]!r} is no escape: there are \\n \\r \\t \\0 \\\\ \\xHH"
+                f"in {value!r}, {match[0]!r} is not an escape: use \\n \\r \\t \\0 \\\\ \\xHH"
             )
         return _ESCAPES[escape]
 
@@ -138,15 +138,16 @@ def text_with_escapes(value: str) -> str:
 
 
 def readable_file(value: str | os.PathLike[str]) -> str:
-    """Convert the path of a regular file that can be read to an absolute path.
+    """Convert the path of a readable regular file to an absolute path.
 
-    Absolute, because ``twistd`` changes its directory when it has started. Raises ``ValueError``
-    with the reason, for a pipe or a device as well: they can be read only once, or never end.
+    Absolute, because ``twistd`` changes its working directory after it starts. Raises
+    ``ValueError`` with the reason, also for a pipe or a device, which can be read only once or
+    never ends.
     """
     path = os.path.abspath(os.fspath(value))
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError(f"{escaped(str(value))} is no regular file")
+            raise ValueError(f"{escaped(str(value))} is not a regular file")
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         raise ValueError(f"{escaped(str(value))}: {system_reason(error)}") from None
@@ -154,13 +155,13 @@ def readable_file(value: str | os.PathLike[str]) -> str:
 
 
 def separated(text: str) -> list[str]:
-    """Split text at blanks; quotes keep together what has blanks.
+    """Split text at whitespace, except within quotes.
 
     Raises ``ValueError`` for a quote that is not closed.
     """
     lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
     lexer.whitespace_split = True
-    lexer.commenters = lexer.escape = ""  # a backslash is the endpoint description's
+    lexer.commenters = lexer.escape = ""  # a backslash is part of an endpoint description
     try:
         return list(lexer)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a person can get wrong, each in one line that says what would be right."""
+"""Errors in settings and descriptions, each in one line that says what would be right."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sockservices.printable import escaped, system_reason
 
 
 class ArgumentName(str):
-    """The name of an argument in the text of a ``SettingError``."""
+    """The name of an argument, as part of the text of a ``SettingError``."""
 
     __slots__ = ()
 
 
 class SettingError(ValueError):
-    """A setting that is unknown or missing, or has a value that it cannot take; one line.
+    """The error, of one line, for a setting that is unknown, missing or has an invalid value.
 
     Parameters:
-        text: the line in parts. Those that are an ``ArgumentName`` can be spelled otherwise: an
+        text: the parts of the line. An ``ArgumentName`` among them can be spelled differently: an
             embedder writes ``max_connections`` where an operator writes ``--max-connections``.
     """
 
@@ -30,30 +30,30 @@ class SettingError(ValueError):
         self._text = text
 
     def spelled(self, spell: Callable[[str], str]) -> str:
-        """Return the line with the arguments spelled in another way."""
+        """Return the line with its argument names spelled by ``spell``."""
         return "".join(
             spell(part) if isinstance(part, ArgumentName) else part for part in self._text
         )
 
 
 class DescriptionError(ValueError):
-    """An endpoint description that says something impossible; names the part."""
+    """The error for an invalid endpoint description; it names the faulty part."""
 
 
 class ListenError(Exception):
-    """A listener that cannot be had, now and here; names the description and the reason."""
+    """The error for a listener that cannot listen; it names the description and the reason."""
 
 
 _UNPRIVILEGED_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # ip(7)
 
 
 def why_not_listening(description: str, error: BaseException | None) -> ListenError:
-    """Turn what an endpoint's ``listen`` raised into the line that an operator reads.
+    """Return a ``ListenError`` for what an endpoint's ``listen`` raised.
 
     Parameters:
         description: the endpoint description.
-        error: a ``CannotListenError``, an ``OSError`` (listen(2) may fail after bind(2) did
-            not), or whatever a foreign endpoint raises.
+        error: a ``CannotListenError``, an ``OSError`` (listen(2) may fail after bind(2) has
+            succeeded), or whatever a foreign endpoint raises.
     """
     if isinstance(error, ListenError):
         return error
@@ -98,12 +98,12 @@ def _first_unprivileged_port() -> int:
 
 
 def why_no_path(path: bytes, error: OSError) -> str:
-    """Say why a Unix socket cannot be made at a path, naming the folder that is at fault."""
-    folder = os.path.dirname(path) or b"."
+    """Return why a Unix socket cannot be created at a path, naming the faulty directory."""
+    directory = os.path.dirname(path) or b"."
     if error.errno == errno.ENOENT:
-        return f"the folder {escaped(folder)} does not exist"
+        return f"the directory {escaped(directory)} does not exist"
     if error.errno == errno.ENOTDIR:
-        return f"{escaped(folder)} is not a folder"
+        return f"{escaped(directory)} is not a directory"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder {escaped(folder)} is not writable: {system_reason(error)}"
+        return f"the directory {escaped(directory)} is not writable: {system_reason(error)}"
     return system_reason(error)

@@ -1,7 +1,7 @@
-"""Ending the process from inside a service, with one line and an exit status.
+"""Exiting from inside a service, with one line and an exit status.
 
 ``twistd`` and ``twist`` exit with 0 however the reactor stopped, and print a traceback for an
-exception at start. What ends because something is wrong ends here instead.
+exception at start. A service that fails exits through this module instead.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _log = Logger(namespace="sockservices")
 
 
 def stop_process() -> None:
-    """Stop the reactor, now or as soon as it runs; the exit status stays 0."""
+    """Stop the reactor, now or once it runs; the exit status stays 0."""
     from twisted.internet import reactor
 
     def stop() -> None:
-        with contextlib.suppress(ReactorNotRunning):  # already on its way out
+        with contextlib.suppress(ReactorNotRunning):  # already stopping
             reactor.stop()
 
     reactor.callWhenRunning(stop)
 
 
 def fail_process(message: str) -> None:
-    """Stop the reactor and exit with status 1, saying why.
+    """Print why, stop the reactor, and exit with status 1.
 
     Parameters:
-        message: one line. It goes to standard error, to the real one even where ``twistd`` has
-            redirected ``sys.stderr`` into the log, and to the log.
+        message: one line. It goes to the log and to standard error: the real one, even if
+            ``twistd`` has redirected ``sys.stderr`` into the log.
     """
     say_on_stderr(message)
-    # An error: what is critical Twisted itself prints, where nothing is set up to log yet.
+    # Not critical: Twisted itself would print that too if logging is not set up yet.
     _log.error("{message}", message=message)
-    # Neither twistd nor twist lets the application choose the exit status.
+    # Neither twistd nor twist lets an application choose the exit status.
     atexit.register(_exit_with_failure)
     stop_process()
 
@@ -46,14 +46,14 @@ def fail_process(message: str) -> None:
 def say_on_stderr(message: str) -> None:
     """Print one line on the real standard error, after the name of the program."""
     program = os.path.basename(sys.argv[0]) or "sockservices"
-    with contextlib.suppress(OSError):  # there may be nobody left to read it
+    with contextlib.suppress(OSError):  # the reader may have gone
         os.write(2, f"{program}: {message}\n".encode("utf-8", "backslashreplace"))
 
 
 def drop_standard_output() -> None:
-    """Have what is printed from now on go nowhere: whoever read it has seen enough.
+    """Discard what is printed from now on, because its reader has gone.
 
-    Python would complain of a broken pipe when it flushes at the end.
+    Otherwise Python reports a broken pipe when it flushes at exit.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -1,4 +1,4 @@
-"""What is in the log: its fields, and observers to be named on ``twistd``'s command line."""
+"""Logging: the fields of events, and log observers for ``twistd``'s command line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from twisted.logger import ILogObserver, Logger, LogLevel, textFileLogObserver
 
 
 def to_stderr() -> ILogObserver:
-    """Make a log observer that writes text to standard error.
+    """Return a log observer that writes text to standard error.
 
-    For ``twistd -n --logger=sockservices.to_stderr``, which leaves standard output to what a
-    service prints. (``--logfile /dev/stderr`` does not: twistd rotates a log file by renaming.)
+    Use it as ``twistd -n --logger=sockservices.to_stderr``, to keep standard output for what the
+    service prints. (``--logfile /dev/stderr`` fails: twistd rotates a log file by renaming it.)
     """
     return textFileLogObserver(sys.stderr)
 
@@ -23,11 +23,11 @@ _SILENCE = 60.0  # seconds
 
 
 class RareLog:
-    """Logs what may happen often: of each event one in a minute, and the others are only counted.
+    """A log for frequent events: it logs each kind once a minute, and leaves the rest to counters.
 
     Parameters:
-        to: where it is logged.
-        clock: the time in seconds; only its differences matter.
+        to: the logger to write to.
+        clock: returns a time in seconds; only differences matter.
     """
 
     def __init__(self, to: Logger, clock: Callable[[], float] = monotonic) -> None:
@@ -36,11 +36,11 @@ class RareLog:
         self._silent_until: dict[str, float] = {}
 
     def info(self, text: str, **fields: object) -> None:
-        """Log for operators who look for it."""
+        """Log an event that operators may look for."""
         self._emit(LogLevel.info, text, fields)
 
     def warn(self, text: str, **fields: object) -> None:
-        """Log what an operator should look at."""
+        """Log an event that needs an operator's attention."""
         self._emit(LogLevel.warn, text, fields)
 
     def _emit(self, level: Any, text: str, fields: dict[str, object]) -> None:
@@ -51,28 +51,28 @@ class RareLog:
 
 
 FIELDS = {
-    "addresses": "where the service listens: endpoint descriptions, with a space between",
-    "count": "datagrams that were handed over together",
-    "counts": "how many were refused, by reason",
-    "cut": "connections that were cut at the stop",
+    "addresses": "endpoint descriptions of the listeners, separated by spaces",
+    "count": "datagrams delivered in one batch",
+    "counts": "refused connections or datagrams, by reason",
+    "cut": "connections closed by the shutdown before they finished",
     "dropped": "datagrams of the service that could not be sent",
-    "finished": "connections that ended by themselves within the time of the stop",
-    "folders": "the folders that --reload watches",
-    "id": "the number of a connection in the ledger",
-    "limit": "bytes that a datagram may have",
+    "finished": "connections that finished by themselves during the shutdown",
+    "folders": "directories that --reload watches",
+    "id": "number of a connection in the ledger",
+    "limit": "most bytes that a datagram may have",
     "live": "live connections",
-    "message": "what ended the process, in one line",
-    "name": "the name of a service",
-    "package": "an installed package",
-    "path": "a file, escaped",
-    "peer": "who is at the other end, escaped",
-    "protocol": "the class of a protocol",
-    "reason": "why, in words",
-    "remaining": "connections that have not ended yet",
-    "seconds": "seconds that are left to finish",
-    "service": "the service's name",
-    "size": "bytes of a datagram",
-    "value": "an entry point: module:object",
-    "what": "the thing that it is about",
+    "message": "error that stopped the process, in one line",
+    "name": "name of a service",
+    "package": "name of an installed package",
+    "path": "path of a file, escaped",
+    "peer": "address of the peer, escaped",
+    "protocol": "class of a protocol",
+    "reason": "reason, in words",
+    "remaining": "connections that have not finished yet",
+    "seconds": "seconds left to finish",
+    "service": "name of the service",
+    "size": "bytes in a datagram",
+    "value": "entry point, as module:object",
+    "what": "object that the event is about",
 }
-"""The fields of the events that this package logs: one name, one meaning."""
+"""The fields of this package's log events; each name has one meaning."""

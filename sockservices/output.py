@@ -1,12 +1,12 @@
-"""Where a service prints: standard output or a file.
+"""The output of a service: standard output or a file.
 
-The laws of this room: a record is written whole or the process ends with an error; it is written
-at once, so that a reader at the other end of a pipe sees it; and a reader that does not read
-makes us stop taking in, not grow, and does not stop the event loop from turning.
+The rules of this module: a record is written whole, or the process exits with an error. It is
+written at once, so that the reader of a pipe sees it. If the reader does not read, the sources of
+records are paused; memory does not grow, and the event loop is not blocked.
 
-Once a record is begun, its reader is waited for as long as it reads, so that a log on the same
-descriptor does not come between; one that has read nothing for a second is waited for by the event
-loop.
+Once part of a record is written, the rest follows without the event loop as long as the reader
+keeps reading, so that no log line on the same file descriptor comes between. If it has read nothing
+for a second, the event loop waits for it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from sockservices.exit import fail_process
 from sockservices.printable import system_reason
 
 _PATIENCE_IN_RECORD = 1.0  # seconds
-_WRITE_AT_ONCE = 1 << 16  # bytes, of several records, to an output that always takes them
+_WRITE_AT_ONCE = 1 << 16  # bytes of several records, for an output that never blocks
 
 _log = Logger(namespace="sockservices")
 
 
 class Source(Protocol):
-    """What a record came from: a transport or datagram port that can be paused."""
+    """The source of a record: a transport or datagram port that can be paused."""
 
     def pauseProducing(self) -> None:
-        """Deliver no more for now."""
+        """Pause delivering data."""
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Resume delivering data."""
 
 
 class _Waiting(NamedTuple):
@@ -53,12 +53,12 @@ class Output:
     """An output for records.
 
     Parameters:
-        path: a file to append to, made when missing; ``None`` is the real standard output, also
-            where ``twistd`` has redirected ``sys.stdout`` into the log.
-        on_failure: called with one line when the output can take no more. The default ends the
-            process with status 1.
+        path: a file to append to, created if missing; ``None`` for the real standard output, even
+            if ``twistd`` has redirected ``sys.stdout`` into the log.
+        on_failure: called with one line when writing fails. By default the process exits with
+            status 1.
 
-    Raises ``OSError`` when the file cannot be opened.
+    Raises ``OSError`` if the file cannot be opened.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class Output:
         """Write one record.
 
         Parameters:
-            record: what to write; its line ends are its own.
-            source: paused while the output takes no more.
-            written: called when the record is written, at once if it can be.
+            record: the bytes to write, including any line end.
+            source: the source to pause while the output is blocked.
+            written: called when the record is written, which may be at once.
         """
         if self._failed:
             return
@@ -101,7 +101,7 @@ class Output:
             self._hold(source)
 
     def write_texts(self, records: Iterable[str], source: Source | None = None) -> None:
-        """Write ASCII texts whole, several with one call of the system where that is possible."""
+        """Write ASCII texts whole, several in one system call if possible."""
         limit = select.PIPE_BUF if self._may_stall() else _WRITE_AT_ONCE
         together: list[str] = []
         size = 0
@@ -115,12 +115,12 @@ class Output:
             self.write("".join(together).encode("ascii"), source)
 
     def end(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when all that was given is written; what was paused stays paused."""
+        """Call ``then`` once everything is written; paused sources stay paused."""
         self._at_end = then
         if not self._queue:
             then()
 
-    # IWriteDescriptor: in force only while records wait.
+    # IWriteDescriptor, used only while records wait.
 
     def fileno(self) -> int:
         """See ``IFileDescriptor.fileno``."""
@@ -131,7 +131,7 @@ class Output:
         return "output"
 
     def doWrite(self) -> None:
-        """Write what waits, as long as the reader takes it."""
+        """Write waiting records, as long as the reader takes them."""
         from twisted.internet import reactor
 
         self._write_queue()
@@ -148,12 +148,12 @@ class Output:
             source.resumeProducing()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Take note that the reactor found the descriptor closed: the next write tells why."""
-        # Also called for every writer when the reactor stops, whether or not it is broken.
+        """Write, to find out why the reactor lost the file descriptor."""
+        # The reactor also calls this for every writer when it stops, whether broken or not.
         self._write_queue()
 
     def _write_queue(self, patience: float = 0) -> None:
-        """Write until all is written, or the reader takes no more for ``patience`` seconds."""
+        """Write until everything is written, or the reader is blocked for ``patience`` seconds."""
         begun = False
         while (
             self._queue
@@ -161,11 +161,11 @@ class Output:
             and self._is_ready(_PATIENCE_IN_RECORD if begun else patience)
         ):
             rest, written = self._queue[0]
-            # Of a descriptor that is ready for writing only so much is promised: pipe(7).
+            # A file descriptor ready for writing takes only this much for certain: pipe(7).
             part = rest[: select.PIPE_BUF] if self._stalls else rest
             try:
                 count = os.write(self._fd, part)
-            except BlockingIOError:  # somebody else has made it non-blocking, and filled it
+            except BlockingIOError:  # another process made it non-blocking, and filled it
                 return
             except OSError as error:
                 self._fail(f"cannot write to {self._name}: {system_reason(error)}")
@@ -179,7 +179,7 @@ class Output:
                 written()
 
     def _is_ready(self, patience: float) -> bool:
-        """Whether a write would not wait for a reader, who is given ``patience`` seconds."""
+        """Whether the output can be written to without blocking, within ``patience`` seconds."""
         if not self._may_stall():
             return True
         waiting = select.poll()
@@ -187,27 +187,27 @@ class Output:
         return bool(waiting.poll(patience * 1000))
 
     def _may_stall(self) -> bool:
-        """Whether there is a reader, who may be slow."""
+        """Whether the output has a reader, which may be slow."""
         if self._stalls is None:
             self._stalls = _has_a_reader(self._fd)
             if self._fd == 1 and _is_dev_null(self._fd):
-                _log.info("standard output is /dev/null: what is printed is dropped there")
+                _log.info("standard output is /dev/null: all output is discarded")
         return self._stalls
 
     def _hold(self, source: Source | None) -> None:
         from twisted.internet import reactor
 
         if source is not None:
-            # Every time: a transport may have been resumed by its own consumer meanwhile.
+            # Every time, because the transport's own consumer may have resumed it.
             source.pauseProducing()
             if source not in self._paused:
                 self._paused.append(source)
         if self._failed:
             return
         if self._watched < 0:
-            # A descriptor of our own: epoll(7) keeps one watcher for each.
+            # Our own file descriptor, because epoll(7) allows one watcher for each.
             self._watched = os.dup(self._fd)
-            # After the listeners and connections are gone, so that nothing can follow it.
+            # After the listeners and connections have gone, so that no record can follow.
             reactor.addSystemEventTrigger("after", "shutdown", self._flush_at_exit)
         reactor.addWriter(self)
 
@@ -222,11 +222,11 @@ class Output:
 
 
 def _has_a_reader(fd: int) -> bool:
-    """Whether writes may have to wait for somebody: true of pipes, sockets and terminals."""
+    """Whether writes may have to wait for a reader: true for pipes, sockets and terminals."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
-        return False  # closed: the write will say so
+        return False  # closed: the write will report it
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
 
 

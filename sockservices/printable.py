@@ -1,4 +1,4 @@
-"""What peers send and where they are, as text that is safe on an operator's terminal."""
+"""Formatting peer data and addresses as text that is safe on an operator's terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-# What a datagram protocol is told as its peer: (host, port), a Unix path, an abstract name
-# (bytes that start with a zero) or, for an unbound Unix peer, nothing.
+# The peer of a datagram as its protocol sees it: (host, port), a Unix path, an abstract name
+# (bytes that start with a null byte), or ``None`` for an unbound Unix socket.
 DatagramPeer = tuple[str, int] | str | bytes | None
 
 
 def escaped(data: bytes | str) -> str:
-    r"""Show text on one line: what is not UTF-8 or not printable comes as ``\xHH`` or ``\uHHHH``.
+    r"""Return text on one line: invalid UTF-8 and unprintable characters as ``\xHH``, ``\uHHHH``.
 
-    A peer can thus neither move the cursor of an operator's terminal nor forge a line of a log.
-    The backslash itself is doubled, so that what is shown says exactly what was sent.
+    So a peer can neither move the cursor of an operator's terminal nor forge a log line. The
+    backslash itself is doubled, so that the result shows exactly what was sent.
     """
     text = data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else data
     return "".join(map(_shown, text))
@@ -30,9 +30,9 @@ def _shown(character: str) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, by PEP 383
+    if 0xDC80 <= code <= 0xDCFF:  # PEP 383: a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
-    if 0x80 <= code <= 0xFF:  # a character, which "\\x80" would show as a byte
+    if 0x80 <= code <= 0xFF:  # a character; "\\x80" would look like a byte
         return f"\\u{code:04x}"
     return character.encode("unicode_escape").decode("ascii")
 
@@ -40,14 +40,14 @@ def _shown(character: str) -> str:
 def quoted(argument: str) -> str:
     """Escape an argument for an endpoint description.
 
-    Twisted's ``quoteStringArgument`` leaves the equals sign as it is, which makes ``/run/a=b``
-    an argument named ``/run/a``.
+    Twisted's ``quoteStringArgument`` does not escape the equals sign, so ``/run/a=b`` would
+    become an argument named ``/run/a``.
     """
     return re.sub(r"([\\:=])", r"\\\1", argument)
 
 
 def listening_at(address: object) -> str:
-    """Show where a listener is as an endpoint description: ``tcp:127.0.0.1:7``, ``unix:/run/x``.
+    """Return a listener's address as a description: ``tcp:127.0.0.1:7``, ``unix:/run/x``.
 
     Parameters:
         address: an ``IAddress``, as ``IListeningPort.getHost`` gives it.
@@ -61,12 +61,12 @@ def listening_at(address: object) -> str:
 
 
 def spaced(descriptions: Iterable[str]) -> str:
-    """Show descriptions in one line with spaces between; one that has spaces is in quotes."""
+    """Join descriptions with spaces, and quote those that contain spaces."""
     return " ".join(f"'{each}'" if " " in each else each for each in descriptions)
 
 
 def peer_of_stream(address: object) -> str:
-    """Name a connection's peer: ``127.0.0.1, port 40000``, or the path of a Unix peer."""
+    """Return the name of a connection's peer: ``127.0.0.1, port 40000``, or a Unix path."""
     match address:
         case IPv4Address() | IPv6Address():
             return f"{address.host}, port {address.port}"
@@ -76,7 +76,7 @@ def peer_of_stream(address: object) -> str:
 
 
 def peer_of_datagram(peer: DatagramPeer) -> str:
-    """Name the sender of a datagram, in the same words as ``peer_of_stream``."""
+    """Return the name of a datagram's sender, in the same form as ``peer_of_stream``."""
     if isinstance(peer, tuple):
         return f"{peer[0]}, port {peer[1]}"
     return _unix_name(peer) or "an unnamed Unix socket"
@@ -98,7 +98,7 @@ def _unix_name(name: bytes | str | None, quote: Callable[[str], str] = lambda na
 
 
 def system_reason(error: OSError) -> str:
-    """Say why the system refused, in its own words: ``Connection refused``, ``No space left …``."""
+    """Return the system's own words for an error: ``Connection refused``, ``No space left …``."""
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return escaped(str(error.strerror or error))

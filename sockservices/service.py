@@ -1,4 +1,4 @@
-"""What a service is: what it may offer beyond Twisted's own interfaces, and how one is built."""
+"""Services: the interfaces they may provide beyond Twisted's own, and how one is built."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Kind = Literal["stream", "datagram"]
 
 
 class IDatagramFactory(Interface):
-    """Makes a datagram protocol for each listener, as ``IProtocolFactory`` does for connections.
+    """A factory of datagram protocols, one for each listener; cf. ``IProtocolFactory``.
 
-    For services whose listeners share something: a count, an output. A service without that is
-    a ``DatagramProtocol`` class, of which each listener gets an object of its own.
+    For services whose listeners share something, such as a count or an output. Without that, a
+    ``DatagramProtocol`` class is enough, of which each listener gets its own instance.
     """
 
     def build_datagram_protocol():  # type: ignore[no-untyped-def]
@@ -29,35 +29,36 @@ class IDatagramFactory(Interface):
 
 
 class IBatchReceiver(Interface):
-    """A datagram protocol that takes together what had arrived when the listener woke up.
+    """A datagram protocol that takes all datagrams of one wake-up of the listener in a batch.
 
-    For a protocol that does something once for them all, such as to write to a file. Without it
-    the listener calls ``datagramReceived`` for each.
+    For a protocol that does something once for all of them, such as writing to a file. Without this
+    interface, the listener calls ``datagramReceived`` for each datagram.
     """
 
     def datagrams_received(datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
-        """Take the datagrams, in the order in which they came.
+        """Take the datagrams, in the order in which they arrived.
 
         Parameters:
-            datagrams: of each its bytes and its peer, as for ``datagramReceived``.
+            datagrams: the bytes and the peer of each, as for ``datagramReceived``.
         """
 
 
 class ITruncationReceiver(Interface):
-    """A datagram protocol that wants to know of datagrams longer than its buffer.
+    """A datagram protocol that is told of datagrams longer than its buffer.
 
-    Without it the listener hands the part that fits to ``datagramReceived`` and logs the cut.
+    Without this interface, the listener passes the part that fits to ``datagramReceived``, and logs
+    that it was truncated.
     """
 
-    max_datagram_size: int = Attribute("The longest datagram taken whole, in bytes.")
+    max_datagram_size: int = Attribute("The longest datagram accepted whole, in bytes.")
 
     def datagram_truncated(data: bytes, size: int, peer: DatagramPeer) -> None:
         """Take the first ``max_datagram_size`` bytes of a datagram that had ``size`` bytes.
 
         Parameters:
-            data: ``bytes``, what was read.
-            size: ``int``, the datagram's own length in bytes, where the system tells (Linux);
-                elsewhere ``len(data)``.
+            data: ``bytes``, the part that was read.
+            size: ``int``, the datagram's original length in bytes, where the system tells it
+                (Linux); elsewhere ``len(data)``.
             peer: as for ``datagramReceived``.
         """
 
@@ -65,31 +66,31 @@ class ITruncationReceiver(Interface):
 class IAnswering(Interface):
     """A datagram protocol that answers by ``transport.answer``, as ``AnsweringProtocol`` does.
 
-    To it a Unix listener tells the senders that have a path as strings with their user's number
-    (``uid``), which it asks the kernel for; that costs each datagram a little time.
+    For it, a Unix listener asks the kernel for the user ID of each sender, which takes a little
+    time. A sender that has a path is then a string with a ``uid`` attribute.
     """
 
 
 class IDrainable(Interface):
-    """A protocol that wants to know that its service stops.
+    """A protocol that is told when its service shuts down.
 
-    It may end its connection when its work is done, say good-bye, or take no more requests. What
-    is not ended when ``--graceful-timeout`` is over ends then.
+    It may close its connection when its work is done, say goodbye, or take no more requests. A
+    connection that is still open after ``--graceful-timeout`` is then closed.
     """
 
     def drain() -> None:
-        """Finish: the service stops. Called once, and only if there is time to finish."""
+        """Finish, because the service shuts down; called once, if there is time to finish."""
 
 
 @attrs.frozen
 class Served:
-    """What builds a service.
+    """The builders of a service.
 
     Parameters:
-        name: what the service is called.
+        name: the name of the service.
         stream: builds the stream factory; ``None`` without streams.
         datagram: builds the datagram factory or protocol; ``None`` without datagrams. The same
-            object as ``stream`` where one factory serves both.
+            object as ``stream`` if one factory serves both.
         first: the kind that ``--port`` and ``--socket`` mean.
     """
 
@@ -100,7 +101,7 @@ class Served:
 
     @classmethod
     def of(cls, name: str, found: Any) -> Served:
-        """Tell from an object what kinds it serves; raise ``SettingError`` if none."""
+        """Determine the kinds that an object serves; raise ``SettingError`` if there are none."""
         if is_datagram_protocol(found):
             return cls(name, None, found, "datagram")
         streams, datagrams = _provides(IProtocolFactory, found), _provides(IDatagramFactory, found)
@@ -117,7 +118,7 @@ class Served:
         )
 
     def settings(self) -> list[Setting]:
-        """Return the service's own settings; one that both kinds declare comes once."""
+        """Return the service's own settings; one that both kinds declare is listed once."""
         found = {}
         for factory in (self.datagram, self.stream):
             if factory is not None:
@@ -125,7 +126,7 @@ class Served:
         return list(found.values())
 
     def check_names(self, given: Iterable[str]) -> None:
-        """Raise ``SettingError`` for an argument that the service does not take."""
+        """Raise ``SettingError`` for an argument that the service does not have."""
         names = [each.argument for each in self.settings()]
         for each in given:
             if each not in names:
@@ -133,17 +134,17 @@ class Served:
                 raise SettingError(f"{self.name} has no setting {each!r}; it has: {has}")
 
     def build(self, *sources: Source) -> tuple[Any, Any]:
-        """Build the service: what serves streams, and what serves datagrams.
+        """Build the service, and return what serves streams and what serves datagrams.
 
         Parameters:
-            sources: where the values of its settings come from.
+            sources: the sources of the values of its settings.
 
         Raises ``SettingError``.
         """
         stream = self._build(self.stream, sources)
         if self.datagram is self.stream:
             return stream, stream
-        # One is built at once, so that a bad value is known now; it serves the first listener.
+        # Build one now, so that a bad value is reported now; it serves the first listener.
         ready = [self._build(self.datagram, sources)]
         datagram = ready[0]
         if isinstance(datagram, AbstractDatagramProtocol) and not _is_built(self.datagram):
@@ -159,26 +160,26 @@ class Served:
         if not _is_built(factory):
             return build(factory, *sources)
         if any(source.given for source in sources):
-            raise SettingError(f"{self.name} is an object already built: it takes no options")
+            raise SettingError(f"{self.name} is already built: it takes no options")
         return factory
 
 
 def is_datagram_protocol(found: Any) -> bool:
-    """Whether this is a datagram protocol, or a class of them."""
+    """Whether an object is a datagram protocol, or a class of them."""
     if isinstance(found, type):
         return issubclass(found, AbstractDatagramProtocol)
     return isinstance(found, AbstractDatagramProtocol)
 
 
 def _provides(interface: Any, found: Any) -> bool:
-    """Whether an object provides an interface, or the objects of a class do."""
+    """Whether an object provides an interface, or the instances of a class do."""
     if isinstance(found, type):
         return bool(interface.implementedBy(found))
     return bool(interface.providedBy(found))
 
 
 def _is_built(found: Any) -> bool:
-    """Whether this is a service already, and not the class or function that makes one."""
+    """Whether this is a service itself, not a class or function that makes one."""
     return not isinstance(found, type) and (
         is_datagram_protocol(found)
         or _provides(IProtocolFactory, found)
@@ -187,11 +188,11 @@ def _is_built(found: Any) -> bool:
 
 
 def datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
-    """Return what makes the protocol of each datagram listener, if there can be any.
+    """Return what builds the protocol of each datagram listener, or ``None``.
 
     Parameters:
         service: a service, of any kind.
-        datagram: what serves datagrams where ``service`` does not.
+        datagram: what serves datagrams if ``service`` does not.
     """
     if datagram is None and (
         is_datagram_protocol(service)
@@ -207,5 +208,5 @@ def datagram_builder(service: Any, datagram: Any) -> Callable[[], Any] | None:
 
 
 def name_of(service: Any) -> str:
-    """Return what a service is called that has no other name."""
+    """Return the default name of a service."""
     return str(getattr(service, "__name__", type(service).__name__))

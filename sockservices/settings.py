@@ -1,12 +1,12 @@
-"""Settings: each is declared once, as an argument of the constructor that takes it.
+"""Settings, each declared once as a constructor argument.
 
-Services declare theirs as arguments of their factories, and the framework declares its own in the
-groups that act on them (``Limits``, ``Timeouts`` and so on). From that one declaration come the
-argument that an embedder passes, the command-line option with its help, the environment variable,
-the row in the reference, and the checks. Nothing here knows a setting by name.
+A service declares its settings as arguments of its factory. The framework declares its own in
+groups such as ``Limits`` and ``Timeouts``. This one declaration provides the argument that an
+embedder passes, the command-line option with its help, the environment variable, the row in the
+reference, and the checks. This module does not know any setting by name.
 
-Classes made by ``attrs`` declare settings with ``setting``. Of any other class or function the
-arguments, with their defaults and types, are taken.
+``attrs`` classes declare settings with ``setting``. Any other class or function declares them by
+its arguments, with their defaults and types.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _DECLARED = "sockservices.settings"
 
 
 class Settings:
-    """A group of the framework's settings: a frozen ``attrs`` class beside what acts on them."""
+    """A group of the framework's settings: a frozen ``attrs`` class in the module that uses it."""
 
     heading: ClassVar[str]
-    """What the group is called in ``--help`` and in the reference."""
+    """The heading of the group in ``--help`` and in the reference."""
 
 
 def setting(
     *,
-    help: str,  # noqa: A002 - the word that every option parser uses
+    help: str,  # noqa: A002 - the name that every option parser uses
     default: Any = attrs.NOTHING,
     converter: Callable[[Any], Any] | None = None,
     unit: str | None = None,
@@ -52,19 +52,19 @@ def setting(
     """Declare one field of an ``attrs`` class as a setting.
 
     Parameters:
-        help: one sentence for ``--help`` and the reference: what it does.
-        default: the value when none is given; without a default the setting is required.
+        help: a sentence for ``--help`` and the reference that says what it does.
+        default: the value if none is given; without a default the setting is required.
         converter: takes text or a value, and returns the value; raises ``ValueError`` with a
-            line that says what would be right. It is not called for a default of ``None``.
-        unit: one word for its value in ``--help``, such as ``seconds``, ``bytes`` or ``path``;
-            by default one that follows from the type.
-        repeated: whether it can be given several times. The value is a tuple then, empty by
+            line that says what is valid. It is not called for a default of ``None``.
+        unit: a word for its value in ``--help``, such as ``seconds``, ``bytes`` or ``path``; by
+            default it depends on the type.
+        repeated: whether it can be given several times. The value is then a tuple, empty by
             default, and the converter takes one item.
-        needs: the argument that this setting goes with, or several, one of which it needs. It is
-            refused if it is given (is not its default) without them.
-        listener: the kind of listener that it acts on, if not on all: ``stream``, ``TCP`` or
+        needs: the argument that this setting requires, or several, of which it requires one. It
+            is refused if it is given (is not its default) without any of them.
+        listener: the kind of listener that it applies to, if not to all: ``stream``, ``TCP`` or
             ``Unix stream``. A host without such a listener refuses it.
-        changeable: whether it can change while a service runs.
+        changeable: whether it can change while the service runs.
     """
     if repeated and default is attrs.NOTHING:
         default = ()
@@ -74,7 +74,7 @@ def setting(
     elif converter is not None and default is None:
         convert = attrs.converters.optional(converter)
     declared = Setting(
-        argument="",  # until it is read from the class
+        argument="",  # set when it is read from the class
         help=help,
         default=default,
         type=None,
@@ -107,7 +107,7 @@ def _each(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _naming(convert: Callable[[Any], Any]) -> Any:
-    """Have the error of a converter name the argument."""
+    """Return a converter whose errors name the argument."""
 
     def convert_naming(value: Any, field: attrs.Attribute[Any]) -> Any:
         try:
@@ -119,7 +119,7 @@ def _naming(convert: Callable[[Any], Any]) -> Any:
 
 
 def _check_company(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    """Refuse what would do nothing without others: whoever gives it relies on it."""
+    """Refuse a setting that has no effect without others, because its user relies on it."""
     by_argument = {each.argument: each for each in settings_of(type(instance))}
     name = str(field.alias)
     needs = by_argument[name].needs
@@ -132,11 +132,11 @@ def _check_company(instance: Any, field: attrs.Attribute[Any], value: Any) -> No
 
 @attrs.frozen
 class Setting:
-    """One setting, as it was declared."""
+    """The declaration of one setting."""
 
     argument: str
     help: str
-    default: Any  # attrs.NOTHING: required
+    default: Any  # attrs.NOTHING if it is required
     type: Any
     converter: Callable[[Any], Any] | None
     unit: str
@@ -147,22 +147,22 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Its name on a command line, without the leading dashes."""
+        """Its name on the command line, without the leading dashes."""
         return self.argument.replace("_", "-")
 
     @property
     def is_flag(self) -> bool:
-        """Whether it stands alone: a ``bool`` that is off unless it is given."""
+        """Whether it takes no value, because it is a ``bool`` that is off by default."""
         return self.type is bool and self.default is False
 
     @property
     def option(self) -> str:
-        """How ``--help`` shows it: ``--port=NUMBER``."""
+        """Its form in ``--help``, such as ``--port=NUMBER``."""
         return f"--{self.name}" if self.is_flag else f"--{self.name}={self.unit.upper()}"
 
     @property
     def shown_default(self) -> str | None:
-        """Its default, as ``--help`` shows it; ``None`` where there is nothing to show."""
+        """Its default as shown in ``--help``, or ``None`` if there is nothing to show."""
         default = self.default
         if default is attrs.NOTHING or default is None or default == ():
             return None
@@ -172,7 +172,7 @@ class Setting:
         return shown.encode("unicode_escape").decode("ascii")
 
     def described(self) -> str:
-        """Return the help text with what else there is to know: the default, or that it lacks."""
+        """Return the help text with notes, such as the default or that it is required."""
         notes = []
         if self.default is attrs.NOTHING:
             notes.append("[required]")
@@ -183,21 +183,21 @@ class Setting:
         return " ".join([self.help, *notes]).strip()
 
     def is_given(self, value: Any) -> bool:
-        """Whether a value is another than the default."""
+        """Return whether a value differs from the default."""
         default = self.default
         if self.converter is not None and default is not None:
             default = self.converter(default)
         return bool(value != default)
 
     def taken(self, given: Any) -> Any:
-        """Return what to pass to the constructor for text, or for texts if it is repeated.
+        """Return the constructor argument for a text, or for several texts if it is repeated.
 
         Raises ``SettingError``.
         """
         convert = self.converter
         try:
             if convert is not None:
-                # The constructor runs it as well, so what was given goes on as it is.
+                # The constructor converts it as well, so pass it on unchanged.
                 convert(given)
                 return given
             return given if self.is_repeated else _TEXT_TO.get(self.type, str)(given)
@@ -222,7 +222,7 @@ def settings_of(factory: Callable[..., Any]) -> list[Setting]:
     """Read the settings that a factory declares, in the order of its constructor arguments."""
     try:
         parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # written in C, or no callable at all
+    except (TypeError, ValueError):  # written in C, or not callable
         return []
     fields = _attrs_fields(factory)
     made = _made_defaults(factory)
@@ -259,7 +259,7 @@ def _attrs_fields(factory: Callable[..., Any]) -> dict[str, attrs.Attribute[Any]
 
 
 def _made_defaults(factory: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
-    """Return what makes the defaults of a dataclass that have to be made."""
+    """Return the default factories of a dataclass."""
     if not (isinstance(factory, type) and dataclasses.is_dataclass(factory)):
         return {}
     return {
@@ -270,19 +270,19 @@ def _made_defaults(factory: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
 
 
 def _resolved(annotation: Any, factory: Callable[..., Any]) -> Any:
-    """Return the type that an annotation means; the text of one that only a checker can see."""
+    """Return the type of an annotation, or its text if it cannot be evaluated."""
     if not isinstance(annotation, str):
         return annotation
     owner = sys.modules.get(getattr(factory, "__module__", ""))
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, vars(owner) if owner is not None else {})["it"]
-    except Exception:  # whatever the expression raises
+    except Exception:  # the expression can raise anything
         return annotation
 
 
 def _plain(annotation: Any) -> Any:
-    """Of ``int | None`` the ``int``."""
+    """Return the ``int`` of ``int | None``."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
         if len(kinds) == 1:
@@ -290,16 +290,16 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-# Where values come from
+# Sources of values
 
 
 @attrs.frozen
 class Source:
-    """Values of settings from one place, such as a command line or the environment.
+    """Values of settings from one source, such as the command line or the environment.
 
     Parameters:
-        given: by argument: text, or a list of texts for a repeated setting.
-        spell: how that place writes the name of an argument, for errors.
+        given: text by argument, or a list of texts for a repeated setting.
+        spell: returns the name of an argument as that source spells it, for errors.
     """
 
     given: Mapping[str, Any]
@@ -307,7 +307,7 @@ class Source:
 
 
 def spelled_as_option(argument: str) -> str:
-    """Spell an argument as on a command line: ``--max-connections``."""
+    """Return an argument as an option, such as ``--max-connections``."""
     return f"--{argument.replace('_', '-')}"
 
 
@@ -319,17 +319,17 @@ def variable(prefix: str, argument: str) -> str:
 def from_environment(
     settings: Iterable[Setting], prefix: str, environment: Mapping[str, str]
 ) -> Source:
-    """Read settings from environment variables; an empty one is taken for one that is not set.
+    """Read settings from environment variables; an empty variable counts as not set.
 
-    Several values of a repeated setting stand in one variable, with blanks between; quotes keep
-    a value together that has blanks.
+    A variable can hold several values of a repeated setting, separated by blanks. Quote a value
+    that contains blanks.
 
     Parameters:
-        settings: those to look for.
+        settings: the settings to look for.
         prefix: a name such as ``sock-echo``, for variables such as ``SOCK_ECHO_PORT``.
-        environment: ``os.environ``, or what takes its place.
+        environment: ``os.environ`` or a replacement.
 
-    Raises ``SettingError`` for a quote that is not closed.
+    Raises ``SettingError`` if a quote is not closed.
     """
     given: dict[str, Any] = {}
     for each in settings:
@@ -347,7 +347,7 @@ def _separated(text: str, name: str) -> list[str]:
 
 
 def check(settings: Iterable[Setting], *sources: Source) -> None:
-    """Raise ``SettingError``, spelled as its source does, for a value that cannot be taken."""
+    """Raise ``SettingError``, with the name as its source spells it, for an invalid value."""
     _taken(settings, sources)
 
 
@@ -368,12 +368,12 @@ def _source_of(argument: str, sources: Sequence[Source]) -> Source | None:
 
 
 def build(factory: Callable[..., Any], *sources: Source) -> Any:
-    """Call a factory with its settings from these sources; of several that give one, the first.
+    """Call a factory with its settings; if several sources have one, the first source wins.
 
-    Names that the factory does not declare are left alone.
+    Names that the factory does not declare are ignored.
 
-    Raises ``SettingError``, spelled as its source does, for a value that cannot be taken, for
-    required settings that are missing, and for whatever else the factory raises.
+    Raises ``SettingError``, with names as their source spells them, for an invalid value, for
+    missing required settings, and for any other exception that the factory raises.
     """
 
     def spell(argument: str) -> str:

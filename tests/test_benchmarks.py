@@ -140,7 +140,7 @@ def test_a_report_is_completed_with_the_cost_of_an_operation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operations", "errors", "says"), [(5, 2, "2 errors.*bad"), (0, 0, "not one")]
+    ("operations", "errors", "says"), [(5, 2, "2 errors.*bad"), (0, 0, "no operation")]
 )
 def test_a_report_of_errors_or_of_nothing_is_a_failure(
     operations: int, errors: int, says: str

@@ -119,7 +119,7 @@ def test_other_words_are_neither_yes_nor_no(text: str) -> None:
 def test_one_of_names_the_words_that_there_are() -> None:
     convert = one_of("plain", "json")
     assert convert("json") == "json"
-    with pytest.raises(ValueError, match=r"^'xml' is none of plain, json$"):
+    with pytest.raises(ValueError, match=r"^'xml' is not one of plain, json$"):
         convert("xml")
 
 
@@ -145,5 +145,5 @@ def test_every_named_escape_stands_for_its_character() -> None:
 
 @pytest.mark.parametrize("text", ["\\", "a\\", "\\q", "\\x", "\\x4", "\\xg0", "\\\n"])
 def test_any_other_escape_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no escape"):
+    with pytest.raises(ValueError, match="is not an escape"):
         text_with_escapes(text)

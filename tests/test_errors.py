@@ -60,10 +60,10 @@ def test_the_first_port_that_needs_no_right_is_named(
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
-        (errno.ENOENT, "the folder /run/a does not exist"),
-        (errno.ENOTDIR, "/run/a is not a folder"),
-        (errno.EACCES, "the folder /run/a is not writable: Permission denied"),
-        (errno.EROFS, "the folder /run/a is not writable: Read-only file system"),
+        (errno.ENOENT, "the directory /run/a does not exist"),
+        (errno.ENOTDIR, "/run/a is not a directory"),
+        (errno.EACCES, "the directory /run/a is not writable: Permission denied"),
+        (errno.EROFS, "the directory /run/a is not writable: Read-only file system"),
         (errno.ENOSPC, "No space left on device"),
     ],
 )
@@ -72,4 +72,6 @@ def test_the_folder_of_a_path_is_named(number: int, reason: str) -> None:
 
 
 def test_a_path_without_a_folder_is_in_the_current_one() -> None:
-    assert why_no_path(b"x", OSError(errno.EACCES, "x")).startswith("the folder . is not writable")
+    assert why_no_path(b"x", OSError(errno.EACCES, "x")).startswith(
+        "the directory . is not writable"
+    )

@@ -1,1 +1,1 @@
-"""The programs that are compared, each complete in its file."""
+"""The servers to compare with, each a program in one file."""

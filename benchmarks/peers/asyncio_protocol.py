@@ -12,41 +12,41 @@ from typing import cast
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what arrives."""
+    """A connection that sends back what it receives."""
 
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Send it back."""
+        """Send the data back."""
         self.transport.write(data)
 
 
 class Lines(Echo):
-    """Sends back what arrives, so many times."""
+    """A connection that sends back what it receives, several times."""
 
     count: int
 
     def data_received(self, data: bytes) -> None:
-        """Send it back, one write each."""
+        """Send the data back several times, with one write each."""
         for _ in range(self.count):
             self.transport.write(data)
 
 
 class Hello(asyncio.Protocol):
-    """Answers and closes."""
+    """A connection that is greeted and closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
+        """Greet the peer, and close the connection."""
         cast(asyncio.Transport, transport).write(b"Hello, world!\n")
         transport.close()
 
 
 async def main(port: int, mode: str) -> None:
-    """Listen until killed."""
+    """Serve until killed."""
     name, _, count = mode.partition("=")
     Lines.count = int(count or 1)
     protocol = {"echo": Echo, "hello": Hello, "lines": Lines}[name]
@@ -56,6 +56,6 @@ async def main(port: int, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    # Both modules make their loop by the same name.
+    # Both modules have a function of this name.
     event_loop = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
     event_loop.new_event_loop().run_until_complete(main(int(sys.argv[1]), sys.argv[2]))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what arrives."""
+    """Send back what a peer sends."""
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
@@ -21,7 +21,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def lines(count: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what arrives, so many times, one write each."""
+    """Send back what a peer sends several times, with one write each."""
     while data := await reader.read(65536):
         for _ in range(count):
             writer.write(data)
@@ -30,13 +30,13 @@ async def lines(count: int, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 
 async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer and close."""
+    """Greet the peer, and close the connection."""
     writer.write(b"Hello, world!\n")
     writer.close()
 
 
 async def main(port: int, mode: str) -> None:
-    """Listen until killed."""
+    """Serve until killed."""
     name, _, count = mode.partition("=")
     many = functools.partial(lines, int(count or 1))
     serve: dict[str, Callable[..., Awaitable[None]]] = {
@@ -49,6 +49,6 @@ async def main(port: int, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    # Both modules make their loop by the same name.
+    # Both modules have a function of this name.
     event_loop = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
     event_loop.new_event_loop().run_until_complete(main(int(sys.argv[1]), sys.argv[2]))

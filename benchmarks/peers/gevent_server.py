@@ -1,4 +1,4 @@
-"""gevent_server.py PORT echo|hello|lines=N: a greenlet a connection. TCP_NODELAY is not set."""
+"""gevent_server.py PORT echo|hello|lines=N: a greenlet per connection. TCP_NODELAY is not set."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gevent.server import StreamServer
 
 
 def echo(connection: socket.socket, address: object) -> None:
-    """Send back what arrives."""
+    """Send back what a peer sends."""
     while data := connection.recv(65536):
         connection.sendall(data)
 
 
 def lines(count: int, connection: socket.socket, address: object) -> None:
-    """Send back what arrives, so many times, one write each."""
+    """Send back what a peer sends several times, with one write each."""
     while data := connection.recv(65536):
         for _ in range(count):
             connection.sendall(data)
 
 
 def hello(connection: socket.socket, address: object) -> None:
-    """Answer; the server closes when this returns."""
+    """Greet the peer; the server closes the connection when this returns."""
     connection.sendall(b"Hello, world!\n")
 
 

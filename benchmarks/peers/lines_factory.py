@@ -12,13 +12,13 @@ from sockservices import setting, whole_number
 
 
 class Lines(Protocol):
-    """Sends back what arrives, so many times."""
+    """A connection that sends back what it receives, several times."""
 
     def __init__(self, lines: int) -> None:
         self._lines = lines
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back, one write each."""
+        """Send the data back several times, with one write each."""
         assert self.transport is not None
         for _ in range(self._lines):
             self.transport.write(data)
@@ -26,9 +26,11 @@ class Lines(Protocol):
 
 @attrs.define(eq=False, slots=False)
 class LinesFactory(ServerFactory):
-    """Answers every connection alike."""
+    """The factory of the service."""
 
-    lines: int = setting(default=2, converter=whole_number(1), help="Writes for each read.")
+    lines: int = setting(
+        default=2, converter=whole_number(1), help="Write this many times for each read."
+    )
     noisy = False
 
     def buildProtocol(self, addr: object) -> Lines:

@@ -1,4 +1,4 @@
-"""socketserver_threads.py PORT echo|hello|lines=N: a thread a connection.
+"""socketserver_threads.py PORT echo|hello|lines=N: a thread per connection.
 
 TCP_NODELAY is not set.
 """
@@ -10,7 +10,7 @@ import sys
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Sends back what arrives."""
+    """A connection that sends back what it receives."""
 
     def handle(self) -> None:
         """Serve one connection."""
@@ -19,19 +19,19 @@ class Echo(socketserver.BaseRequestHandler):
 
 
 class Lines(socketserver.BaseRequestHandler):
-    """Sends back what arrives, so many times."""
+    """A connection that sends back what it receives, several times."""
 
     count: int
 
     def handle(self) -> None:
-        """Serve one connection, one write each."""
+        """Serve one connection, with one write each time."""
         while data := self.request.recv(65536):
             for _ in range(self.count):
                 self.request.sendall(data)
 
 
 class Hello(socketserver.BaseRequestHandler):
-    """Answers and closes."""
+    """A connection that is greeted and closed."""
 
     def handle(self) -> None:
         """Serve one connection."""
@@ -39,7 +39,7 @@ class Hello(socketserver.BaseRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """With the backlog that the others have."""
+    """The server, with the same backlog as the others."""
 
     request_queue_size = 1024
     allow_reuse_address = True

@@ -1,4 +1,4 @@
-"""twisted_stock.py PORT echo|hello|lines=N: Twisted as it comes, on epoll.
+"""twisted_stock.py PORT echo|hello|lines=N: Twisted's own transports, on epoll.
 
 TCP_NODELAY is not set.
 """
@@ -17,33 +17,33 @@ from twisted.internet.protocol import Factory, Protocol  # noqa: E402
 
 
 class Echo(Protocol):
-    """Sends back what arrives."""
+    """A connection that sends back what it receives."""
 
     transport: Any
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back."""
+        """Send the data back."""
         self.transport.write(data)
 
 
 class Lines(Echo):
-    """Sends back what arrives, so many times."""
+    """A connection that sends back what it receives, several times."""
 
     count: int
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back, one write each."""
+        """Send the data back several times, with one write each."""
         for _ in range(self.count):
             self.transport.write(data)
 
 
 class Hello(Protocol):
-    """Answers and closes."""
+    """A connection that is greeted and closed."""
 
     transport: Any
 
     def connectionMade(self) -> None:
-        """Greet."""
+        """Greet the peer, and close the connection."""
         self.transport.write(b"Hello, world!\n")
         self.transport.loseConnection()
 

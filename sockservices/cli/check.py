@@ -1,4 +1,4 @@
-"""``sockservices check``: what is wrong with an installed service, and which rule it breaks."""
+"""``sockservices check``: find the faults of an installed service, and the rules it breaks."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _PAIR = "OPTION=VALUE"
     "given",
     multiple=True,
     metavar=_PAIR,
-    help="One of the service's own options, for what it needs to be built; may be repeated.",
+    help="Build the service with this option of its own. Can be repeated.",
 )
 def check(name: str, given: tuple[str, ...]) -> None:
-    """Check an installed service: its declaration, and the rules that every service holds to.
+    """Check an installed service: its declaration, and the rules that every service must follow.
 
     NAME is its command, as in twistd -n NAME, or the name of its entry point. The exit status is
     1 if anything is wrong.
@@ -66,11 +66,11 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 
 
 class _NoService(str):
-    """A fault with which there is nothing to hold to a contract."""
+    """A fault that leaves no service to check against a contract."""
 
 
 def _faults(maker: SocketServiceMaker) -> Iterator[str]:
-    """Go through what is wrong with a declaration, a line each."""
+    """Yield the faults of a declaration, one line each."""
     if not (maker.description or "").strip():
         yield "it has no description for twistd --help"
     yield from _imported_early(maker)
@@ -84,7 +84,7 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
             continue
         if not _serves(factory, kind):
             what = "protocol factory" if kind == "stream" else "datagram protocol"
-            yield _NoService(f"{kind}={dotted_name!r} is no {what}")
+            yield _NoService(f"{kind}={dotted_name!r} is not a {what}")
             continue
         declared.update({each.name: each for each in settings_of(factory)})
     taken = names_of_every_service()
@@ -104,11 +104,11 @@ def _serves(factory: Any, kind: str) -> bool:
 def _provides(interface: Any, found: Any) -> bool:
     if isinstance(found, type):
         return bool(interface.implementedBy(found))
-    # A function that makes one is known by what it makes.
+    # What a function returns is known only once it is called.
     return bool(interface.providedBy(found)) or callable(found)
 
 
-# What every twistd command has imported before it reads a declaration.
+# Every twistd command has imported these modules before it reads a declaration.
 _LOOK = """
 import importlib, json, sys
 import twisted.scripts.twistd, sockservices.twistd.declaration
@@ -116,11 +116,11 @@ before = set(sys.modules)
 importlib.import_module(sys.argv[1])
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-_MOST_MODULES = 20  # that a declaration may bring along: its own package has some
+_MOST_MODULES = 20  # that a declaration may import: its own package has some
 
 
 def _imported_early(maker: SocketServiceMaker) -> Iterator[str]:
-    """Go through what the declaration's module imports that it should only name."""
+    """Yield a fault if the declaration's module imports what it should only name."""
     module = _module_of(maker)
     if module is None:
         return
@@ -128,11 +128,11 @@ def _imported_early(maker: SocketServiceMaker) -> Iterator[str]:
         [sys.executable, "-c", _LOOK, module], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        yield f"it cannot be imported by itself: {done.stderr.strip().splitlines()[-1]}"
+        yield f"it cannot be imported on its own: {done.stderr.strip().splitlines()[-1]}"
         return
     imported: list[str] = json.loads(done.stdout.splitlines()[-1])
     services = {str(getattr(maker, kind)).rpartition(".")[0] for kind in maker.kinds}
-    # A package is imported with each of its modules.
+    # Importing a module imports its packages too.
     services = {name for name in services if not f"{module}.".startswith(f"{name}.")}
     heavy = [name for name in imported if name in services | {"twisted.internet.reactor"}]
     if len(imported) > _MOST_MODULES:
@@ -140,7 +140,7 @@ def _imported_early(maker: SocketServiceMaker) -> Iterator[str]:
         largest = ", ".join(name for name, _ in packages.most_common(3))
         heavy.append(f"{len(imported)} modules, most of them of {largest}")
     if heavy:
-        yield f"it imports {', '.join(heavy)}, with every twistd command: name things instead"
+        yield f"it imports {', '.join(heavy)} whenever twistd starts: use dotted names instead"
 
 
 def _module_of(maker: SocketServiceMaker) -> str | None:
@@ -151,7 +151,7 @@ def _module_of(maker: SocketServiceMaker) -> str | None:
 
 
 def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
-    """Hold a service to its contracts; yields what is broken, several lines each."""
+    """Check a service against its contracts; yield each broken rule, several lines each."""
     try:
         from sockservices.testing import (
             ContractError,
@@ -192,7 +192,7 @@ def _made(factory: Any, given: dict[str, str]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Any]:
-    """Keep off the terminal what a service prints meanwhile; yields a way around that."""
+    """Hide what a service prints meanwhile; yield a stream that still reaches the terminal."""
     sys.stdout.flush()
     kept = {number: os.dup(number) for number in (1, 2)}
     try:

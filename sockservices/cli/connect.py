@@ -1,4 +1,4 @@
-"""``sockservices connect``: standard input to a peer, the peer to standard output."""
+"""``sockservices connect``: copy standard input to a peer, and the peer to standard output."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from sockservices.transports import keep_steady
     type=Seconds(min_open=True),
     default=30.0,
     show_default=True,
-    help="How long to wait for the connection.",
+    help="Give up connecting after this many seconds.",
 )
 def connect(description: str, timeout: float) -> None:
     """Connect standard input and output to a stream service.
 
     DESCRIPTION is any Twisted client endpoint: tcp:127.0.0.1:7, unix:/run/x, tls:HOST:PORT. At the
-    end of input the connection is closed for writing; the command ends when the peer closes.
+    end of input the connection is half-closed; the command ends when the peer closes it.
     """
     from twisted.internet import reactor
 
     if sys.stdout is None:  # closed before we were started
         raise CouldNot("standard output is closed")
-    # What Twisted would log is said in the one line, if anything is wrong.
+    # Twisted must log nothing: an error is reported in one line.
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
     keep_steady(reactor)
     endpoint = _endpoint(reactor, description)
@@ -71,15 +71,18 @@ def _endpoint(reactor: Any, text: str) -> Any:
         raise CouldNot(f"{text} needs {error.name}: pip install 'sockservices[tls]'") from None
     except (TypeError, ValueError, IndexError) as error:
         raise click.BadParameter(
-            f"{text!r}: {error}; wanted as in tcp:127.0.0.1:7 or unix:/run/x",
+            f"{text!r}: {error}; expected something like tcp:127.0.0.1:7 or unix:/run/x",
             param_hint="DESCRIPTION",
         ) from None
-    except Exception as error:  # a certificate that is none, a file that is not there
+    except Exception as error:  # an invalid certificate, a missing file
         raise CouldNot(f"{text}: {_reason(error)}") from None
 
 
 def _check(description: Description) -> None:
-    """Refuse what Twisted would take, and then neither connect nor fail; raise ``ValueError``."""
+    """Reject a description with which Twisted would never connect nor fail.
+
+    Raises ``ValueError``.
+    """
     if not description.positional:
         return
     if description.prefix == "unix":
@@ -88,11 +91,13 @@ def _check(description: Description) -> None:
         try:
             description.positional[0].encode("idna")
         except UnicodeError:
-            raise DescriptionError(f"{description.positional[0]!r} is no name of a host") from None
+            raise DescriptionError(
+                f"{description.positional[0]!r} is not a valid host name"
+            ) from None
 
 
 class _Session:
-    """One connection attempt and what comes of it; the reactor runs as long."""
+    """One connection, from the attempt to its end; the reactor runs until then."""
 
     def __init__(self, reactor: Any, timeout: float) -> None:
         self._reactor = reactor
@@ -135,15 +140,15 @@ def _reason(error: BaseException | None) -> str:
 
 
 class _OutputError(Exception):
-    """Standard output takes no more."""
+    """Standard output cannot be written to any more."""
 
     def __init__(self) -> None:
-        super().__init__("standard output cannot be written to any more")
+        super().__init__("cannot write to standard output")
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class _ToPeer(Protocol):
-    """The connection. What it receives goes to standard output, which it opens."""
+    """The connection. It opens standard output, and writes there what it receives."""
 
     transport: Any
 
@@ -170,7 +175,7 @@ class _ToPeer(Protocol):
         self._here.transport.write(data)
 
     def readConnectionLost(self) -> None:
-        # The peer has closed: there is nobody left to send to.
+        # The peer has closed: nobody is left to send to.
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
@@ -182,12 +187,12 @@ class _ToPeer(Protocol):
     def end_of_input(self) -> None:
         self._input_ended = True
         self.transport.unregisterProducer()
-        if not self._in_handshake:  # before its end there would be nothing to close
+        if not self._in_handshake:  # until it completes there is no TLS session to close
             self._close_writing()
 
     def _close_writing(self) -> None:
         if ISSLTransport.providedBy(self.transport):
-            # TLS says so with close_notify; what the peer still sends is received all the same.
+            # TLS sends close_notify, and still receives what the peer sends.
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
@@ -204,7 +209,7 @@ class _ToPeer(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class _FromHere(Protocol):
-    """Standard input and output."""
+    """The protocol of standard input and output."""
 
     transport: Any
 
@@ -239,7 +244,7 @@ class _FromHere(Protocol):
             self._peer.transport.abortConnection()
 
     def peer_has_gone(self, problem: Failure | None) -> None:
-        """Write what was received, then finish."""
+        """Write everything that was received, then finish."""
         self._peer_gone = True
         self._problem = self._problem or problem
         if self._output_gone:
@@ -251,7 +256,7 @@ class _FromHere(Protocol):
 
 @contextlib.contextmanager
 def _blocking_flags_kept(*descriptors: int) -> Iterator[None]:
-    """Give descriptors back as they were: a terminal is shared with the shell that started us."""
+    """Restore the blocking mode of file descriptors: a terminal is shared with the shell."""
     before = {fd: os.get_blocking(fd) for fd in descriptors}
     try:
         yield

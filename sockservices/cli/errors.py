@@ -1,4 +1,4 @@
-"""How a subcommand gives up, and values that click does not refuse by itself."""
+"""The error that ends a subcommand, and checks that click lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class CouldNot(click.ClickException):
-    """Ends the command with status 1 and one line on standard error."""
+    """An error that ends the command with status 1 and one line on standard error."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -17,7 +17,7 @@ class CouldNot(click.ClickException):
 
 
 class Seconds(click.FloatRange):
-    """A finite number of seconds, not negative; with ``min_open`` more than none."""
+    """A finite number of seconds, 0 or more; with ``min_open`` more than 0."""
 
     name = "seconds"
 

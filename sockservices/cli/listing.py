@@ -1,4 +1,4 @@
-"""``sockservices list``: every service installed, this package's and others'."""
+"""``sockservices list``: list all installed services, of this package and of others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from sockservices.twistd.options import rows
 @click.command("list")
 @click.argument("name", required=False)
 def list_services(name: str | None) -> None:
-    """List the services that are installed.
+    """List the installed services.
 
-    For each: the twistd command, the kinds of socket (the one that --port and --socket mean comes
-    first), a description, and the options of its own. With NAME, list all the options of that
-    service.
+    For each, show the twistd command, the kinds of socket (first the one that --port and --socket
+    mean), a description, and its own options. With NAME, show all options of that service.
     """
     if name is None:
         for command, maker in installed():
             _list(command, maker)
         click.echo(
-            "Every service also has options for listening, limits, timeouts, TLS and more:\n"
+            "Every service also takes options for listening, limits, timeouts, TLS and more:\n"
             "sockservices list NAME"
         )
         return
@@ -55,7 +54,7 @@ def _list(command: str, maker: SocketServiceMaker | LoadError) -> None:
 
 
 def found(name: str) -> SocketServiceMaker:
-    """Return the declaration of an installed service; end the command if there is none."""
+    """Return the declaration of an installed service; raise ``CouldNot`` if there is none."""
     services = {command.removeprefix("sock "): maker for command, maker in installed()}
     maker = services.get(name.removeprefix("sock "))
     if maker is None:

@@ -1,6 +1,6 @@
-"""The command itself: its subcommands, and how it ends.
+"""The command itself: its subcommands, and its exit status.
 
-Exit statuses: 0 done, 1 could not, 2 usage; what went wrong is one line on standard error.
+Exit statuses: 0 success, 1 failure, 2 usage error. An error is one line on standard error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sockservices.printable import escaped
 def command() -> None:
     """Find socket services, and talk to them.
 
-    The services themselves are run by twistd: twistd -n sock-echo --port 7
+    twistd runs the services themselves: twistd -n sock-echo --port 7
     """
 
 
@@ -34,7 +34,7 @@ for subcommand in (list_services, send, connect, new, check, refresh):
 
 
 def main() -> None:
-    """Run the command; end the process with its status."""
+    """Run the command, and exit with its status."""
     sys.exit(_status())
 
 
@@ -51,7 +51,7 @@ def _status() -> int:
         print(f"{where}: {_one_line(error.format_message())}", file=sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return 130  # as a shell reports the end by SIGINT
+        return 130  # what a shell reports for SIGINT
     except BrokenPipeError:
         drop_standard_output()
         return 1
@@ -62,7 +62,7 @@ def _one_line(message: str) -> str:
 
 
 def _open_standard_descriptors() -> None:
-    """Have something at 0, 1 and 2, or what is opened next would pass for them."""
+    """Open file descriptors 0, 1 and 2 if they are closed: the next file opened would get them."""
     for fd in range(3):
         try:
             os.fstat(fd)

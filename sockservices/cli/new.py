@@ -1,4 +1,4 @@
-"""``sockservices new``: a project for a service of one's own, ready to run, test and publish."""
+"""``sockservices new``: create a project for a service, ready to run, test and publish."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_LONGEST = 60  # characters; a file system takes 255 bytes, with what is added to it
-_OF_THE_PROJECT = ("build", "dist", "tests")  # folders that it has, or will have
+_LONGEST = 60  # characters; file names, which have more than this name, are limited to 255 bytes
+_OF_THE_PROJECT = ("build", "dist", "tests")  # directories that it has, or will have
 
 
 class _Text(string.Template):
@@ -37,16 +37,16 @@ class _Text(string.Template):
 
 @click.command()
 @click.argument("name")
-@click.option("--datagram", is_flag=True, help="A service of datagrams, not of streams.")
+@click.option("--datagram", is_flag=True, help="Make a datagram service, not a stream service.")
 @click.option(
     "--entry-point",
     is_flag=True,
     help="Declare it as an entry point (twistd -n sock NAME), not under twisted/plugins.",
 )
 def new(name: str, datagram: bool, entry_point: bool) -> None:
-    """Make a project for a new service, in a new folder.
+    """Create a project for a new service, in a new directory.
 
-    NAME is the service's command, its package and the folder. The project is complete: it
+    NAME names the service's command, its package and the directory. The project is complete: it
     installs, its tests pass, twistd runs it, and python -m build makes a wheel of it.
     """
     _check(name)
@@ -92,25 +92,25 @@ _ENTRY_POINTS = """
 def _check(name: str) -> None:
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise CouldNot(
-            f"{escaped(name)!r} is no name for a package: wanted is one as shout or my_chat, "
-            f"of {_LONGEST} characters at the most"
+            f"{escaped(name)!r} is not a usable package name: choose one like shout or my_chat, "
+            f"of at most {_LONGEST} characters"
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise CouldNot(f"{name!r} is a word of Python")
+        raise CouldNot(f"{name!r} is a Python keyword")
     if name in _OF_THE_PROJECT:
-        raise CouldNot(f"{name!r} is a folder that every project has")
+        raise CouldNot(f"{name!r} is a directory that every project has")
     commands = {maker.tapname for maker in getPlugins(IServiceMaker)}
     if name in commands | {entry_point.name for entry_point in service_entry_points()}:
-        raise CouldNot(f"there is a service named {name!r} already")
+        raise CouldNot(f"a service named {name!r} already exists")
     if importlib.util.find_spec(name) is not None:
-        raise CouldNot(f"there is a module named {name!r} already, which it would hide")
+        raise CouldNot(f"a module named {name!r} already exists: the new package would hide it")
     if Path(name).exists() or Path(name).is_symlink():
-        raise CouldNot(f"{name} is there already; it is left as it is")
+        raise CouldNot(f"{name} already exists; it was not changed")
 
 
-def _texts(folder: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
-    """Go through the files of a folder; yields their paths and texts."""
-    for each in folder.iterdir():
+def _texts(directory: Traversable, under: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the paths and texts of the files below a directory."""
+    for each in directory.iterdir():
         if each.is_dir():
             if each.name != "__pycache__":
                 yield from _texts(each, f"{under}{each.name}/")

@@ -1,4 +1,4 @@
-"""``sockservices refresh``: build Twisted's plugin cache anew."""
+"""``sockservices refresh``: rebuild Twisted's plugin cache."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sockservices.printable import system_reason
 
 @click.command()
 def refresh() -> None:
-    """Build Twisted's plugin cache anew.
+    """Rebuild Twisted's plugin cache.
 
-    For image builds and packages: a plugin file that is older than the cache beside it (as image
-    layers and clamped file times make it) hides its commands, and can break every twistd.
+    For image builds and packages. If a plugin file is older than the cache beside it (image layers
+    and clamped file times cause this), twistd does not find its commands, and may not start at all.
     """
-    folders = [folder for folder in twisted.plugins.__path__ if os.path.isdir(folder)]
-    for folder in folders:
-        cache = os.path.join(folder, "dropin.cache")
+    directories = [each for each in twisted.plugins.__path__ if os.path.isdir(each)]
+    for directory in directories:
+        cache = os.path.join(directory, "dropin.cache")
         try:
             os.remove(cache)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise CouldNot(f"cannot renew {cache}: {system_reason(error)}") from None
+            raise CouldNot(f"cannot rebuild {cache}: {system_reason(error)}") from None
     count = len(list(getPlugins(IPlugin)))
     missing = [
-        folder
-        for folder in folders
-        if os.listdir(folder) and not os.path.exists(os.path.join(folder, "dropin.cache"))
+        directory
+        for directory in directories
+        if os.listdir(directory) and not os.path.exists(os.path.join(directory, "dropin.cache"))
     ]
     if missing:
         raise CouldNot(f"cannot write dropin.cache in {missing[0]}: is it writable?")
-    click.echo(f"{count} plugins cached in {', '.join(folders)}")
+    click.echo(f"{count} plugins cached in {', '.join(directories)}")

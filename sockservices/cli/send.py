@@ -1,4 +1,4 @@
-"""``sockservices send``: datagrams, to UDP and Unix sockets."""
+"""``sockservices send``: send datagrams to UDP and Unix sockets."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _LARGEST_REPLY = 1 << 18
 @click.command()
 @click.argument("description", metavar="DESCRIPTION")
 @click.argument("text", required=False)
-@click.option("--hex", "digits", metavar="DIGITS", help="Send these bytes, as in '4d 65'.")
-@click.option("--file", "file", type=click.File("rb"), help="Send the content of this file.")
+@click.option("--hex", "digits", metavar="DIGITS", help="Send these bytes, such as '4d 65'.")
+@click.option("--file", "file", type=click.File("rb"), help="Send the contents of this file.")
 @click.option(
     "--repeat",
     metavar="N",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Send it this many times.",
+    help="Send the datagram this many times.",
 )
 @click.option(
     "--interval",
@@ -45,13 +45,13 @@ _LARGEST_REPLY = 1 << 18
     type=Seconds(),
     default=0.0,
     show_default=True,
-    help="Pause between two of them.",
+    help="Pause for this long between datagrams.",
 )
 @click.option(
     "--wait",
     metavar="SECONDS",
     type=Seconds(min_open=True),
-    help="Wait so long for a reply to each, and print it.",
+    help="Wait this long for a reply to each datagram, and print it.",
 )
 def send(
     description: str,
@@ -89,7 +89,7 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
     try:
         description = Description.parse(text)
         if description.prefix == "udp":
-            # udp:PORT is this machine's, as in the description that a service listens on.
+            # udp:PORT means this machine, so the description that a service listens on works here.
             alone = len(description.positional) == 1 and not description.named
             parts: dict[str, Callable[[str], Any]] = {"host": not_empty, "port": port_number}
             if alone:
@@ -99,14 +99,14 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
         if description.prefix == "unixgram":
             values = description.values({"address": not_empty, "abstract": not_empty})
             if len(values) != 1:
-                raise DescriptionError(f"{text!r} needs a path or abstract=NAME, one of them")
+                raise DescriptionError(f"{text!r} needs either a path or abstract=NAME")
             if "abstract" in values:
                 return socket.AF_UNIX, abstract_address(values["abstract"])
             return socket.AF_UNIX, checked_path(values["address"])
     except DescriptionError as error:
         raise click.BadParameter(str(error), param_hint="DESCRIPTION") from None
     raise click.BadParameter(
-        f"{text!r} is none of udp:HOST:PORT, unixgram:PATH, unixgram:abstract=NAME",
+        f"{text!r} is not udp:HOST:PORT, unixgram:PATH or unixgram:abstract=NAME",
         param_hint="DESCRIPTION",
     )
 
@@ -119,7 +119,7 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     except socket.gaierror as error:
         raise CouldNot(f"cannot find {host}: {error.strerror}") from None
     except UnicodeError:
-        raise CouldNot(f"cannot find {host}: that is no name of a host") from None
+        raise CouldNot(f"cannot find {host}: it is not a valid host name") from None
     return family, address
 
 
@@ -131,7 +131,7 @@ def _payload(text: str | None, digits: str | None, file: Any) -> bytes:
             return bytes.fromhex(digits)
         except ValueError:
             raise click.BadParameter(
-                f"{digits!r} is not hex: pairs of digits, as in '4d 65'", param_hint="--hex"
+                f"{digits!r} is not hex: use pairs of digits, such as '4d 65'", param_hint="--hex"
             ) from None
     if file is not None:
         return bytes(file.read())
@@ -143,9 +143,9 @@ def _payload(text: str | None, digits: str | None, file: Any) -> bytes:
 
 
 def _bind_for_reply(sender: socket.socket) -> None:
-    """Take a name that a reply can be sent to; the system finds one (unix(7), autobind)."""
+    """Bind to a name that a reply can be sent to; the kernel chooses it (unix(7), autobind)."""
     if sys.platform != "linux":
-        raise CouldNot("--wait on Unix sockets needs Linux, which names a socket by itself")
+        raise CouldNot("--wait on Unix sockets needs Linux, which can name a socket by itself")
     sender.bind("")
 
 

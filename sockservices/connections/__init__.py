@@ -1,1 +1,1 @@
-"""The life of a connection, and the parts that plug in to it."""
+"""The life of a connection, and the parts that plug into it."""

@@ -1,4 +1,4 @@
-"""TLS around a service, on listeners of any kind; the certificate can be read again."""
+"""The TLS certificate of a service, for all stream listeners; it can be reloaded."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from zope.interface import implementer
 from sockservices.converters import readable_file
 from sockservices.printable import escaped
 
-# For TLS 1.2. With these a key that is stolen later opens nothing that was recorded, and what is
-# altered on its way is noticed at once: RFC 9325, section 4.2. TLS 1.3 has no others.
+# For TLS 1.2: only ciphers with forward secrecy and authenticated encryption, see RFC 9325,
+# section 4.2. TLS 1.3 has no others.
 _CIPHERS = ssl.AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 
-_RSA_PSS = "1.2.840.113549.1.1.10"  # id-RSASSA-PSS: RFC 4055. OpenSSL does not take its keys so.
+_RSA_PSS = "1.2.840.113549.1.1.10"  # id-RSASSA-PSS: RFC 4055. OpenSSL cannot load such keys here.
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
-    """What a service shows to its peers, and what it asks of them. TLS 1.2 and up.
+    """The certificate and TLS options of a service, for TLS 1.2 and later.
 
-    Connections are secret for good (only ephemeral keys are exchanged), sessions can be resumed,
-    and a protocol is negotiated (ALPN: RFC 7301) where the service's factory provides
-    ``IProtocolNegotiationFactory``.
+    Connections have forward secrecy (only ephemeral keys are exchanged), and sessions can be
+    resumed. If the service's factory provides ``IProtocolNegotiationFactory``, the protocol is
+    negotiated by ALPN (RFC 7301).
 
     Parameters:
-        certificate: path of the certificate in PEM, with those of its issuers after it.
-        key: path of its key; ``None``: in the same file.
-        client_ca: path of the certificates of those who vouch for clients; with it a client must
-            show a certificate.
+        certificate: path of the PEM certificate, followed by those of its issuers.
+        key: path of its key; ``None`` reads it from the certificate's file.
+        client_ca: path of the CA certificates for clients. If it is given, each client must
+            present a certificate.
 
-    Raises ``ValueError``, one line that names the file.
+    Raises ``ValueError`` with one line that names the file.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Certificate:
         try:
             context = options.getContext()
             context.set_alpn_select_callback(_choose_protocol)
-            if self._client_ca is not None:  # by which a client chooses what to show
+            if self._client_ca is not None:  # the client uses it to select its certificate
                 context.load_client_ca(os.fsencode(self._client_ca))
         except SSL.Error as error:
             raise ValueError(
-                f"{escaped(self._certificate)} has no certificate to use: {_reasons(error)}"
+                f"{escaped(self._certificate)} has no usable certificate: {_reasons(error)}"
             ) from None
         return options
 
@@ -84,26 +84,26 @@ class Certificate:
         """See ``IOpenSSLServerConnectionCreator``."""
         if IOpenSSLServerConnectionCreator.providedBy(self._options):
             return self._options.serverConnectionForTLS(protocol)
-        # An older Twisted, whose factory of TLS sees to ALPN.
+        # In older versions of Twisted, the TLS factory handles ALPN.
         return SSL.Connection(self._options.getContext(), None)
 
 
 def _public_key(certificate: Any, path: str) -> Any:
     kind = getattr(certificate, "public_key_algorithm_oid", None)
     if kind is not None and kind.dotted_string == _RSA_PSS:
-        raise ValueError(f"{escaped(path)} is for RSA-PSS only, which cannot be used; RSA can")
+        raise ValueError(f"{escaped(path)} is for RSA-PSS only, which is not supported; use RSA")
     try:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{escaped(path)} has no certificate to use: {error}") from None
+        raise ValueError(f"{escaped(path)} has no usable certificate: {error}") from None
 
 
-def _certificates(path: str) -> list[Any]:  # not what Twisted says, but what pyOpenSSL takes
+def _certificates(path: str) -> list[Any]:  # Twisted declares other types than pyOpenSSL takes
     contents = Path(readable_file(path)).read_bytes()
     try:
         return x509.load_pem_x509_certificates(contents)
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{escaped(path)} has no certificate in PEM") from None
+        raise ValueError(f"{escaped(path)} contains no PEM certificate") from None
 
 
 def _private_key(path: str) -> Any:
@@ -112,18 +112,18 @@ def _private_key(path: str) -> Any:
         return load_pem_private_key(contents, None)
     except TypeError:
         raise ValueError(
-            f"{escaped(path)} is encrypted: a service has nobody to ask for a passphrase"
+            f"{escaped(path)} is encrypted: a service cannot ask for a passphrase"
         ) from None
     except ValueError:
-        raise ValueError(f"{escaped(path)} has no key in PEM") from None
+        raise ValueError(f"{escaped(path)} contains no PEM key") from None
     except UnsupportedAlgorithm as error:
-        raise ValueError(f"{escaped(path)} has no key to use: {error}") from None
+        raise ValueError(f"{escaped(path)} has no usable key: {error}") from None
 
 
 def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """Choose by ALPN as Twisted does, but let a client in that offers nothing we know.
+    """Choose by ALPN as Twisted does, but admit a client that offers no known protocol.
 
-    Twisted 26 breaks the handshake off then, even where a service has no protocols to choose from.
+    Twisted 26 aborts the handshake then, even if the service has no protocols to choose from.
     """
     tls: Any = connection.get_app_data()
     factory = IProtocolNegotiationFactory(tls.factory.wrappedFactory, None) if tls else None

@@ -1,6 +1,6 @@
-"""The ledger: which connections there are, and what became of those that were.
+"""The ledger: the live connections of a service, and totals of those that have ended.
 
-The one place that counts. Limits, the stop, logs and metrics read it.
+All counting is done here. The limits, the shutdown, logs and metrics read it.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 Reason: TypeAlias = str
-"""Why a connection has ended, or a connection or a datagram was refused: one of ``REASONS``."""
+"""Why a connection was closed, or a connection or datagram was refused; one of ``REASONS``."""
 
 REASONS: dict[str, str] = {
-    "closed": "it ended in order, by either side",
-    "lost": "the network or the peer's system broke it off",
-    "aborted": "the service broke it off",
-    "stop": "it was left when the time of a stop was over (--graceful-timeout, --flush)",
-    "denied": "its network is not admitted (--allow, --deny), or is not any more since SIGHUP",
-    "user": "its user is not admitted (--allow-user, --allow-group)",
-    "max-connections": "there were as many as there may be",
-    "max-per-source": "there were as many as there may be from its source",
-    "rate": "too many came in the time of --rate",
-    "rate-per-source": "too many came from its source in the time of --rate-per-source",
-    "idle-timeout": "its peer sent nothing for too long",
-    "max-time": "it lasted too long",
-    "max-write-buffer": "its peer did not read, and too much waited to be sent",
-    "handshake-timeout": "its TLS handshake, or its PROXY header, took too long",
-    "proxy-allow-from": "it did not come from a proxy, as it has to with --proxy-protocol",
-    "proxy-header": "it did not begin with a PROXY header that can be understood",
-    "service": "the service did not take it: its factory built no protocol, or failed",
+    "closed": "the connection was closed by either side",
+    "lost": "the peer reset the connection, or the network failed",
+    "aborted": "the service reset the connection",
+    "stop": "the connection was still open at the end of a stop (--graceful-timeout, --flush)",
+    "denied": "the peer's network is not admitted (--allow, --deny), or no longer since SIGHUP",
+    "user": "the peer's user is not admitted (--allow-user, --allow-group)",
+    "max-connections": "the limit of --max-connections was reached",
+    "max-per-source": "the limit of --max-per-source was reached",
+    "rate": "the limit of --rate was reached",
+    "rate-per-source": "the limit of --rate-per-source was reached",
+    "idle-timeout": "the peer sent nothing for --idle-timeout seconds",
+    "max-time": "the connection was open for --max-time seconds",
+    "max-write-buffer": "the peer did not read, and the unsent data exceeded --max-write-buffer",
+    "handshake-timeout": "the TLS handshake or PROXY header took longer than --handshake-timeout",
+    "proxy-allow-from": "the peer is not one of the proxies in --proxy-allow-from",
+    "proxy-header": "the connection did not begin with a valid PROXY header",
+    "service": "the service's factory built no protocol, or failed",
 }
 
 _log = Logger(namespace="sockservices")
@@ -49,28 +49,38 @@ _ENDS: dict[type[BaseException], Reason] = {
 }
 
 
+class Source:
+    """The IPv4 address, or network of IPv6 addresses, that a peer is counted under."""
+
+    __slots__ = ("__weakref__", "live")
+
+    def __init__(self) -> None:
+        self.live = 0
+        """The number of its live connections, if they are counted."""
+
+
 @attrs.define(eq=False, weakref_slot=False)
 class Connection:
     """One connection, live or ended."""
 
     id: int
-    """Its number, from 1."""
+    """A number that counts up from 1."""
     service: str
     """The name of the service."""
     listener: str
-    """The endpoint description where it came in."""
+    """The endpoint description of the listener that accepted it."""
     opened: float
     """When it was accepted, in seconds of ``time.monotonic``."""
     transport: Any
-    """What it came in on; its bytes are counted there."""
+    """Its transport, which counts its bytes."""
     protocol: Any = None
-    """The service's protocol; ``None`` before there is one, and when it has ended."""
+    """The service's protocol; ``None`` before it is built and after the connection has ended."""
     cut: Reason | None = None
-    """Why we end it, where we do."""
+    """The reason why we reset it, if we did."""
     deadline: IDelayedCall | None = None
-    """What ends it if its header or handshake takes too long."""
-    source: Any = None
-    """Where it counts for the limits per source, if it does."""
+    """The timer that ends it if its header or handshake takes too long."""
+    source: Source | None = None
+    """The source it is counted under, if connections are counted by source."""
 
     @property
     def peer(self) -> IAddress:
@@ -80,15 +90,15 @@ class Connection:
 
     @property
     def local(self) -> IAddress | None:
-        """Our address, as long as it is live; to ask the kernel for it when it ends costs time."""
+        """Our address while it is live, else ``None`` (asking the kernel at the end costs time)."""
         is_there = self.protocol is not None and getattr(self.transport, "connected", True)
         return self.transport.getHost() if is_there else None
 
     def end(self, reason: Reason) -> None:
-        """Cut it, and say why; what we have cut already stays as it is."""
+        """Reset the connection for this reason, unless it is already being reset."""
         if self.cut is None:
             self.cut = reason
-            # A foreign transport may know only the slower way.
+            # A foreign transport may have no abortConnection.
             getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     @property
@@ -98,53 +108,53 @@ class Connection:
 
     @property
     def bytes_in(self) -> int:
-        """Bytes read so far; of TLS the encrypted ones, 0 where the transport does not count."""
+        """Bytes read so far, encrypted if it uses TLS; 0 if the transport does not count them."""
         return int(getattr(self.transport, "bytes_in", 0))
 
     @property
     def bytes_out(self) -> int:
-        """Bytes sent so far, as ``bytes_in``."""
+        """Bytes sent so far, like ``bytes_in``."""
         return int(getattr(self.transport, "bytes_out", 0))
 
     @property
     def last_heard(self) -> float:
-        """When the peer's last bytes were read (or it was accepted), as ``opened``."""
+        """When the peer's last bytes were read, or it was accepted; a time like ``opened``."""
         last: float | None = getattr(self.transport, "last_read", None)
         return self.opened if last is None else last
 
 
 @attrs.frozen
 class Opened:
-    """A connection was admitted."""
+    """The event that a connection was admitted."""
 
     connection: Connection
-    """Which one."""
+    """The connection."""
 
 
 @attrs.frozen
 class Refused:
-    """A connection was closed before the service knew of it."""
+    """The event that a connection was closed before it reached the service."""
 
     service: str
     """The name of the service."""
     listener: str
-    """The endpoint description where it came."""
+    """The endpoint description of the listener."""
     peer: IAddress
-    """Who it was."""
+    """The peer's address."""
     reason: Reason
-    """Why."""
+    """Why it was refused."""
 
 
 @attrs.frozen
 class Closed:
-    """A connection has ended."""
+    """The event that a connection has ended."""
 
     connection: Connection
-    """Which one."""
+    """The connection."""
     reason: str
-    """A ``Reason``, or the name of the exception by which it ended."""
+    """A ``Reason``, or the name of the exception that ended it."""
     seconds: float
-    """How long it lived, in seconds."""
+    """How long it was open, in seconds."""
 
 
 Event: TypeAlias = Opened | Refused | Closed
@@ -152,32 +162,32 @@ Event: TypeAlias = Opened | Refused | Closed
 
 @attrs.define
 class Totals:
-    """What there has been since the start."""
+    """The counts since the start."""
 
     opened: int = 0
     """Connections that were admitted."""
     closed: Counter[str] = attrs.Factory(Counter)
     """Connections that have ended, by reason."""
     refused: Counter[str] = attrs.Factory(Counter)
-    """Connections and datagrams, by reason."""
+    """Connections and datagrams that were refused, by reason."""
     bytes_in: int = 0
-    """Bytes that were read, of connections and of datagrams."""
+    """Bytes that were read, in connections and datagrams."""
     bytes_out: int = 0
     """Bytes that were sent."""
     datagrams: int = 0
-    """Those that the service has got."""
+    """Datagrams that reached the service."""
     truncated: int = 0
-    """Those of them that were larger than it takes."""
+    """Those of them that were truncated because they were larger than the limit."""
     unsent: int = 0
-    """Datagrams of the service that no peer has got, as far as the kernel tells."""
+    """Datagrams that could not be sent, as far as the kernel reports."""
     unanswered: int = 0
-    """Answers held back, as their sender's address may be forged, or would answer in turn."""
+    """Answers not sent, because the address may be forged or its owner would answer in turn."""
     dropped_by_kernel: int = 0
-    """Datagrams that came when the receive buffer was full, where the kernel tells (Linux)."""
+    """Datagrams lost because the receive buffer was full, if the kernel reports it (Linux)."""
 
 
 class DatagramPort(Protocol):
-    """A listener for datagrams, as far as it counts."""
+    """The counters of a datagram listener."""
 
     datagrams_received: int
     datagrams_truncated: int
@@ -188,21 +198,21 @@ class DatagramPort(Protocol):
 
     @property
     def dropped_by_kernel(self) -> int:
-        """Datagrams that its receive buffer had no room for."""
+        """Datagrams lost because its receive buffer was full."""
 
 
 class Ledger:
     """The connections of one service.
 
     Parameters:
-        service: its name.
+        service: the name of the service.
     """
 
     def __init__(self, service: str) -> None:
         self._service = service
         self._ended = Totals()
         self.connections: dict[Any, Connection] = {}
-        """The live connections by transport, for those who read only."""
+        """The live connections by transport; read it only."""
         self._ids = itertools.count(1)
         self._subscribers: list[Callable[[Event], object]] = []
         self._watchers: list[Callable[[Connection], object]] = []
@@ -210,20 +220,20 @@ class Ledger:
 
     @property
     def live(self) -> int:
-        """How many connections there are."""
+        """The number of live connections."""
         return len(self.connections)
 
     def __contains__(self, transport: Any) -> bool:
-        """Whether a transport's connection is one of the live."""
+        """Return whether the connection of a transport is live."""
         return transport in self.connections
 
     def __iter__(self) -> Iterator[Connection]:
-        """Go through the live connections, the oldest first, as they are now."""
+        """Iterate over a copy of the live connections, oldest first."""
         return iter(list(self.connections.values()))
 
     @property
     def totals(self) -> Totals:
-        """What there has been since the start until now."""
+        """The counts from the start until now."""
         ended = self._ended
         found = attrs.evolve(ended, closed=Counter(ended.closed), refused=Counter(ended.refused))
         for connection in self.connections.values():
@@ -234,15 +244,15 @@ class Ledger:
         return found
 
     def subscribe(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
-        """Call with each event from now on, until the function is called that is returned."""
+        """Call a function with each event; return a function that ends the subscription."""
         return _listed(subscriber, self._subscribers)
 
     def watch(self, watcher: Callable[[Connection], object]) -> Callable[[], None]:
-        """Do the same with each connection that has come to be live, or has ceased to be."""
+        """Call a function with each connection that begins or ends; return one that ends this."""
         return _listed(watcher, self._watchers)
 
     def enter(self, listener: str, transport: Any) -> Connection:
-        """Enter a connection of which it is not known yet whether the service gets it."""
+        """Enter a connection that the service may still refuse."""
         connection = Connection(next(self._ids), self._service, listener, monotonic(), transport)
         self.connections[transport] = connection
         if self._watchers:
@@ -250,7 +260,7 @@ class Ledger:
         return connection
 
     def open(self, transport: Any, protocol: Any) -> Connection:
-        """Enter that the service has a connection, with the protocol that it has built."""
+        """Record the protocol that the service has built for a connection."""
         connection = self.connections[transport]
         connection.protocol = protocol
         self._ended.opened += 1
@@ -263,16 +273,18 @@ class Ledger:
         return self.connections[transport]
 
     def refuse(self, listener: str, peer: IAddress, reason: Reason) -> None:
-        """Enter one that was not let in."""
+        """Record a refused connection or datagram."""
         self._ended.refused[reason] += 1
         if self._subscribers:
             self._tell(Refused(self._service, listener, peer, reason))
 
     def close(self, transport: Any, why: Failure) -> Connection:
-        """Enter the end of a connection, or that the service never got it; return it."""
+        """Record the end of a connection, or its refusal if it never reached the service."""
         connection = self.connections.pop(transport)
         was_open = connection.protocol is not None
         connection.protocol = None
+        if connection.source is not None:
+            connection.source.live -= 1
         ended = self._ended
         ended.bytes_in += connection.bytes_in
         ended.bytes_out += connection.bytes_out
@@ -289,11 +301,11 @@ class Ledger:
         return connection
 
     def add_port(self, port: DatagramPort) -> None:
-        """Let the totals have the figures of a listener for datagrams, as they will be."""
+        """Include the live counters of a datagram listener in the totals."""
         self._datagram_ports.append(port)
 
     def remove_port(self, port: DatagramPort) -> None:
-        """Let the totals have its figures as they are: it has closed."""
+        """Add the final counters of a closed datagram listener to the totals."""
         if port in self._datagram_ports:
             self._datagram_ports.remove(port)
             _add(port, self._ended)

@@ -1,15 +1,15 @@
-"""The life of a connection, in order: from what accept(2) gave to its end in the ledger.
+"""The life of a connection, from accept(2) to its end in the ledger.
 
-1. *Asked*: the parts say whether they let it in, by its socket and its peer.
-2. Behind a proxy: its *header* is read, and they are asked again about the peer behind the proxy.
-3. *Built*: the service's factory builds its protocol, in a layer of TLS where that is asked for.
-4. It is given its *transport*, and is *entered* in the ledger.
-5. *Opened*: the ledger has the protocol, and the protocol is connected.
-6. *Ended*: the transport tells it once, whatever the reason, and the ledger is told.
+1. *Asked*: the parts decide whether to admit it, by its socket and its peer.
+2. *Header*: behind a proxy, its header is read, and they decide again by the peer in the header.
+3. *Built*: the service's factory builds its protocol, in a layer of TLS if that is enabled.
+4. *Entered*: it gets its transport, and the ledger records it.
+5. *Opened*: the ledger records the protocol, and the protocol is connected.
+6. *Ended*: the transport reports its end once, whatever the reason, and the ledger records it.
 
-All of it is done while a connection is made and when it ends; nothing here is called for what it
-sends. A protocol that fails while its connection is made costs that connection, and nobody else's:
-Twisted only logs an exception in ``connectionMade``, and leaves the connection open.
+This code runs only when a connection is made and when it ends, and never for the data that it
+sends. If a protocol fails while its connection is made, only that connection is reset. (Twisted
+only logs an exception in ``connectionMade``, and leaves the connection open.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import ILoggingContext, INegotiated, IProtocolFactory
+from twisted.internet.interfaces import IAddress, ILoggingContext, INegotiated, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,38 +34,62 @@ _log = Logger(namespace="sockservices")
 
 
 class Hooks:
-    """The hooks of all running parts: those that there are, in the order of the parts."""
+    """The hooks of all running parts, in the order of the parts; ``None`` if no part has one."""
 
     def __init__(self) -> None:
         self.refresh(())
 
     def refresh(self, parts: Iterable[RunningPart[Any]]) -> None:
-        """Look which hooks there are: settings have changed."""
+        """Collect the hooks again after settings have changed."""
         parts = list(parts)
-        self.ask_socket = _hooks(parts, "ask_socket")
-        self.ask_peer = _hooks(parts, "ask_peer")
-        self.ask_datagram = _hooks(parts, "ask_datagram")
+        self.ask_socket = _first_reason(_hooks(parts, "ask_socket"))
+        self.ask_place = _first_reason(_hooks(parts, "ask_place"))
+        self.ask_peer = _first_reason(_hooks(parts, "ask_peer"))
+        self.ask_datagram = _first_reason(_hooks(parts, "ask_datagram"))
         self.layers = _hooks(parts, "layer")
-        self.headers = _hooks(parts, "header")
-        self.entered = _hooks(parts, "entered")
-        self.waiting = _hooks(parts, "waiting")
-        self.opened = _hooks(parts, "opened")
-        self.closed = _hooks(parts, "closed")
+        self.header = next(iter(_hooks(parts, "header")), None)
+        self.entered = _each(_hooks(parts, "entered"))
+        self.waiting = _each(_hooks(parts, "waiting"))
+        self.opened = _each(_hooks(parts, "opened"))
+        self.closed = _each(_hooks(parts, "closed"))
 
 
 def _hooks(parts: Iterable[RunningPart[Any]], name: str) -> list[Any]:
     return [hook for part in parts if (hook := getattr(part, name)) is not None]
 
 
+def _first_reason(hooks: list[Any]) -> Any:
+    """Return a function that asks all hooks; return a single hook itself, which is faster."""
+
+    def ask(*about: Any) -> Reason | None:
+        for each in hooks:
+            reason: Reason | None = each(*about)
+            if reason is not None:
+                return reason
+        return None
+
+    return ask if len(hooks) > 1 else next(iter(hooks), None)
+
+
+def _each(hooks: list[Any]) -> Any:
+    """Return a function that calls all hooks, or a single hook itself."""
+
+    def call(*about: Any) -> None:
+        for each in hooks:
+            each(*about)
+
+    return call if len(hooks) > 1 else next(iter(hooks), None)
+
+
 @implementer(IProtocolFactory, ILoggingContext)
 class ConnectionAcceptor(Acceptor):
-    """Takes the connections of one listener.
+    """The receiver of the connections of one listener.
 
     Parameters:
         listener: the listener's endpoint description.
-        factory: the service's.
-        ledger: is told of each connection.
-        hooks: of the parts.
+        factory: the service's factory.
+        ledger: records each connection.
+        hooks: the hooks of the parts.
     """
 
     def __init__(self, listener: str, factory: Any, ledger: Ledger, hooks: Hooks) -> None:
@@ -78,7 +102,7 @@ class ConnectionAcceptor(Acceptor):
         self.refresh()
 
     def refresh(self) -> None:
-        """Build in the layers of now: settings have changed."""
+        """Use the current layers after settings have changed."""
         if self._layers == self.hooks.layers:
             return
         self._layers = self.hooks.layers
@@ -88,59 +112,55 @@ class ConnectionAcceptor(Acceptor):
         self.build_with(self.layered)
 
     def build_with(self, factory: Any) -> None:
-        """Have this factory build the protocols, in its layers around the service's."""
+        """Build protocols with this factory, which has the layers around the service's."""
         deliver_at_the_end(factory)
         self._outermost = factory
 
     # 1. Asked
 
     def accept(self, port: AcceptingPort, accepted: socket.socket, peer: Any) -> None:
-        """See ``Acceptor``: begin a connection's life."""
+        """Start the life of a connection; see ``Acceptor``."""
         address = port.address_of(peer)
         hooks = self.hooks
-        for ask in hooks.ask_socket:
-            if (reason := ask(address, accepted)) is not None:
-                self._refuse(accepted, address, reason)
+        ask = hooks.ask_socket
+        reason = ask(address, accepted) if ask is not None else None
+        if reason is None and hooks.header is not None:
+            ask = hooks.ask_place
+            reason = ask() if ask is not None else None
+            if reason is None:
+                self._read_header(port, accepted, peer)
                 return
-        if hooks.headers:
-            self._read_header(port, accepted, peer)
-            return
-        for ask in hooks.ask_peer:
-            if (reason := ask(address)) is not None:
-                self._refuse(accepted, address, reason)
+        if reason is None:
+            ask = hooks.ask_peer
+            reason = ask(address, False) if ask is not None else None
+        if reason is None:
+            protocol, served = self.build(address)
+            if served is not None:
+                transport = port.transport_for(accepted, protocol, peer)
+                self.enter(transport)
+                self.open(transport, address, protocol, served, protocol.makeConnection)
                 return
-        protocol, served = self.build(address)
-        if served is None:
-            self._refuse(accepted, address, "service")
-            return
-        transport = port.transport_for(accepted, protocol, peer)
-        self.enter(transport)
-        self.open(transport, address, protocol, served, protocol.makeConnection)
+        self._refuse(accepted, address, reason or "service")
 
-    def _refuse(self, accepted: socket.socket, peer: Any, reason: Reason) -> None:
+    def _refuse(self, accepted: socket.socket, peer: IAddress, reason: Reason) -> None:
         accepted.close()
         self.ledger.refuse(self.listener, peer, reason)
-
-    def why_not(self, peer: Any) -> Reason | None:
-        """Return why a connection is not let in whose peer is known now."""
-        for ask in self.hooks.ask_peer:
-            reason: Reason | None = ask(peer)
-            if reason is not None:
-                return reason
-        return None
 
     # 2. Behind a proxy: its header
 
     def _read_header(self, port: AcceptingPort, accepted: socket.socket, peer: Any) -> None:
         reader = self.header_reader(self._has_header)
         transport = port.transport_for(accepted, reader, peer, proxied=True)
-        self.wait(self.enter(transport), lambda: False)
+        connection = self.enter(transport)
+        if self.hooks.entered is not None:
+            self.hooks.entered(connection)
+        self.wait(connection, lambda: False)
         reader.makeConnection(transport)
 
     def header_reader(self, found: Callable[..., None]) -> Any:
-        """Return the protocol that reads the header, and tells the function what it has found."""
-        [header] = self.hooks.headers
-        return header(found, self.reset)
+        """Return the protocol that reads the header and passes it to the function."""
+        assert self.hooks.header is not None
+        return self.hooks.header(found, self.reset)
 
     def _has_header(self, transport: Any, header: Any, rest: bytes) -> None:
         self.done_waiting(transport)
@@ -153,9 +173,10 @@ class ConnectionAcceptor(Acceptor):
             connect = partial(transport.hand_over, protocol, rest)
             self.open(transport, peer, protocol, served, lambda _transport: connect())
 
-    def admit(self, transport: Any, peer: Any) -> tuple[Any, Any] | None:
-        """Build the protocol of a connection that is entered; reset it if it is refused."""
-        reason = self.why_not(peer)
+    def admit(self, transport: Any, peer: IAddress) -> tuple[Any, Any] | None:
+        """Build the protocol of an entered connection, or reset the connection if it is refused."""
+        ask = self.hooks.ask_peer
+        reason = ask(peer, True) if ask is not None else None
         protocol, served = self.build(peer) if reason is None else (None, None)
         if served is None:
             self.reset(transport, reason or "service")
@@ -163,15 +184,15 @@ class ConnectionAcceptor(Acceptor):
         return protocol, served
 
     def reset(self, transport: Any, reason: Reason) -> None:
-        """End a connection that is entered."""
+        """Reset an entered connection."""
         self.ledger.of(transport).end(reason)
 
     # 3. Built
 
-    def build(self, peer: Any) -> tuple[Any, Any]:
-        """Return the protocol for a connection, and the service's, which may be in layers of it.
+    def build(self, peer: IAddress) -> tuple[Any, Any]:
+        """Return the protocol for a connection, and the service's own, which it may wrap.
 
-        Both are ``None`` if the service does not take it, or fails.
+        Both are ``None`` if the service refuses the connection or fails.
         """
         factory = self._outermost
         try:
@@ -188,20 +209,17 @@ class ConnectionAcceptor(Acceptor):
     # 4. Entered
 
     def enter(self, transport: Any) -> Connection:
-        """Enter a connection in the ledger, and have its end told."""
+        """Enter a connection in the ledger, and have its end reported."""
         transport.on_end = self.on_end
-        connection = self.ledger.enter(self.listener, transport)
-        for entered in self.hooks.entered:
-            entered(connection)
-        return connection
+        return self.ledger.enter(self.listener, transport)
 
     def wait(self, connection: Connection, is_done: Callable[[], bool]) -> None:
-        """Have a connection ended if what it waits for takes too long."""
-        for waiting in self.hooks.waiting:
-            waiting(connection, is_done)
+        """Start the timeout of a connection that waits for its header or handshake."""
+        if self.hooks.waiting is not None:
+            self.hooks.waiting(connection, is_done)
 
     def done_waiting(self, transport: Any) -> None:
-        """Let it take its time from now on."""
+        """Cancel the timeout that ``wait`` started."""
         connection = self.ledger.of(transport)
         deadline, connection.deadline = connection.deadline, None
         cancel(deadline)
@@ -211,25 +229,25 @@ class ConnectionAcceptor(Acceptor):
     def open(
         self,
         transport: Any,
-        peer: Any,
+        peer: IAddress,
         protocol: Any,
         served: Any,
         connect: Callable[[Any], object],
     ) -> None:
-        """Tell the ledger that the service has a connection, and connect it.
+        """Record a connection as open, and connect its protocol.
 
         Parameters:
-            transport: the connection's.
+            transport: the transport of the connection.
             peer: the peer's ``IAddress``.
-            protocol: its protocol.
-            served: the service's protocol.
+            protocol: the protocol of the connection.
+            served: the service's protocol, which is the same or inside it.
             connect: connects the protocol, given the transport.
         """
         connection = self.ledger.open(transport, served)
-        for opened in self.hooks.opened:
-            opened(connection, peer)
+        if self.hooks.opened is not None:
+            self.hooks.opened(connection, peer)
         if protocol is not served and INegotiated.providedBy(protocol):
-            # It ends with the peer's last word: RFC 8446, section 2.
+            # The handshake ends with the peer's Finished message: RFC 8446, section 2.
             tls: Any = protocol
             self.wait(connection, lambda: tls.getHandle().get_peer_finished() is not None)
         try:
@@ -241,11 +259,11 @@ class ConnectionAcceptor(Acceptor):
     # 6. Ended
 
     def ended(self, transport: Any, why: Failure) -> None:
-        """Tell the ledger of the end of a connection."""
+        """Record the end of a connection."""
         connection = self.ledger.close(transport, why)
         cancel(connection.deadline)
-        for closed in self.hooks.closed:
-            closed(connection)
+        if self.hooks.closed is not None:
+            self.hooks.closed(connection)
 
     # As the factory of a port
 
@@ -261,13 +279,13 @@ class ConnectionAcceptor(Acceptor):
         """See ``ILoggingContext.logPrefix``."""
         return log_prefix(self.factory)
 
-    def buildProtocol(self, addr: Any) -> Any:
-        """See ``IProtocolFactory``; what accepts here hands over sockets and builds nothing."""
+    def buildProtocol(self, addr: IAddress) -> Any:
+        """See ``IProtocolFactory``; not called, because our ports pass sockets to ``accept``."""
         raise NotImplementedError
 
 
-def failed(what: Any, peer: Any) -> None:
-    """Log what a service has raised while a connection was made."""
+def failed(what: Any, peer: IAddress) -> None:
+    """Log the exception that a service raised while a connection was made."""
     _log.failure(
         "{what} failed on a new connection from {peer}",
         what=type(what).__name__,

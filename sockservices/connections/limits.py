@@ -1,4 +1,4 @@
-"""Guards: whom to let in, how many at a time, and how fast."""
+"""Limits on which peers are admitted, how many at a time, and how fast."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from weakref import WeakValueDictionary
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
 
-from sockservices.connections.ledger import Connection, Reason
+from sockservices.connections.ledger import Connection, Reason, Source
 from sockservices.connections.networks import (
     Address,
     Network,
@@ -30,7 +31,7 @@ from sockservices.transports.credentials import credentials_of, group_id, user_i
 
 AtLimit = Literal["refuse", "wait"]
 
-_MOST_KNOWN = 1024  # addresses that need not be read again
+_MOST_KNOWN = 1024  # addresses in the cache
 
 
 def _file_of_networks(value: str) -> str:
@@ -45,7 +46,7 @@ _PER_SOURCE = ("max_per_source", "rate_per_source")
 
 @attrs.frozen
 class Limits(Part):
-    """Whom to admit, how many at a time, and how fast.
+    """Limits on which peers are admitted, how many at a time, and how fast.
 
     A peer's *source* is its IPv4 address, or the network of its IPv6 address.
     """
@@ -77,14 +78,14 @@ class Limits(Part):
         default=None,
         converter=to_rate,
         unit="count/seconds",
-        help="Allow at most so many new connections, and datagrams, in any so many seconds, "
-        "as in 100/60.",
+        help="Allow at most COUNT new connections, and as many datagrams, in any SECONDS seconds, "
+        "such as 100/60.",
     )
     rate_per_source: Rate | None = setting(
-        default=None, converter=to_rate, unit="count/seconds", help="The same for one source."
+        default=None, converter=to_rate, unit="count/seconds", help="Like --rate, for each source."
     )
     ipv6_prefix: int = setting(
-        default=64,  # what a customer gets: RFC 6177
+        default=64,  # the smallest network that a site gets: RFC 6177
         converter=whole_number(1, 128),
         unit="bits",
         needs=_PER_SOURCE,
@@ -95,13 +96,13 @@ class Limits(Part):
         unit="network",
         repeated=True,
         needs=_PER_SOURCE,
-        help="Do not apply the limits for one source to this network.",
+        help="Do not apply the limits per source to this network.",
     )
     allow: Sequence[Network] = setting(
         converter=network,
         unit="network",
         repeated=True,
-        help="Admit this network, as in 192.0.2.0/24; addresses that no --allow names are refused.",
+        help="Admit this network, such as 192.0.2.0/24. Refuse addresses that match no --allow.",
     )
     deny: Sequence[Network] = setting(
         converter=network,
@@ -113,7 +114,7 @@ class Limits(Part):
         converter=_file_of_networks,
         unit="path",
         repeated=True,
-        help="Admit the networks in this file, one on each line. SIGHUP reads it again.",
+        help="Admit the networks in this file, one per line. SIGHUP reads it again.",
     )
     deny_file: Sequence[str] = setting(
         converter=_file_of_networks,
@@ -126,70 +127,61 @@ class Limits(Part):
         unit="user",
         repeated=True,
         listener="Unix stream",
-        help="Admit this user (name or number) on Unix sockets, and refuse others.",
+        help="Admit this user (name or ID) on Unix sockets, and refuse others.",
     )
     allow_group: Sequence[int] = setting(
         converter=group_id,
         unit="group",
         repeated=True,
         listener="Unix stream",
-        help="Admit members of this group (name or number), like --allow-user.",
+        help="Admit members of this group (name or ID), like --allow-user.",
     )
     max_write_buffer: int | None = setting(
         default=None,
         converter=_COUNT,
         unit="bytes",
         listener="stream",
-        help="Reset a connection when more than this many bytes wait because its peer does not "
-        "read.",
+        help="Reset a connection when more than this many bytes wait to be sent because its peer "
+        "does not read.",
     )
 
-    def begin(self, context: Context) -> Guards:
+    def begin(self, context: Context) -> RunningLimits:
         """See ``Part.begin``."""
-        return Guards(self, context)
+        return RunningLimits(self, context)
 
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
         asks_for_users = bool(self.allow_user or self.allow_group)
         if asks_for_users and listener.kind == "datagram":
-            return "is for datagrams: users and groups can be told of streams only"
+            return "is for datagrams, but users and groups are known for streams only"
         return None
 
 
 _OF_THE_INTERNET = (IPv4Address, IPv6Address)
 
 
-class _Source:
-    """Where a peer counts: its IPv4 address, or the network of its IPv6 address."""
-
-    __slots__ = ("__weakref__", "live")
-
-    def __init__(self) -> None:
-        self.live = 0  # connections
-
-
 @attrs.frozen
 class _Known:
-    """What the guards know of an address."""
+    """The cached facts about an address."""
 
     is_admitted: bool
-    source: _Source | None
-    limited: _Source | None
-    """The same, if the limits per source apply there."""
+    source: Source | None
+    limited: Source | None
+    """The source, if the limits per source apply to it."""
 
 
-_NOBODY = _Known(True, None, None)  # on a Unix socket: networks are of the Internet
+_NOBODY = _Known(True, None, None)  # for Unix sockets, which belong to no network
 
 
-class Guards(RunningPart[Limits]):
-    """Says of each connection and each datagram whether it is let in.
+class RunningLimits(RunningPart[Limits]):
+    """The part that decides whether to admit each connection and each datagram.
 
     Parameters:
-        limits: what to hold to.
-        context: where it runs; its ledger knows who is in.
-        clock: the time in seconds; only its differences matter.
+        limits: the limits to enforce.
+        context: the surroundings; its ledger has the live connections.
+        clock: returns the time in seconds; only differences matter.
 
-    Raises ``SettingError`` for a file of networks that cannot be read or understood.
+    Raises ``SettingError`` if a file of networks cannot be read or is not valid.
     """
 
     def __init__(
@@ -198,9 +190,12 @@ class Guards(RunningPart[Limits]):
         self._clock = clock
         self._ledger = context.ledger
         self._connected = context.ledger.connections
-        # As long as anybody knows them: connections, rates, and what is known of addresses.
-        self._sources: WeakValueDictionary[Any, _Source] = WeakValueDictionary()
+        # Sources live as long as a connection, a rate or the cache refers to them.
+        self._sources: WeakValueDictionary[Any, Source] = WeakValueDictionary()
         self._connections, self._datagrams = Rates(), Rates()
+        self._forget: Callable[[], None] = lambda: None  # set while it waits for a place
+        self._asked: Any = None  # the last peer asked about; _asked_known has its facts
+        self._asked_known = _NOBODY
         super().__init__(limits, context)
 
     def prepare(self, settings: Limits) -> tuple[Networks, Networks]:
@@ -215,14 +210,14 @@ class Guards(RunningPart[Limits]):
         return allow, deny
 
     def apply(self, settings: Limits, prepared: tuple[Networks, Networks]) -> None:
-        """See ``RunningPart.apply``; connections that are not allowed any more are reset."""
+        """See ``RunningPart.apply``; connections that are no longer allowed are reset."""
         self.settings = limits = settings
         self._allow, self._deny = prepared
         self._only_allowed = bool(limits.allow or limits.allow_file)
         self._exempt = Networks(limits.exempt)
         asks_about_networks = self._only_allowed or bool(limits.deny or limits.deny_file)
         per_source = (limits.max_per_source, limits.rate_per_source) != (None, None)
-        # To read an address takes longer than all else that is asked.
+        # Parsing an address takes longer than all other checks.
         self._known: Callable[[str], _Known] = (
             lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
             if asks_about_networks or per_source
@@ -230,33 +225,34 @@ class Guards(RunningPart[Limits]):
         )
         for rates in (self._connections, self._datagrams):
             rates.hold_to(limits.rate, limits.rate_per_source)
-        has_rates = (limits.rate, limits.rate_per_source) != (None, None)
+        has_rates = self._has_rates = (limits.rate, limits.rate_per_source) != (None, None)
         waits = limits.at_limit == "wait"
         counts = limits.max_per_source is not None
         asks_for_users = bool(limits.allow_user or limits.allow_group)
         has_most = limits.max_connections is not None
-        # What is asked of each connection is kept where it takes the least time to ask.
+        # The checks of each connection read plain attributes, which is fastest.
         self._most = limits.max_connections or sys.maxsize
         self._most_per_source = limits.max_per_source or sys.maxsize
-        self.ask_socket = self._refuses_socket if has_most or asks_for_users else None
-        asks_about_peers = asks_about_networks or per_source or has_rates
+        self.ask_socket = self._refuses_user if asks_for_users else None
+        self.ask_place = self._refuses_place if has_most else None
+        asks_about_peers = has_most or asks_about_networks or per_source or has_rates
         self.ask_peer = self._refuses_peer if asks_about_peers else None
         self.ask_datagram = self._refuses_datagram if asks_about_networks or has_rates else None
         self.entered = self._entered if waits else None
-        self.opened = self._count if counts else None
-        self.closed = self._closed if waits or counts else None
+        self.opened = self._opened if waits or counts else None
         self._apply_to_the_live()
 
     def _apply_to_the_live(self) -> None:
-        for source in self._sources.values():
-            source.live = 0
+        for counted in self._sources.values():
+            counted.live = 0
         for connection in self._ledger:
             connection.source = None
-            if connection.protocol is None:  # it is not known yet who is behind the proxy
+            if connection.protocol is None:  # the peer behind the proxy is not known yet
                 continue
             peer = connection.peer
-            if self.opened is not None:
-                self._count(connection, peer)
+            source = connection.source = self._who(peer).source
+            if source is not None:
+                source.live += 1
             if (reason := self._refuses_live(peer, connection.transport)) is not None:
                 connection.end(reason)
         self._wait_while_full()
@@ -273,78 +269,77 @@ class Guards(RunningPart[Limits]):
 
     # Each connection
 
-    def _refuses_socket(self, peer: Any, accepted: Any) -> Reason | None:
-        if len(self._connected) >= self._most:
-            return "max-connections"
-        return self._refuses_user(peer, accepted) if isinstance(peer, UNIXAddress) else None
+    def _refuses_place(self) -> Reason | None:
+        return "max-connections" if self.is_full else None
 
-    def _refuses_user(self, peer: Any, accepted: Any) -> Reason | None:
-        limits = self.settings
-        if not (limits.allow_user or limits.allow_group):
+    def _refuses_user(self, peer: IAddress, accepted: Any) -> Reason | None:
+        if not isinstance(peer, UNIXAddress):
             return None
         try:
             who = credentials_of(accepted)
-        except (AttributeError, OSError):  # a foreign transport, or one that is closed
+        except (AttributeError, OSError):  # a foreign transport, or a closed one
             return "user"
+        limits = self.settings
         is_allowed = who.uid in limits.allow_user or not who.gids.isdisjoint(limits.allow_group)
         return None if is_allowed else "user"
 
-    def _refuses_live(self, peer: Any, transport: Any) -> Reason | None:
-        """Return why a connection that lives is not allowed any more."""
+    def _refuses_live(self, peer: IAddress, transport: Any) -> Reason | None:
+        """Return why a live connection is no longer allowed, or ``None``."""
         if not self._who(peer).is_admitted:
             return "denied"
-        if not isinstance(peer, UNIXAddress):
+        if self.ask_socket is None:
             return None
-        return self._refuses_user(peer, getattr(transport, "getHandle", lambda: None)())
+        return self.ask_socket(peer, getattr(transport, "getHandle", lambda: None)())
 
-    def _refuses_peer(self, peer: Any) -> Reason | None:
+    def _refuses_peer(self, peer: IAddress, has_place: bool) -> Reason | None:
+        if not has_place and len(self._connected) >= self._most:
+            return "max-connections"
         who = self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
+        self._asked, self._asked_known = peer, who
         if not who.is_admitted:
             return "denied"
         source = who.limited
         if source is not None and source.live >= self._most_per_source:
             return "max-per-source"
-        return self._connections.refusal(source, self._clock())
+        return self._connections.refusal(source, self._clock()) if self._has_rates else None
 
-    def _refuses_datagram(self, peer: Any) -> Reason | None:
+    def _refuses_datagram(self, peer: IAddress) -> Reason | None:
         who = self._who(peer)
         return (
             "denied" if not who.is_admitted else self._datagrams.refusal(who.limited, self._clock())
         )
 
     def _entered(self, _connection: Connection) -> None:
-        self._wait_while_full()
+        if self.is_full:
+            self._wait_while_full()
 
     def _overflown(self, transport: Any) -> None:
         self._ledger.of(transport).end("max-write-buffer")
 
-    def _count(self, connection: Connection, peer: Any) -> None:
-        if isinstance(peer, _OF_THE_INTERNET):
-            source = connection.source = self._known(peer.host).source
-            if source is not None:
-                source.live += 1
-
-    def _closed(self, connection: Connection) -> None:
-        source = connection.source
+    def _opened(self, connection: Connection, peer: IAddress) -> None:
+        who = self._asked_known if self._asked is peer else self._who(peer)
+        source = connection.source = who.source
         if source is not None:
-            source.live -= 1
-        if self.entered is not None:
+            source.live += 1
+        if len(self._connected) >= self._most:
             self._wait_while_full()
 
     # What is known
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
+        """Whether the limit of live connections is reached."""
         return len(self._connected) >= self._most
 
-    def _wait_while_full(self) -> None:
+    def _wait_while_full(self, _connection: Connection | None = None) -> None:
+        self._forget()
         if self.settings.at_limit == "wait" and self.is_full:
             self.context.pause("full")
+            self._forget = self._ledger.watch(self._wait_while_full)
         else:
             self.context.resume("full")
 
-    def _who(self, peer: Any) -> _Known:
+    def _who(self, peer: IAddress) -> _Known:
         return self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
 
     def _look_up(self, host: str) -> _Known:
@@ -354,7 +349,7 @@ class Guards(RunningPart[Limits]):
         is_exempt = self._exempt.specificity(found) >= 0
         ignored = found.max_prefixlen - self.settings.ipv6_prefix if found.version == 6 else 0
         key = (found.version, int(found) >> ignored, ignored)
-        source = self._sources.setdefault(key, _Source())
+        source = self._sources.setdefault(key, Source())
         return _Known(self._admits(found), source, None if is_exempt else source)
 
     def _admits(self, found: Address) -> bool:

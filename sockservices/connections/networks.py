@@ -1,4 +1,4 @@
-"""Networks in CIDR notation, and which of them is the most specific that an address is in."""
+"""Networks in CIDR notation, and lookup of the most specific one for an address."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 def network(value: str | Network) -> Network:
     """Convert ``192.0.2.0/24``, ``2001:db8::/32`` or a single address.
 
-    Raises ``ValueError``, naming the text, for anything else; a network with bits set beyond its
-    prefix is one of them.
+    Raises ``ValueError``, which quotes the text, for anything else, such as a network with bits
+    set after its prefix.
     """
     try:
         found = ipaddress.ip_network(value.strip() if isinstance(value, str) else value)
-        if found.version == 6 and found.subnet_of(_MAPPED):  # as ``address`` maps them
+        if found.version == 6 and found.subnet_of(_MAPPED):  # like ``address``
             number = int(found.network_address) & 0xFFFFFFFF
             return ipaddress.IPv4Network((number, found.prefixlen - _MAPPED.prefixlen))
         return found
     except ValueError as error:
         raise ValueError(
-            f"{value!r} is not a network, as 192.0.2.0/24 or 2001:db8::/32: {error}"
+            f"{value!r} is not a network, such as 192.0.2.0/24 or 2001:db8::/32: {error}"
         ) from None
 
 
 def networks_in(path: str) -> list[Network]:
-    """Read a file with a network on each line; ``#`` begins a comment.
+    """Read a file with one network per line; ``#`` begins a comment.
 
-    Raises ``ValueError``, naming the file and the line.
+    Raises ``ValueError``, which names the file and the line.
     """
     lines = Path(readable_file(path)).read_text("utf-8", "surrogateescape").splitlines()
     found = []
@@ -53,7 +53,7 @@ def networks_in(path: str) -> list[Network]:
 
 
 def address(host: str) -> Address | None:
-    """Convert a numeric host, without its scope; of an IPv4 address in IPv6 the IPv4 address.
+    """Convert a numeric host without its scope, and an IPv4-mapped IPv6 address to IPv4.
 
     Returns ``None`` for anything else, such as the path of a Unix socket.
     """
@@ -82,7 +82,7 @@ class Networks:
         return bool(self._lengths)
 
     def specificity(self, of: Address) -> int:
-        """Return the length of the longest prefix that an address is in; -1 if it is in none."""
+        """Return the length of the longest prefix that contains an address, or -1 if none does."""
         number, bits = int(of), of.max_prefixlen
         for version, length in self._lengths:
             if version == of.version:

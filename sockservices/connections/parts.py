@@ -1,8 +1,8 @@
-"""What may plug in to a host: settings, and what acts on them while the host runs.
+"""The parts of a host: settings, and the objects that act on them while the host runs.
 
-A part is to a host what a factory is to a connection: frozen settings, from which the host makes
-what runs. That takes part in the life of each connection (see ``lifecycle``) by its hooks. It has
-those that it needs; the others are ``None``, and cost nothing.
+A part is to a host what a factory is to a connection: frozen settings, from which the host creates
+a running part. Its hooks are called during the life of each connection (see ``lifecycle``). It
+sets the hooks that it needs; the others are ``None`` and cost nothing.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from twisted.logger import Logger
 
 from sockservices.connections.ledger import Connection, Ledger, Reason
 from sockservices.settings import Settings
-from sockservices.transports import AcceptingPort
+from sockservices.transports.hosted_port import HostedPort
 
 
 @attrs.frozen
 class Context:
-    """Where a part runs."""
+    """The surroundings of a running part."""
 
     service: str
     """The name of the service."""
     ledger: Ledger
-    """Its connections."""
+    """The connections of the service."""
     reactor: Any
     """An ``IReactorTime``."""
     log: Logger
     """The service's log."""
     pause: Callable[[str], None]
-    """Has all stream listeners accept no more, for the reason that is given."""
+    """Stops accepting on all stream listeners, for the given reason."""
     resume: Callable[[str], None]
-    """Has them accept again, if there is no other reason not to."""
+    """Removes the reason, and accepts again if no other reason is left."""
 
 
 class Part(Settings):
-    """A group of settings that a host takes, such as ``Limits``; an ``attrs`` class, frozen."""
+    """A group of settings for a host, such as ``Limits``: a frozen ``attrs`` class."""
 
     def objection(self, listener: Any) -> str | None:
-        """Return why a listener cannot go with these settings; ``None`` if it can."""
+        """Return why a listener cannot be used with these settings, or ``None`` if it can."""
         return None
 
     def begin(self, context: Context) -> RunningPart[Any]:
-        """Return what acts on these settings.
+        """Return the running part for these settings.
 
         Raises ``SettingError`` for a file that cannot be used.
         """
@@ -56,67 +56,72 @@ _P = TypeVar("_P", bound=Part)
 
 
 class RunningPart(Generic[_P]):
-    """What acts on a group of settings in a running host.
+    """The object that acts on a group of settings in a running host.
 
     Parameters:
-        settings: the settings, which ``change`` may replace.
-        context: where it runs.
+        settings: the settings, which ``change`` can replace.
+        context: the surroundings.
     """
 
     ask_socket: Callable[[Any, Any], Reason | None] | None = None
-    """Returns why a connection just accepted is refused, given its peer's ``IAddress`` and its
-    socket. Behind a proxy they are the proxy's."""
-    ask_peer: Callable[[Any], Reason | None] | None = None
-    """Returns the same when the peer is known for certain. ``None`` lets it in, and counts it."""
+    """Returns why a new connection is refused, given its peer's ``IAddress`` and its socket. Behind
+    a proxy these are the proxy's."""
+    ask_place: Callable[[], Reason | None] | None = None
+    """Returns why there is no room for a connection whose header has not been read yet."""
+    ask_peer: Callable[[Any, bool], Reason | None] | None = None
+    """Returns why a connection from this ``IAddress`` is refused, once the peer is certain, or
+    ``None`` to admit and count it. The second argument tells whether the connection already has a
+    place, because it came from a proxy."""
     ask_datagram: Callable[[Any], Reason | None] | None = None
     """Returns why a datagram is dropped, given its sender's ``IAddress``."""
     layer: Callable[[Any], Any] | None = None
-    """Returns the factory that builds protocols, in a layer such as TLS around the given one."""
+    """Returns a factory that wraps the given one in a layer such as TLS."""
     header: Callable[[Callable[..., None], Callable[..., None]], Any] | None = None
-    """Returns a protocol that reads what comes before all else. It calls the first function with
-    what it has found, or the second with what was wrong."""
+    """Returns a protocol that reads the header of a connection. It calls the first function with
+    the header, or the second with the error."""
     entered: Callable[[Connection], None] | None = None
-    """A connection has a transport, and is in the ledger."""
+    """Called when a connection is entered in the ledger before its header has been read."""
     waiting: Callable[[Connection, Callable[[], bool]], None] | None = None
-    """A connection waits for its header or its handshake. The function says whether it is done."""
+    """Called when a connection waits for its header or handshake. The function returns whether that
+    is complete."""
     opened: Callable[[Connection, Any], None] | None = None
-    """The service has got a connection from this ``IAddress``."""
+    """Called when a connection from this ``IAddress`` is admitted, before the service gets it."""
     closed: Callable[[Connection], None] | None = None
-    """A connection that was entered is in the ledger no more."""
+    """Called when an entered connection has left the ledger."""
 
     def __init__(self, settings: _P, context: Context) -> None:
         self.context = context
         self.apply(settings, self.prepare(settings))
 
     def prepare(self, settings: _P) -> Any:
-        """Read what the settings name; raises ``SettingError`` if it cannot be used."""
+        """Read the files that the settings name; raise ``SettingError`` if one cannot be used."""
 
     def apply(self, settings: _P, prepared: Any) -> None:
         """Act on these settings from now on, and set the hooks.
 
         Parameters:
             settings: the settings.
-            prepared: what ``prepare`` has returned for them.
+            prepared: what ``prepare`` returned for them.
         """
         self.settings = settings
 
     def change(self, settings: _P) -> Callable[[], None]:
-        """Return what puts other settings in force, which cannot fail any more.
+        """Return a function that applies other settings and cannot fail.
 
-        Raises ``SettingError``; then all stays as it is.
+        Raises ``SettingError``; in that case nothing changes.
         """
         return partial(self.apply, settings, self.prepare(settings))
 
     @property
     def files(self) -> str | None:
-        """What it has read from files, in a word, if it has."""
+        """One word for what it has read from files, or ``None``."""
         return None
 
-    def listens(self, port: AcceptingPort) -> None:
-        """A port listens, or is to go by settings that have changed."""
+    def listens(self, port: HostedPort) -> None:
+        """Set up a port that has begun to listen, or apply changed settings to it."""
 
     def start(self) -> None:
-        """The host starts."""
+        """Begin to act, because the host starts."""
 
     def stop(self) -> None:
-        """The host has stopped."""
+        """Stop acting, because the host has stopped."""

@@ -1,6 +1,7 @@
-"""The PROXY protocol: who the client of a proxy is, in a header before all that it sends.
+"""The PROXY protocol, with which a proxy sends its client's address in a header.
 
-The protocol is HAProxy's, doc/proxy-protocol.txt, versions 1 and 2; sections below are of that.
+The protocol is HAProxy's, doc/proxy-protocol.txt, versions 1 and 2. The sections named below are
+sections of that document.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
 
 from sockservices.connections.ledger import Reason
 from sockservices.connections.networks import Network, Networks, address, network
@@ -31,7 +33,7 @@ _LOOPBACK = (network("127.0.0.0/8"), network("::1/128"))
 
 @attrs.frozen
 class ProxyProtocol(Part):
-    """What connections begin with that come from proxies."""
+    """The PROXY header of connections, and the proxies that may send it."""
 
     heading = "PROXY protocol"
 
@@ -41,7 +43,7 @@ class ProxyProtocol(Part):
         unit="version",
         listener="stream",
         help="Require a PROXY header at the start of each connection: v1, v2 or any of them. "
-        "The service and the limits see the addresses in the header.",
+        "The service and the limits use the addresses in the header.",
     )
     proxy_allow_from: Sequence[Network] = setting(
         default=_LOOPBACK,
@@ -49,8 +51,8 @@ class ProxyProtocol(Part):
         unit="network",
         repeated=True,
         needs="proxy_protocol",
-        help="Accept connections from proxies in this network, and from nobody else. Peers on "
-        "Unix sockets are always accepted.",
+        help="Accept connections only from proxies in this network. Peers on Unix sockets are "
+        "always accepted.",
     )
 
     def begin(self, context: Context) -> RunningProxyProtocol:
@@ -60,11 +62,12 @@ class ProxyProtocol(Part):
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
         reads_itself = self.proxy_protocol != "off" and listener.reads_proxy_headers
-        return "reads PROXY headers itself: one is enough" if reads_itself else None
+        objection = "already reads PROXY headers; do not enable the PROXY protocol as well"
+        return objection if reads_itself else None
 
 
 class RunningProxyProtocol(RunningPart[ProxyProtocol]):
-    """Lets only proxies in, and reads their headers."""
+    """The part that admits only proxies, and reads their headers."""
 
     def apply(self, settings: ProxyProtocol, prepared: object) -> None:
         """See ``RunningPart.apply``."""
@@ -75,7 +78,7 @@ class RunningProxyProtocol(RunningPart[ProxyProtocol]):
         self.ask_socket = self._refuses if is_on else None
         self.header = self._reader if is_on else None
 
-    def _refuses(self, peer: Any, _accepted: object) -> Reason | None:
+    def _refuses(self, peer: IAddress, _accepted: object) -> Reason | None:
         host = address(getattr(peer, "host", ""))
         is_proxy = host is None or self._proxies.specificity(host) >= 0
         return None if is_proxy else "proxy-allow-from"
@@ -85,7 +88,7 @@ class RunningProxyProtocol(RunningPart[ProxyProtocol]):
 
     def _failed(self, failed: Callable[..., None], transport: Any, error: HeaderError) -> None:
         self._rare_log.info(
-            "no PROXY header from {peer}: {reason}",
+            "no valid PROXY header from {peer}: {reason}",
             peer=peer_of_stream(transport.getPeer()),
             reason=error,
         )
@@ -93,12 +96,12 @@ class RunningProxyProtocol(RunningPart[ProxyProtocol]):
 
 
 class HeaderReader:
-    """The protocol of a connection until its header has come.
+    """The protocol of a connection until its header has been read.
 
     Parameters:
-        version: of the header.
-        found: is called with the transport, the ``Header``, and the bytes that came behind it.
-        failed: is called with the transport and a ``HeaderError``.
+        version: the version of the header.
+        found: called with the transport, the ``Header`` and the bytes that came after it.
+        failed: called with the transport and a ``HeaderError``.
     """
 
     def __init__(
@@ -126,26 +129,26 @@ class HeaderReader:
             self._found(self._transport, header, bytes(self._begun[end:]))
 
     def connectionLost(self, reason: Any) -> None:
-        """See ``IProtocol``; the ledger is told by the transport."""
+        """See ``IProtocol``; the transport reports the end to the ledger."""
 
 
 @attrs.frozen
 class Header:
-    """What a header says. Without addresses the connection is the proxy's own."""
+    """The addresses in a header; there are none if the connection is the proxy's own."""
 
     source: HostAddress | None = None
     destination: HostAddress | None = None
 
 
 class HeaderError(ValueError):
-    """What came is no header, or not one of the version that is wanted."""
+    """The error for data that is not a header of the expected version."""
 
 
 def read_header(data: bytes | bytearray, version: Version) -> tuple[Header, int] | None:
-    """Read the header at the beginning of what a proxy has sent.
+    """Read the header at the beginning of the data from a proxy.
 
-    Returns it with its length in bytes, or ``None`` as long as there is not enough. Raises
-    ``HeaderError`` as soon as it is plain that there will be none.
+    Returns the header and its length in bytes, or ``None`` if more data is needed. Raises
+    ``HeaderError`` as soon as the data cannot become a header.
     """
     for name, signature, read in _VERSIONS:
         if version in (name, "any") and data[: len(signature)] == signature[: len(data)]:
@@ -171,7 +174,7 @@ def _read_v1(data: bytes | bytearray) -> tuple[Header, int] | None:
 
 def _v1_header(line: str) -> Header:
     family, *rest = line.split(" ")
-    if family == "UNKNOWN":  # whatever follows is to be ignored
+    if family == "UNKNOWN":  # the rest of the line must be ignored
         return Header()
     try:
         source, destination, *ports = rest
@@ -180,7 +183,7 @@ def _v1_header(line: str) -> Header:
             {"TCP4": 4, "TCP6": 6}[family], source, source_port, destination, destination_port
         )
     except (KeyError, ValueError):
-        raise HeaderError(f"its line says {line!r}") from None
+        raise HeaderError(f"its line is not valid: {line!r}") from None
 
 
 def _v1_port(text: str) -> int:
@@ -204,22 +207,22 @@ def _read_v2(data: bytes | bytearray) -> tuple[Header, int] | None:
         return None
     command, kind, length = _V2_FIXED.unpack_from(data)
     if command not in (_V2_LOCAL, _V2_PROXY):
-        raise HeaderError(f"its version and command are 0x{command:02x}")
+        raise HeaderError(f"its version and command are not valid: 0x{command:02x}")
     family, transport = kind >> 4, kind & 0xF
-    # Of LOCAL all that follows is to be ignored, the family too: section 2.2.
+    # For LOCAL, everything after this must be ignored, including the family: section 2.2.
     if command == _V2_PROXY and (family > 3 or transport > 2):
-        raise HeaderError(f"its address family and transport are 0x{kind:02x}")
+        raise HeaderError(f"its address family and transport are not valid: 0x{kind:02x}")
     end = _V2_FIXED.size + length
     if len(data) < end:
         return None
-    is_unspecified = family == 0 or transport == 0  # to be taken as LOCAL
+    is_unspecified = family == 0 or transport == 0  # must be treated as LOCAL
     if command == _V2_LOCAL or is_unspecified:
         return Header(), end
-    # What follows the addresses are TLVs, none of which we know.
+    # The addresses are followed by TLVs, which we ignore.
     try:
         return _v2_header(family, data[_V2_FIXED.size : end]), end
     except struct.error:
-        raise HeaderError(f"{length} bytes have no room for its addresses") from None
+        raise HeaderError(f"its addresses do not fit in {length} bytes") from None
 
 
 def _v2_header(family: int, body: bytes | bytearray) -> Header:
@@ -232,7 +235,7 @@ def _v2_header(family: int, body: bytes | bytearray) -> Header:
 
 
 def _until_zero(name: bytes) -> bytes | None:
-    # An abstract name begins with a zero, and goes on to the end: unix(7).
+    # An abstract name begins with a zero byte and extends to the end: unix(7).
     abstract = name[:1] == b"\0" and name.strip(b"\0")
     return (name.rstrip(b"\0") if abstract else name.partition(b"\0")[0]) or None
 
@@ -250,7 +253,7 @@ def _internet(
         else (ipaddress.IPv6Address, IPv6Address)
     )
     if isinstance(source, str) and ("%" in source or "%" in str(destination)):
-        raise ValueError("a scope means nothing here")
+        raise ValueError("a scope is not allowed here")
     return Header(
         kind("TCP", str(read(source)), source_port),
         kind("TCP", str(read(destination)), destination_port),

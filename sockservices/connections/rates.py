@@ -1,4 +1,4 @@
-"""Rates: at most so many in any so many seconds, of all and of each source."""
+"""Rate limits, over all sources and for each source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import attrs
 
 from sockservices.converters import some_seconds, whole_number
 
-_MOST_IN_A_RATE = 1_000_000  # so many times are remembered
+_MOST_IN_A_RATE = 1_000_000  # because each time is remembered
 
-# Of sources and their times, as many as this are remembered; of more, those heard of last.
+# The most sources, and times of all sources together, to remember. Beyond these, the sources that
+# have been quiet for longest are forgotten.
 _MOST_SOURCES = 1 << 16
 _MOST_TIMES = 1 << 20
 
@@ -24,11 +25,11 @@ def _times(value: str | int) -> int:
 
 @attrs.frozen
 class Rate:
-    """At most so many in any so many seconds.
+    """A rate limit: at most ``count`` in any period of ``seconds``.
 
     Parameters:
-        count: how many, from 1 to 1,000,000.
-        seconds: in which time, more than 0.
+        count: the most in one period, from 1 to 1,000,000.
+        seconds: the length of the period, more than 0.
 
     Raises ``ValueError``.
     """
@@ -41,20 +42,20 @@ class Rate:
 
 
 def to_rate(value: str | Rate) -> Rate:
-    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for others."""
+    """Convert ``100/60``, at most 100 in 60 seconds; raise ``ValueError`` for anything else."""
     if isinstance(value, Rate):
         return value
     parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", value)
     if parts is not None:
         with contextlib.suppress(ValueError):
             return Rate(parts[1], parts[2])
-    raise ValueError(f"{value!r} is not a rate, as 100/60 for 100 in 60 seconds")
+    raise ValueError(f"{value!r} is not a rate, such as 100/60 for 100 in 60 seconds")
 
 
 class Rates:
-    """The rate of all and that of each source, of connections or of datagrams.
+    """The overall rate and the rate of each source, for connections or for datagrams.
 
-    Written for speed: it is asked about each of them.
+    It is written for speed, because it is asked about each of them.
     """
 
     def __init__(self) -> None:
@@ -64,15 +65,15 @@ class Rates:
         self._all: deque[float] = deque()
         self._each: OrderedDict[Any, deque[float]] = OrderedDict()
         self.times = 0
-        """How many times are remembered, of all sources together."""
+        """The number of times that are remembered for all sources together."""
 
     @property
     def sources(self) -> int:
-        """How many sources are remembered."""
+        """The number of sources that are remembered."""
         return len(self._each)
 
     def hold_to(self, of_all: Rate | None, of_each: Rate | None) -> None:
-        """Hold to other rates, from nothing; those that are the same go on."""
+        """Replace the rates; a rate that changes starts counting from zero."""
         before_all, before_each = self._rates
         self._rates = of_all, of_each
         if of_all != before_all:
@@ -84,10 +85,10 @@ class Rates:
             self.times = 0
 
     def refusal(self, source: Any, now: float) -> Literal["rate", "rate-per-source"] | None:
-        """Return why one more is too many; ``None`` counts it.
+        """Return why one more is too many, or count it and return ``None``.
 
         Parameters:
-            source: where it counts; ``None`` has no rate of its own.
+            source: the source that it is counted under; ``None`` has no rate per source.
             now: the time in seconds.
         """
         entered, most = self._all, self._most
@@ -114,7 +115,7 @@ class Rates:
         return None
 
     def _forget_some(self, expired: float) -> None:
-        """Forget those of whom nothing is to be held any more, and others if there are too many."""
+        """Forget the sources whose times have expired, and the oldest if there are too many."""
         each = self._each
         while len(each) > 1:
             oldest = next(iter(each))

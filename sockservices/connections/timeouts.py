@@ -1,10 +1,9 @@
-"""Times that a connection may take: without a byte from its peer, and altogether."""
+"""Close connections that are idle, last too long or are too slow to open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
 import attrs
 from twisted.logger import Logger
@@ -13,17 +12,17 @@ from sockservices.connections.ledger import Connection
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import some_seconds
 from sockservices.settings import setting
-from sockservices.timer import cancel
+from sockservices.timer import Timer
 
 _log = Logger(namespace="sockservices")
-_MOST = 1.0  # seconds between two looks
+_MOST = 1.0  # seconds between two checks
 _LEAST = 0.01
-_PARTS = 10  # of the shortest time: a connection is cut so much late at the most
+_PARTS = 10  # checks per shortest timeout: a connection is closed at most a tenth too late
 
 
 @attrs.frozen
 class Timeouts(Part):
-    """How long a connection may take."""
+    """The time limits of connections."""
 
     heading = "Timeouts"
 
@@ -32,20 +31,20 @@ class Timeouts(Part):
         converter=some_seconds,
         unit="seconds",
         listener="stream",
-        help="Close a connection whose peer has sent nothing for so long.",
+        help="Close a connection whose peer has sent nothing for this long.",
     )
     max_time: float | None = setting(
         default=None,
         converter=some_seconds,
         unit="seconds",
         listener="stream",
-        help="Close a connection that has lasted so long.",
+        help="Close a connection that has been open for this long.",
     )
     handshake_timeout: float = setting(
         default=5.0,
         converter=some_seconds,
         unit="seconds",
-        help="Close a connection whose TLS handshake, or PROXY header, takes longer.",
+        help="Close a connection whose TLS handshake or PROXY header takes longer than this.",
     )
 
     def begin(self, context: Context) -> RunningTimeouts:
@@ -54,13 +53,13 @@ class Timeouts(Part):
 
 
 class RunningTimeouts(RunningPart[Timeouts]):
-    """Ends connections that take too long.
+    """A timer that enforces the timeouts of a service.
 
-    One look at all of them now and then: nothing is done for what they send.
+    It checks all connections at intervals, so that receiving data costs nothing extra.
     """
 
     def __init__(self, settings: Timeouts, context: Context) -> None:
-        self._call: Any = None
+        self._timer = Timer(context.reactor, self._look)
         self._is_running = False
         super().__init__(settings, context)
 
@@ -73,20 +72,20 @@ class RunningTimeouts(RunningPart[Timeouts]):
         self._look_later()
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking connections."""
         self._is_running = True
         self._look_later()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking connections."""
         self._is_running = False
         self._look_later()
 
     def _look_later(self) -> None:
-        call, self._call = self._call, None
-        cancel(call)
         if self._is_running and self._interval is not None:
-            self._call = self.context.reactor.callLater(self._interval, self._look)
+            self._timer.start(self._interval)
+        else:
+            self._timer.cancel()
 
     def _look(self) -> None:
         now, settings = monotonic(), self.settings
@@ -97,8 +96,8 @@ class RunningTimeouts(RunningPart[Timeouts]):
                     connection.end("idle-timeout")
                 elif most is not None and now - connection.opened >= most:
                     connection.end("max-time")
-            except Exception:  # of a foreign transport: the others have their times all the same
-                _log.failure("connection {id} could not be cut", id=connection.id)
+            except Exception:  # raised by a foreign transport; keep timing the others
+                _log.failure("connection {id} could not be closed", id=connection.id)
         self._look_later()
 
     def _wait(self, connection: Connection, is_done: Callable[[], bool]) -> None:

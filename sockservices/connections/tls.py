@@ -21,7 +21,7 @@ _CERT = ArgumentName("tls_cert")
 
 @attrs.frozen
 class TLS(Part):
-    """The certificate that connections are shown, and what is asked of their peers."""
+    """The certificate of the service, and whether clients need one."""
 
     heading = "TLS"
 
@@ -38,29 +38,29 @@ class TLS(Part):
         converter=readable_file,
         unit="path",
         needs="tls_cert",
-        help="Read the private key from this file, not from that of --tls-cert.",
+        help="Read the private key from this file instead of the --tls-cert file.",
     )
     tls_client_ca: str | None = setting(
         default=None,
         converter=readable_file,
         unit="path",
         needs="tls_cert",
-        help="Require a client certificate that one of the issuers in this file has signed.",
+        help="Require a client certificate signed by one of the issuers in this PEM file.",
     )
 
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
         has_tls = self.tls_cert is not None and listener.has_tls
-        return "has TLS of its own: one is enough" if has_tls else None
+        return "already uses TLS; do not set a TLS certificate as well" if has_tls else None
 
     def begin(self, context: Context) -> RunningTLS:
         """See ``Part.begin``."""
         return RunningTLS(self, context)
 
     def certificate(self) -> Certificate | None:
-        """Read the files, if there are any.
+        """Read the certificate files, or return ``None`` if none are set.
 
-        Raises ``SettingError`` for one that cannot be used, and where what TLS needs is not
+        Raises ``SettingError`` if a file cannot be used, or if the packages for TLS are not
         installed.
         """
         if self.tls_cert is None:
@@ -68,7 +68,7 @@ class TLS(Part):
         try:
             from sockservices.connections.certificate import Certificate
         except ImportError:
-            raise SettingError(_CERT, " needs: pip install 'sockservices[tls]'") from None
+            raise SettingError(_CERT, " needs an extra: pip install 'sockservices[tls]'") from None
         try:
             return Certificate(self.tls_cert, self.tls_key, self.tls_client_ca)
         except ValueError as error:
@@ -77,7 +77,7 @@ class TLS(Part):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class RunningTLS(RunningPart[TLS]):
-    """Shows connections the certificate of now; connections that live keep theirs."""
+    """The TLS layer. A changed certificate applies to new connections; open ones keep theirs."""
 
     def prepare(self, settings: TLS) -> Certificate | None:
         """See ``RunningPart.prepare``."""
@@ -95,7 +95,7 @@ class RunningTLS(RunningPart[TLS]):
         return "certificate" if self._certificate is not None else None
 
     def _encrypted(self, factory: Any) -> Any:
-        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs an extra
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs the extra
 
         return TLSMemoryBIOFactory(self, False, factory, self.context.reactor)
 

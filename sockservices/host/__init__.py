@@ -1,1 +1,1 @@
-"""One running service: its parts, its ports and its stop. Never signals or processes."""
+"""One running service: its parts, ports and shutdown, but not signals or processes."""

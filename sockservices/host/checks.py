@@ -1,4 +1,4 @@
-"""What a host refuses to be given: whatever would do nothing, or cannot be, in one line."""
+"""Checks that refuse arguments of a host that are invalid or have no effect."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sockservices.settings import Settings, settings_of
 
 
 def by_kind(parts: Iterable[Any]) -> dict[type[Part], Any]:
-    """Return parts by their kind; raise ``TypeError`` for what is none, or given twice."""
+    """Return parts by type; raise ``TypeError`` for an object that is not one, or for two."""
     found: dict[type[Part], Part] = {}
     for each in parts:
         if not isinstance(each, Part):
-            raise TypeError(f"{each!r} is no part of a host, as Limits() is")
+            raise TypeError(f"{each!r} is not a part of a host, such as Limits()")
         if type(each) in found:
             raise TypeError(f"{type(each).__name__} is given twice")
         found[type(each)] = each
@@ -27,14 +27,14 @@ def by_kind(parts: Iterable[Any]) -> dict[type[Part], Any]:
 def check_kinds(
     name: str, listeners: Sequence[Listener], factory: Any, build_datagram: Any, datagram: Any
 ) -> None:
-    """Raise ``DescriptionError`` for a listener that the service has nothing for.
+    """Raise ``DescriptionError`` for a listener of a kind that the service does not serve.
 
     Parameters:
-        name: what the service is called.
-        listeners: where it is to listen.
-        factory: what serves streams, if anything does.
-        build_datagram: what makes the protocols of datagram listeners, if anything does.
-        datagram: what was given for datagrams.
+        name: the name of the service.
+        listeners: its listeners.
+        factory: the factory for streams, or ``None``.
+        build_datagram: builds the protocol of a datagram listener, or ``None``.
+        datagram: the argument that was given for datagrams.
     """
     for each in listeners:
         if each.kind == "datagram" and build_datagram is None:
@@ -54,10 +54,10 @@ def check_kinds(
 
 
 def check_use(name: str, listeners: Sequence[Listener], parts: Iterable[Part]) -> None:
-    """Refuse what would do nothing here: whoever gives it relies on it.
+    """Refuse settings that have no effect here, because their user relies on them.
 
-    Raises ``DescriptionError`` for a listener that cannot go with a part, and ``SettingError`` for
-    a setting that goes with a kind of listener that there is not.
+    Raises ``DescriptionError`` for a listener that cannot be used with a part, and
+    ``SettingError`` for a setting that applies only to kinds of listeners that are not present.
     """
     parts = list(parts)
     for part in parts:
@@ -75,7 +75,7 @@ def check_use(name: str, listeners: Sequence[Listener], parts: Iterable[Part]) -
 
 
 def check_unchanged(before: Settings, after: Settings) -> None:
-    """Raise ``SettingError`` for a setting that differs and cannot change while it runs."""
+    """Raise ``SettingError`` for a changed setting that cannot change while the service runs."""
     for setting in settings_of(type(before)):
         name = setting.argument
         if not setting.is_changeable and getattr(after, name) != getattr(before, name):

@@ -1,4 +1,4 @@
-"""One running service: its factory on its listeners, as a Twisted ``IService``."""
+"""The host that runs one service on its listeners, a Twisted ``IService``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservices.connections.foreign import ForeignAcceptor
+from sockservices.connections.foreign_endpoints import ForeignAcceptor
 from sockservices.connections.ledger import Ledger
 from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks
 from sockservices.connections.limits import Limits
@@ -26,40 +26,41 @@ from sockservices.host.checks import by_kind, check_kinds, check_unchanged, chec
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
+from sockservices.logs import RareLog
 from sockservices.printable import address_of_datagram, spaced
 from sockservices.service import Kind, datagram_builder, name_of
 from sockservices.settings import Settings, spelled_as_option
-from sockservices.transports import AcceptingPort, keep_steady
+from sockservices.transports import keep_steady
 from sockservices.transports.datagram_port import DatagramPort
 
 PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
-"""The parts that every host has, in the order in which they are asked; others come behind."""
+"""The parts of every host, in the order in which they are asked; others come after them."""
 
 
 class SocketService(Service):
-    """Runs a service on its listeners.
+    """A Twisted ``Service`` that runs a socket service on its listeners.
 
-    It listens in ``privilegedStartService`` (so that ``twistd --uid`` binds low ports first), or
-    in ``startService`` where nobody calls that; it can be stopped and started again.
+    It listens in ``privilegedStartService``, so that ``twistd --uid`` binds low ports first, or in
+    ``startService`` if that was not called. It can be stopped and started again.
 
     Parameters:
         service: an ``IProtocolFactory`` for streams, an ``IDatagramFactory`` or a
             ``DatagramProtocol`` for datagrams, or one object that is a factory for both. A
-            ``DatagramProtocol`` object can have one listener.
+            ``DatagramProtocol`` object can serve only one listener.
         listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
-            ``unixgram:/run/x``; or ``Listening``, which has more to say.
-        parts: further settings, at most one object of a kind: ``Limits``, ``Timeouts``, ``TLS``,
+            ``unixgram:/run/x``; or ``Listening``, which has more options.
+        parts: further settings, at most one object of each type: ``Limits``, ``Timeouts``, ``TLS``,
             ``ProxyProtocol``, ``Stopping``.
-        datagram: what serves datagrams where ``service`` does not: an ``IDatagramFactory``, a
+        datagram: serves datagrams if ``service`` does not: an ``IDatagramFactory``, a
             ``DatagramProtocol``, or a callable that returns a new one for each listener.
-        name: what the service is called in the log and in errors.
-        reactor: the reactor; ``None`` is the installed one. From now on its timers go by
-            ``time.monotonic`` if it is one of Twisted's.
-        on_failure: called with one line when a listener cannot be had. The default ends the
-            process with that line on standard error and status 1.
+        name: the name of the service in the log and in errors.
+        reactor: the reactor; ``None`` means the installed one. If it is one of Twisted's, its
+            timers use ``time.monotonic`` from now on.
+        on_failure: called with one line if it cannot listen. The default ends the process with
+            that line on standard error and status 1.
 
-    Raises ``DescriptionError`` for a description that is wrong or of a kind that this service
-    does not serve, and ``SettingError`` for a setting that would do nothing here, and for a file
+    Raises ``DescriptionError`` for a description that is not valid or is of a kind that this
+    service does not serve, and ``SettingError`` for a setting that has no effect here or a file
     that cannot be used.
     """
 
@@ -80,13 +81,14 @@ class SocketService(Service):
         self._factory = service if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = datagram_builder(service, datagram)
         self.name: str = name or name_of(service if service is not None else datagram)
-        """What the service is called."""
+        """The name of the service."""
         if self._factory is None and self._build_datagram_protocol is None:
             raise TypeError(f"{self.name} is neither a protocol factory nor a datagram protocol")
         self._on_failure = on_failure
         self._log = Logger(namespace=self.name)
+        self._rare_log = RareLog(self._log)
         self.ledger = Ledger(self.name)
-        """Its connections, live and ended."""
+        """Its live connections, and the totals."""
         self._listening = (
             listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
         )
@@ -126,31 +128,31 @@ class SocketService(Service):
         self._waiting: list[Deferred[list[Any]]] = []
 
     def _listener(self, description: str) -> Listener:
-        """Return the listener of a description, and have something to take its connections."""
+        """Return the listener of a description, and add the acceptor of its connections."""
         life = (description, self._factory, self.ledger, self._hooks)
         foreign = ForeignAcceptor(*life)
         found = listener(self._reactor, description, self._listening, foreign.around)
         self._acceptors.append(foreign if found.is_foreign else ConnectionAcceptor(*life))
         return found
 
-    # What it is given
+    # Settings
 
     @property
     def settings(self) -> dict[type[Any], Part]:
-        """The settings in force, by their kind."""
+        """The current settings by type."""
         return {kind: part.settings for kind, part in self._parts.items()}
 
     def change(self, *parts: Settings) -> None:
-        """Take other settings while it runs: at once, for connections that live as well.
+        """Change the settings while it runs, also for live connections.
 
-        All of them, or none if one of them cannot be taken.
+        If one of them is not valid, none is changed.
 
         Parameters:
-            parts: as for the constructor; each takes the place of the one of its kind before, and
-                what it names is read again.
+            parts: as for the constructor; each replaces the previous one of its type, and its
+                files are read again.
 
-        Raises ``SettingError`` for a setting that cannot change while the service runs, that would
-        do nothing here, or for a file that cannot be used.
+        Raises ``SettingError`` for a setting that cannot change while the service runs or has no
+        effect here, and for a file that cannot be used.
         """
         given = by_kind(each for each in parts if not isinstance(each, Listening))
         before: dict[type[Any], Settings] = {Listening: self._listening, **self.settings}
@@ -168,9 +170,9 @@ class SocketService(Service):
         self._refresh()
 
     def reload(self) -> None:
-        """Read again what was read from files: the certificate, and lists of networks.
+        """Read the files again: the certificate and the lists of networks.
 
-        A file that cannot be used is logged, and what was before stays in force.
+        If a file cannot be used, that is logged and the previous settings stay in effect.
         """
         again: list[tuple[str, Callable[[], None]]] = [
             (part.files, partial(self.change, part.settings))
@@ -180,7 +182,7 @@ class SocketService(Service):
         for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
             if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
                 again.append(("certificate", partial(_renew, each.look_again, acceptor)))
-        for what, reload in again or [("nothing, as no files are used", lambda: None)]:
+        for what, reload in again or [("nothing, because no files are used", lambda: None)]:
             try:
                 reload()
             except SettingError as error:
@@ -191,7 +193,7 @@ class SocketService(Service):
                 self._log.info("reloaded: {what}", what=what)
 
     def _refresh(self) -> None:
-        """Have connections and datagrams from now on treated by the settings of now."""
+        """Apply the current settings to new connections and datagrams."""
         self._hooks.refresh(self._parts.values())
         for acceptor in self._acceptors:
             acceptor.refresh()
@@ -204,19 +206,19 @@ class SocketService(Service):
 
     @property
     def addresses(self) -> list[Any]:
-        """The addresses (``IAddress``) where it listens now, in the order of the listeners."""
+        """The addresses (``IAddress``) that it listens on, in the order of the listeners."""
         return self._ports.addresses
 
     @property
     def descriptions(self) -> list[str]:
-        """Where it listens now, as endpoint descriptions, in the order of the listeners."""
+        """The endpoint descriptions that it listens on, in the order of the listeners."""
         return self._ports.descriptions
 
     def when_listening(self) -> Deferred[list[Any]]:
-        """Return a ``Deferred`` of ``addresses`` that fires when every listener listens.
+        """Return a ``Deferred`` that fires with ``addresses`` when all listeners are listening.
 
-        It fails with ``ListenError`` if one cannot, also if that is known already, and with
-        ``CancelledError`` if the service is stopped before.
+        It fails with ``ListenError`` if one cannot listen, even if that happened earlier, and with
+        ``CancelledError`` if the service is stopped first.
         """
         if self._listens:
             return succeed(self.addresses)
@@ -227,13 +229,13 @@ class SocketService(Service):
         return result
 
     def privilegedStartService(self) -> None:
-        """Listen."""
+        """Start listening."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._started_privileged = True
         self._listen()
 
     def startService(self) -> None:
-        """Listen, if ``privilegedStartService`` was not called before."""
+        """Start listening, unless ``privilegedStartService`` already did."""
         super().startService()  # type: ignore[no-untyped-call]
         if not self._started_privileged:
             self._listen()
@@ -262,8 +264,9 @@ class SocketService(Service):
         if each.kind == "stream":
             self._exhaustion.watch(port)
             self._instruct(port)
-        elif isinstance(port, DatagramPort):
+        elif port.can_limit:
             self.ledger.add_port(port)
+            port.rare_log = self._rare_log
             self._datagram_ports.append((port, acceptor))
             self._limit_datagrams(port, each.description)
         elif self._hooks.ask_datagram:
@@ -273,25 +276,24 @@ class SocketService(Service):
             )
 
     def _instruct(self, port: Any) -> None:
-        if isinstance(port, AcceptingPort):
+        if port.kind == "stream":
             for part in self._parts.values():
                 part.listens(port)
 
     def _limit_datagrams(self, port: DatagramPort, description: str) -> None:
         def refuses(peer: Any) -> bool:
             known = address_of_datagram(peer)
-            for ask in self._hooks.ask_datagram:
-                if (reason := ask(known)) is not None:
-                    self.ledger.refuse(description, known, reason)
-                    return True
-            return False
+            reason = self._hooks.ask_datagram(known)
+            if reason is not None:
+                self.ledger.refuse(description, known, reason)
+            return reason is not None
 
         port.refuses = refuses if self._hooks.ask_datagram else None
 
     def _all_listen(self, _result: None) -> None:
         self._listens = True
-        # Before the reactor runs, a signal would end the process without closing anything: who
-        # waits for this line may send one.
+        # A reader of this line may send a signal at once. Before the reactor runs, that would end
+        # the process without closing anything.
         self._reactor.callWhenRunning(self._announce)
         self._tell_waiting(lambda waiting: waiting.callback(self.addresses))
 
@@ -304,7 +306,7 @@ class SocketService(Service):
             )
 
     def _not_all_listen(self, failure: Failure) -> None:
-        if failure.check(CancelledError):  # it was stopped meanwhile
+        if failure.check(CancelledError):  # the service was stopped meanwhile
             return
         for part in self._parts.values():
             part.stop()
@@ -321,41 +323,41 @@ class SocketService(Service):
     # Suspending
 
     def suspend(self) -> None:
-        """Accept no more until ``resume``: what lives goes on, what comes waits in the kernel."""
+        """Stop accepting until ``resume``; new connections and datagrams wait in the kernel."""
         if not self.is_suspended:
             self._ports.pause(_SUSPENDED)
-            self._log.info("suspended: {live} connections live", live=self.ledger.live)
+            self._log.info("suspended: {live} live connections", live=self.ledger.live)
 
     def resume(self) -> None:
-        """Accept again."""
+        """Start accepting again."""
         if self.is_suspended:
             self._ports.resume(_SUSPENDED)
             self._log.info("resumed")
 
     @property
     def is_suspended(self) -> bool:
-        """Whether it was told to ``suspend``."""
+        """Whether ``suspend`` was called."""
         return self._ports.is_paused_for(_SUSPENDED)
 
     # Stopping
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and end the connections, with those that wait in the backlog.
+        """Stop listening, and end all connections, including those in the backlog.
 
-        Returns a ``Deferred`` that fires when every listener is closed and no connection is left:
-        after ``graceful_timeout`` and ``flush`` at the latest.
+        Returns a ``Deferred`` that fires when all listeners and connections are closed, after
+        ``graceful_timeout`` plus ``flush`` at the latest.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._started_privileged = self._listens = False
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
-        self._ports.resume(_SUSPENDED)  # who waits is served all the same
+        self._ports.resume(_SUSPENDED)  # what waits in the kernel is served all the same
         stopping: Any = self._parts[Stopping].settings
         at_most = stopping.graceful_timeout + stopping.flush
         closed = (
             self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
         )
-        # For listeners of a foreign kind, which may never say that they are closed.
+        # Foreign listeners may never report that they are closed.
         closed.addTimeout(at_most + 1, self._reactor)
         for earlier in self._stops:
             earlier.accept_no_more()
@@ -388,7 +390,7 @@ class SocketService(Service):
             self._log.info("refused since the start: {counts}", counts=counts)
 
     def hurry(self) -> None:
-        """End the connections at once that a stop has left to finish, or the next one would."""
+        """Reset the connections that a stop waits for; a later stop does not wait either."""
         self._is_hurried = True
         self._ports.hurry()
         for stop in self._stops:

@@ -1,4 +1,4 @@
-"""The ports of all listeners, as one: they listen together, wait together and close together."""
+"""The ports of all listeners, which listen, pause and close together."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ from sockservices.connections.ledger import Connection, Ledger
 from sockservices.errors import why_not_listening
 from sockservices.listening import Listener
 from sockservices.logs import RareLog
-from sockservices.printable import listening_at, system_reason
-from sockservices.timer import cancel
-from sockservices.transports import AcceptingPort
-from sockservices.transports.datagram_port import DatagramPort
-from sockservices.transports.unix_datagrams import UnixDatagramPort
+from sockservices.printable import system_reason
+from sockservices.timer import Timer
+from sockservices.transports.hosted_port import ForeignPort, HostedPort
 
-_RETRY = 0.5  # seconds: others than our connections have file descriptors, too
+_RETRY = 0.5  # seconds; file descriptors are freed by others than our connections, too
 
 
 class Ports:
     """The ports of all listeners.
 
     Parameters:
-        listeners: where to listen.
-        log: is told of a port that does not close cleanly.
-        closed: is told of each port that has closed.
+        listeners: the listeners.
+        log: receives a warning for a port that does not close cleanly.
+        closed: called with each port that has closed.
     """
 
     def __init__(
@@ -50,51 +48,51 @@ class Ports:
         self._listeners = listeners
         self._log = log
         self._tell_closed = closed
-        self.open: list[Any] = []
-        """Those that listen, in the order of the listeners as soon as all do."""
-        self.finishing: list[Any] = []
-        """Those that listen no more, and serve what the kernel had taken for them."""
+        self.open: list[HostedPort] = []
+        """The ports that are listening, in the order of the listeners once all of them are."""
+        self.finishing: list[HostedPort] = []
+        """The ports that no longer listen, but still serve what the kernel has queued for them."""
         self._reasons: set[str] = set()
         self._stream_reasons: set[str] = set()
-        # Which start the ports are of: what arrives late, of an earlier one, is closed again.
+        # Identifies the current start; late ports of an earlier start are closed again.
         self._start: object | None = None
         self._closed: Deferred[None] = succeed(None)
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through those that listen, and those that finish."""
+        """Iterate over the ports that are listening or finishing."""
         return iter([*self.open, *self.finishing])
 
     @property
     def addresses(self) -> list[IAddress]:
-        """Where they listen now."""
+        """The addresses that they listen on."""
         return [port.getHost() for port in self.open]
 
     @property
     def descriptions(self) -> list[str]:
-        """Where they listen now, as endpoint descriptions."""
-        return [_description(port) for port in self.open]
+        """The endpoint descriptions that they listen on."""
+        return [port.description for port in self.open]
 
     # Listening
 
     def listen(
         self, serve: Callable[[int], Any], listens: Callable[[int, Any], None]
     ) -> Deferred[None]:
-        """Listen everywhere.
+        """Start listening on all listeners.
 
         Parameters:
-            serve: returns what a listener is to serve with, given its number: the factory or the
-                datagram protocol.
-            listens: is told the number of each listener that listens, and its port.
+            serve: returns the factory or datagram protocol of a listener, given its index.
+            listens: called with the index and the port of each listener that is listening.
 
-        Returns a ``Deferred`` that fires when all of them listen. It fails with ``ListenError``
-        as soon as one cannot, and with ``CancelledError`` if they are closed before.
+        Returns a ``Deferred`` that fires when all of them are listening. It fails with
+        ``ListenError`` as soon as one cannot listen, and with ``CancelledError`` if they are
+        closed first.
         """
         start = self._start = object()
-        # Those of an earlier start may have the addresses yet; Unix datagram ports have not.
-        before = [port for port in self.finishing if not isinstance(port, UnixDatagramPort)]
+        # Ports of an earlier start may still hold the addresses, except Unix datagram ports.
+        before = [port for port in self.finishing if port.keeps_address]
         closed = DeferredList([maybeDeferred(port.stopListening) for port in before])
-        # Nothing is cancelled when they are closed: a foreign endpoint may listen all the same,
-        # and then its port must come to be known here, to be closed.
+        # Closing does not cancel these attempts: a foreign endpoint may listen all the same, and
+        # then its port must arrive here to be closed.
 
         def listen_everywhere(_results: object) -> Deferred[Any]:
             attempts = [
@@ -118,7 +116,9 @@ class Ports:
         def failed(failure: Failure) -> NoReturn:
             raise why_not_listening(listener.description, failure.value)
 
-        def has_begun(port: Any) -> Any:
+        def has_begun(found: Any) -> HostedPort:
+            is_ours = isinstance(found, HostedPort)
+            port: HostedPort = found if is_ours else ForeignPort(found, listener.kind)
             self.open.append(port)
             if self._reasons_of(port):
                 port.stopReading()
@@ -146,14 +146,14 @@ class Ports:
             error = error.subFailure.value
         raise error
 
-    # Waiting: what comes waits in the kernel, as long as there is a reason
+    # Pausing: while there is a reason to pause, new connections wait in the kernel
 
     def pause(self, reason: str, *, streams_alone: bool = False) -> None:
-        """Accept no more; each reason goes by itself.
+        """Stop accepting for a reason; several reasons can hold at the same time.
 
         Parameters:
-            reason: a word.
-            streams_alone: let datagrams come all the same.
+            reason: a word for ``resume``.
+            streams_alone: keep receiving datagrams.
         """
         if self.is_paused_for(reason):
             return
@@ -164,7 +164,7 @@ class Ports:
                 port.stopReading()
 
     def resume(self, reason: str) -> None:
-        """Drop a reason; those accept again that have no other."""
+        """Remove a reason; ports without another reason accept again."""
         if not self.is_paused_for(reason):
             return
         before = [port for port in self if self._reasons_of(port)]
@@ -175,63 +175,56 @@ class Ports:
                 port.startReading()
 
     def is_paused_for(self, reason: str) -> bool:
-        """Whether this is one of the reasons."""
+        """Return whether this is one of the current reasons."""
         return reason in self._reasons or reason in self._stream_reasons
 
     def _reasons_of(self, port: Any) -> set[str]:
-        # One of a foreign kind may not know how; what it lets in at a limit is refused.
-        if not (hasattr(port, "stopReading") and hasattr(port, "startReading")):
-            return set()
-        if isinstance(port, DatagramPort):
-            return self._reasons
-        return self._reasons | self._stream_reasons
+        return self._reasons if port.kind == "datagram" else self._reasons | self._stream_reasons
 
     # Closing
 
     def finish(self, accept_for: float, send_for: float) -> Deferred[None]:
-        """Listen no more, and serve what the kernel has taken for us already, within bounds.
+        """Stop listening, and serve what the kernel has already queued, for a limited time.
 
         Parameters:
-            accept_for: seconds in which those who wait in the backlogs are accepted.
-            send_for: seconds in which datagrams are read and sent.
+            accept_for: how long to accept connections from the backlogs, in seconds.
+            send_for: how long to read and send datagrams, in seconds.
 
-        Returns a ``Deferred`` that fires when all of them are closed.
+        Returns a ``Deferred`` that fires when all ports are closed.
         """
         self._start = None
 
         def finish(port: Any) -> Any:
-            if not isinstance(port, AcceptingPort | DatagramPort):
-                return port.stopListening()
             self.finishing.append(port)
-            return port.finish(accept_for if isinstance(port, AcceptingPort) else send_for)
+            return port.finish(accept_for if port.kind == "stream" else send_for)
 
         return self._close(list(self.open), finish)
 
     def close(self) -> Deferred[None]:
-        """Listen no more, and serve nobody who waits."""
+        """Stop listening, without serving what waits in the kernel."""
         self._start = None
         return self._close(list(self.open), self._stop_listening)
 
     def hurry(self) -> None:
-        """Close those that finish at once."""
+        """Close the finishing ports at once."""
         for port in list(self.finishing):
             port.stopListening()
 
     @property
     def are_wanted(self) -> bool:
-        """Whether they listen, or are about to."""
+        """Whether they are listening, or about to."""
         return self._start is not None
 
     @property
     def is_accepting(self) -> bool:
-        """Whether some wait in a backlog yet, although we listen no more."""
-        return any(isinstance(each, AcceptingPort) and each.is_finishing for each in self.finishing)
+        """Whether connections still wait in a backlog although the ports no longer listen."""
+        return any(each.kind == "stream" and each.is_finishing for each in self.finishing)
 
     def _stop_listening(self, port: Any) -> Any:
         return port.stopListening()
 
     def _close(self, closing: list[Any], close: Callable[[Any], Any]) -> Deferred[None]:
-        """Close these ports; the ``Deferred`` waits for those of before as well."""
+        """Close these ports; the ``Deferred`` also waits for ports that were closing before."""
         self.open = [port for port in self.open if port not in closing]
 
         def has_closed(result: Any, port: Any) -> Any:
@@ -258,20 +251,14 @@ class Ports:
                 )
 
 
-def _description(port: Any) -> str:
-    shown = listening_at(port.getHost())
-    is_unix_datagram = isinstance(port, UnixDatagramPort)
-    return f"unixgram{shown.removeprefix('unix')}" if is_unix_datagram else shown
-
-
 class Exhaustion:
-    """Lets new connections wait while there is no file descriptor for them.
+    """A guard that pauses the ports while the process is out of file descriptors.
 
     Parameters:
-        ports: have them wait.
-        ledger: tells when a connection has ended, and so left its file descriptor.
+        ports: the ports to pause.
+        ledger: reports when a connection has ended, and so freed its file descriptor.
         reactor: an ``IReactorTime``.
-        log: is told once a minute at the most.
+        log: receives a warning at most once a minute.
     """
 
     _REASON = "descriptors"
@@ -279,25 +266,23 @@ class Exhaustion:
     def __init__(self, ports: Ports, ledger: Ledger, reactor: Any, log: Logger) -> None:
         self._ports = ports
         self._ledger = ledger
-        self._reactor = reactor
         self._rare_log = RareLog(log, lambda: reactor.seconds())
-        self._retry: Any = None
+        self._retry = Timer(reactor, self._try_again)
         self._forget: Callable[[], None] = lambda: None
 
     def watch(self, port: Any) -> None:
-        """Look after a port; one of a foreign kind does what it does."""
-        if isinstance(port, AcceptingPort):
-            port.on_exhausted = self._exhausted
+        """Watch a port; this has no effect on a foreign one."""
+        port.on_exhausted = self._exhausted
 
     def _exhausted(self, error: OSError) -> None:
         self._rare_log.warn(
-            "new connections wait: {reason}, with {live} connections live",
+            "new connections wait: {reason}, with {live} live connections",
             reason=system_reason(error),
             live=self._ledger.live,
         )
         self._ports.pause(self._REASON, streams_alone=True)
-        self.stop()
-        self._retry = self._reactor.callLater(_RETRY, self._try_again)
+        self._retry.start(_RETRY)
+        self._forget()
         self._forget = self._ledger.watch(self._changed)
 
     def _changed(self, _connection: Connection) -> None:
@@ -308,7 +293,6 @@ class Exhaustion:
         self._ports.resume(self._REASON)
 
     def stop(self) -> None:
-        """Try no more."""
-        retry, self._retry = self._retry, None
-        cancel(retry)
+        """Stop retrying."""
+        self._retry.cancel()
         self._forget()

@@ -1,4 +1,4 @@
-"""A stop that loses nothing: what runs may finish, what is written is delivered, within bounds."""
+"""Graceful shutdown: connections finish and written data is delivered, within time limits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sockservices.settings import setting
 from sockservices.timer import cancel
 from sockservices.transports.closing import close_after_delivery
 
-_COUNT_DOWN = 1.0  # seconds between two lines in the log
-_LAST = 1.0  # seconds that a connection has to end after it was cut
+_COUNT_DOWN = 1.0  # seconds between two log lines
+_LAST = 1.0  # seconds that a connection has to close after it was reset
 
 
 @attrs.frozen
 class Stopping(Part):
-    """How long a stop may take."""
+    """The time limits of a graceful shutdown."""
 
     heading = "Stopping"
 
@@ -32,30 +32,30 @@ class Stopping(Part):
         default=0.0,
         converter=seconds,
         unit="seconds",
-        help="Let connections finish their work for so long. 0 does not wait for them.",
+        help="Wait this long for connections to finish their work. 0 does not wait.",
     )
     flush: float = setting(
         default=2.0,
         converter=seconds,
         unit="seconds",
-        help="Deliver what the service has already written for so long.",
+        help="Wait this long for data that the service has written to be delivered.",
     )
 
     def begin(self, context: Context) -> RunningPart[Stopping]:
-        """See ``Part.begin``: the host looks at them when it stops."""
+        """See ``Part.begin``; the host reads the settings when it stops."""
         return RunningPart(self, context)
 
 
 class Stop:
-    """Ends connections of a service, with those that its listeners have yet to accept.
+    """One graceful shutdown, of live connections and of those yet to be accepted.
 
     Parameters:
-        ledger: tells of the beginning and the end of each.
+        ledger: reports the beginning and the end of each connection.
         reactor: an ``IReactorTime``.
-        log: is told how many remain, and at the end how many finished and were cut.
-        settings: how long connections may finish their work, and what is written is delivered
-            after that.
-        connections: those that are to end.
+        log: receives how many connections remain, and at the end how many finished and were reset.
+        settings: how long connections may finish their work, and how long after that written data
+            is delivered.
+        connections: the connections to end.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Stop:
         self._asks_to_finish = False
         self._is_delivering = False
         self._is_accepting = False
-        self._joined: set[Connection] = set()  # those that were accepted since it began
+        self._joined: set[Connection] = set()  # connections that were accepted since it began
 
     def begin(self, is_accepting: bool) -> None:
-        """Begin, when all has been read once that is there, as of those just accepted.
+        """Begin after the reactor has read once from every connection, including new ones.
 
         Parameters:
-            is_accepting: whether connections are to come yet; ``accept_no_more`` tells the end.
+            is_accepting: whether more connections will come, until ``accept_no_more`` is called.
         """
         self._is_accepting = is_accepting
         if not self._finish_if_done():
-            # Whatever this turn of the reactor is at, the next one is whole.
+            # Whatever part of its turn the reactor is in now, the next turn is a complete one.
             self._later(0, lambda: self._later(0, self._begin))
 
     def _begin(self) -> None:
@@ -102,14 +102,14 @@ class Stop:
             self._deliver()
 
     def when_done(self) -> Deferred[None]:
-        """Return a ``Deferred`` that fires when none of the connections is left."""
+        """Return a ``Deferred`` that fires when no connection is left."""
         if self._is_done:
             return succeed(None)
         self._waiting.append(Deferred())
         return self._waiting[-1]
 
     def hurry(self) -> None:
-        """End all that is left at once."""
+        """Reset the remaining connections at once."""
         if not (self._is_hurried or self._is_done):
             self._is_hurried = True
             self._cut_all()
@@ -144,7 +144,7 @@ class Stop:
 
     def _end_when_read(self, connection: Connection) -> None:
         later = self._reactor.callLater
-        later(0, later, 0, self._end_in_order, connection)  # as at the beginning
+        later(0, later, 0, self._end_in_order, connection)  # like ``begin``
 
     def _end_in_order(self, connection: Connection) -> None:
         if connection in self.remaining and not self._is_done:
@@ -152,18 +152,18 @@ class Stop:
 
     def _cut_all(self) -> None:
         self._cancel_timers()
-        self._later(_LAST, self._finish)  # a foreign transport may not be able to
+        self._later(_LAST, self._finish)  # a foreign transport may never close
         for connection in list(self.remaining):
             self._each(connection, _abort)
 
     def _each(self, connection: Connection, do: Callable[[Connection], object]) -> None:
         try:
             do(connection)
-        except Exception:  # of a service: the others are to be ended all the same
-            self._log.failure("connection {id} could not be ended", id=connection.id)
+        except Exception:  # raised by a service; still end the other connections
+            self._log.failure("connection {id} could not be closed", id=connection.id)
 
     def _changed(self, connection: Connection) -> None:
-        if connection in self.remaining:  # and so it has gone
+        if connection in self.remaining:  # then it has ended
             del self.remaining[connection]
             self._joined.discard(connection)
             self._cut += connection.cut is not None
@@ -176,7 +176,7 @@ class Stop:
                 self._end_when_read(connection)
 
     def accept_no_more(self) -> None:
-        """Expect no further connections."""
+        """Stop expecting new connections."""
         self._is_accepting = False
         self._finish_if_done()
 
@@ -186,11 +186,11 @@ class Stop:
         return self._is_done
 
     def _heard(self, event: Event) -> None:
-        """Ask those as well that the service gets only now: they were accepted before."""
+        """Drain also connections that were accepted before but reach the service only now."""
         if self._asks_to_finish and isinstance(event, Opened):
             connection = event.connection
             if connection in self.remaining:
-                # When it is connected.
+                # After it is connected.
                 self._later(0, lambda: self._each(connection, _drain))
 
     def _finish(self) -> None:
@@ -198,9 +198,9 @@ class Stop:
         self._cancel_timers()
         for forget in self._forget:
             forget()
-        cut = self._cut + len(self.remaining)  # of which nothing is to be heard any more
+        cut = self._cut + len(self.remaining)  # nothing more will be heard of these
         self._log.info(
-            "stopped: {finished} connections finished, {cut} were cut",
+            "stopped: {finished} connections finished, {cut} were reset",
             finished=self._number - cut,
             cut=cut,
         )
@@ -228,15 +228,15 @@ def _abort(connection: Connection) -> None:
 
 
 def _end_in_order(connection: Connection, reactor: Any) -> None:
-    if connection.protocol is None:  # the service has not got it yet
+    if connection.protocol is None:  # it has not reached the service yet
         connection.end("stop")
         return
-    # Its own transport: TLS has something to say before the end.
+    # The protocol's own transport, because TLS sends an alert before the end.
     transport = getattr(connection.protocol, "transport", None) or connection.transport
     producer = getattr(transport, "producer", None)
     if producer is not None:
-        # A transport waits for its producer before it closes. What that has written is
-        # delivered; what it has not written yet is not asked for any more.
+        # A transport waits for its producer before it closes. What the producer has written is
+        # delivered; it is not asked for more.
         transport.unregisterProducer()
     try:
         if producer is not None and producer is not transport:

@@ -1,6 +1,6 @@
 """From an endpoint description to a listening port: streams, datagrams, inherited sockets.
 
-The face of this room is ``listener``: it reads a description and returns what can listen there.
+The entry point is ``listener``, which reads a description and returns a listener.
 """
 
 from sockservices.listening.datagrams import (

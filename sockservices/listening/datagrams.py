@@ -1,6 +1,6 @@
-"""Datagram endpoints: what Twisted has for streams (``IStreamServerEndpoint``), for datagrams.
+"""Datagram endpoints: for datagrams, what ``IStreamServerEndpoint`` of Twisted is for streams.
 
-Other packages add description types as they do for streams: an object under
+Other packages can add types of descriptions as they do for streams: with an object under
 ``twisted/plugins/`` that provides ``IPlugin`` and ``IDatagramServerEndpointStringParser``.
 """
 
@@ -31,31 +31,28 @@ from sockservices.transports.unix_datagrams import UnixDatagramPort
 
 
 class IDatagramServerEndpoint(Interface):
-    """A place where datagrams can be received."""
+    """An address where datagrams can be received."""
 
     def listen(protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
-        """Receive datagrams with this protocol.
-
-        Returns a ``Deferred`` of an ``IListeningPort``.
-        """
+        """Receive datagrams with this protocol; return a ``Deferred`` of an ``IListeningPort``."""
 
 
 class IDatagramServerEndpointStringParser(Interface):
-    """Reads the descriptions with one prefix. See ``IStreamServerEndpointStringParser``."""
+    """A parser of descriptions with one prefix. See ``IStreamServerEndpointStringParser``."""
 
-    prefix: str = Attribute("What the descriptions begin with, without the colon.")
+    prefix: str = Attribute("The prefix of the descriptions, without the colon.")
 
     def parseDatagramServer(reactor: Any, *args: str, **kwargs: str) -> IDatagramServerEndpoint:
         """Return an ``IDatagramServerEndpoint`` for the arguments of a description, all text.
 
-        Raises ``ValueError`` for arguments that mean nothing.
+        Raises ``ValueError`` for invalid arguments.
         """
 
 
 @implementer(IDatagramServerEndpoint)
 @attrs.frozen
 class UdpServerEndpoint:
-    """``udp:PORT[:interface=ADDR]``."""
+    """The endpoint ``udp:PORT[:interface=ADDR]``."""
 
     reactor: Any
     port: int
@@ -69,7 +66,7 @@ class UdpServerEndpoint:
 @implementer(IDatagramServerEndpoint)
 @attrs.frozen
 class UnixDatagramServerEndpoint:
-    """``unixgram:PATH[:mode=660]`` and ``unixgram:abstract=NAME``."""
+    """The endpoints ``unixgram:PATH[:mode=660]`` and ``unixgram:abstract=NAME``."""
 
     reactor: Any
     address: bytes
@@ -83,7 +80,7 @@ class UnixDatagramServerEndpoint:
 @implementer(IDatagramServerEndpoint)
 @attrs.frozen
 class InheritedDatagramServerEndpoint:
-    """``systemd-datagram:index=0`` and ``systemd-datagram:name=x``, of UDP and of Unix sockets."""
+    """The endpoints ``systemd-datagram:index=0`` and ``systemd-datagram:name=x``, UDP or Unix."""
 
     reactor: Any
     inherited: InheritedSocket
@@ -105,18 +102,18 @@ def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
 
 
 def datagram_prefixes() -> set[str]:
-    """Return the types of descriptions for datagrams, others' as well."""
+    """Return the types of descriptions for datagrams, including those of other packages."""
     parsers = getPlugins(IDatagramServerEndpointStringParser)
     return {"udp", "unixgram", "systemd-datagram"} | {parser.prefix.lower() for parser in parsers}
 
 
 def datagram_endpoint(reactor: Any, description: Description, mode: int) -> Any | None:
-    """Return the datagram endpoint for a description, or ``None`` if it is not one of datagrams.
+    """Return the datagram endpoint for a description, or ``None`` if it is not for datagrams.
 
     Parameters:
-        mode: of the file of a Unix socket whose description names none.
+        mode: the file mode of a Unix socket, unless its description has one.
 
-    Raises ``DescriptionError`` that names the faulty part.
+    Raises ``DescriptionError``, which names the faulty part.
     """
     if description.prefix == "udp":
         return UdpServerEndpoint(reactor, **description.values(UDP_PARTS, required="port"))
@@ -141,7 +138,7 @@ def _unix_datagram_endpoint(
 ) -> UnixDatagramServerEndpoint:
     values = description.values(UNIXGRAM_PARTS)
     if ("address" in values) == ("abstract" in values):
-        raise DescriptionError(f"{description.text!r} needs a path or abstract=NAME, one of them")
+        raise DescriptionError(f"{description.text!r} needs either a path or abstract=NAME")
     if "address" in values:
         address = checked_path(values["address"])
         return UnixDatagramServerEndpoint(reactor, address, values.get("mode", mode))

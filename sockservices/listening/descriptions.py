@@ -1,7 +1,6 @@
 """The syntax of endpoint descriptions, which is Twisted's (``serverFromString``).
 
-``prefix:argument:name=value``, with a backslash before a colon, an equals sign or a backslash
-that is meant as itself.
+``prefix:argument:name=value``, with a backslash before a literal colon, equals sign or backslash.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-# sizeof(sun_path) less the closing zero: unix(7), and sys/un.h on the BSDs and macOS.
+# sizeof(sun_path) less the terminating null byte: unix(7), and sys/un.h on the BSDs and macOS.
 PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 port_number = whole_number(0, 65535)
@@ -38,7 +37,7 @@ def ip_address(value: str) -> str:
 
 
 def not_empty(value: str) -> str:
-    """Check that there is something; raise ``ValueError``."""
+    """Check that a value is not empty; raise ``ValueError``."""
     if not value:
         raise ValueError("is empty")
     return value
@@ -46,7 +45,7 @@ def not_empty(value: str) -> str:
 
 @attrs.frozen
 class Description:
-    """An endpoint description, taken apart."""
+    """A parsed endpoint description."""
 
     text: str
     prefix: str
@@ -55,7 +54,7 @@ class Description:
 
     @classmethod
     def parse(cls, text: str) -> Description:
-        """Take a description apart; raise ``DescriptionError`` when it has no prefix."""
+        """Parse a description; raise ``DescriptionError`` if its syntax is wrong."""
         positional: list[str] = []
         named: dict[str, str] = {}
         start = 0
@@ -76,7 +75,7 @@ class Description:
                 break
         if len(positional) + len(named) < 2 or not positional or not positional[0]:
             raise DescriptionError(
-                f"{text!r} is not an endpoint description: wanted TYPE:ARGUMENT, as in tcp:7, "
+                f"{text!r} is not an endpoint description: expected TYPE:ARGUMENT, such as tcp:7, "
                 "unix:/run/x, udp:7 or unixgram:/run/x"
             )
         return cls(text, positional[0].lower(), tuple(positional[1:]), named)
@@ -84,14 +83,14 @@ class Description:
     def values(
         self, parts: Mapping[str, Callable[[str], Any]], required: str | None = None
     ) -> dict[str, Any]:
-        """Read the arguments as these parts, which may be given in this order or by name.
+        """Convert the arguments to these parts, which may be given in this order or by name.
 
-        Raises ``DescriptionError`` that names the part that is unknown, wrong, twice or missing.
+        Raises ``DescriptionError``, which names the unknown, wrong, repeated or missing part.
         """
         given: dict[str, str] = {}
         if "" in self.positional[1:]:
             raise DescriptionError(
-                f"in {self.text!r}, an argument is empty; a colon inside an argument is written \\:"
+                f"in {self.text!r}, an argument is empty; write a colon in an argument as \\:"
             )
         if len(self.positional) > len(parts):
             extra = self.positional[len(parts)]
@@ -117,7 +116,7 @@ class Description:
 
 
 def description_of(prefix: str, *positional: str, **named: object) -> str:
-    """Write a description, escaping where needed; leaves out what is ``None``."""
+    """Return a description, escaped where needed, without the arguments that are ``None``."""
     pairs = [f"{name}={quoted(str(value))}" for name, value in named.items() if value is not None]
     return ":".join([prefix, *map(quoted, positional), *pairs])
 
@@ -127,15 +126,15 @@ def _unescaped(text: str) -> str:
 
 
 def checked_path(path: str) -> bytes:
-    """Return a path as bytes; raise ``DescriptionError`` for one that the system cannot take."""
+    """Return a path as bytes; raise ``DescriptionError`` if the system cannot bind to it."""
     raw = _checked_length(path, "path")
     if b"\0" in raw:
-        raise DescriptionError(f"the Unix socket path {escaped(raw)!r} holds a zero byte")
+        raise DescriptionError(f"the Unix socket path {escaped(raw)!r} contains a null byte")
     return raw
 
 
 def abstract_address(name: str) -> bytes:
-    """Return the address with an abstract name (unix(7)); raise ``DescriptionError``."""
+    """Return the address of an abstract name (unix(7)); raise ``DescriptionError``."""
     return b"\0" + _checked_length(name, "name")
 
 
@@ -143,11 +142,13 @@ def _checked_length(text: str, what: str) -> bytes:
     try:
         raw = os.fsencode(text)
     except UnicodeEncodeError:
-        raise DescriptionError(f"the Unix socket {what} {escaped(text)} is no text") from None
+        raise DescriptionError(
+            f"the Unix socket {what} {escaped(text)} cannot be encoded"
+        ) from None
     if len(raw) > PATH_LIMIT:
         raise DescriptionError(
             f"the Unix socket {what} {escaped(raw)} is {len(raw)} bytes long; "
-            f"this system takes {PATH_LIMIT}"
+            f"the limit on this system is {PATH_LIMIT}"
         )
     return raw
 

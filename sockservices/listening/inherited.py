@@ -1,7 +1,7 @@
 """Sockets that a service manager has bound and passes on: sd_listen_fds(3).
 
-They stay the manager's: their files keep their modes and are never removed, and what waits in a
-backlog is there for whoever comes after us.
+They still belong to the manager: their files keep their modes and are never removed, and the
+backlog is left for the process that comes after us.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _DOMAINS = {
     "UNIX": socket.AF_UNIX,
 }
 _PARTS: Mapping[str, Callable[[str], Any]] = {
-    "domain": one_of(*_DOMAINS),  # Twisted wants to be told; a socket knows
+    "domain": one_of(*_DOMAINS),  # Twisted requires it; we ask the socket
     "index": whole_number(least=0),
     "name": not_empty,
 }
 _FIRST = 3  # SD_LISTEN_FDS_START
-_MOST = 1 << 16  # more descriptors than anybody passes
+_MOST = 1 << 16  # more file descriptors than anybody passes
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
 
 
 @attrs.frozen
 class Inherited:
-    """A socket that was passed on."""
+    """A file descriptor that was passed on, and its name."""
 
     descriptor: int
     name: str
@@ -47,8 +47,8 @@ def inherited_sockets(environment: Mapping[str, str] | None = None) -> list[Inhe
     """Return the sockets that were passed to this process, in the manager's order.
 
     Parameters:
-        environment: with ``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES``; ``None`` is what
-            this process was started with.
+        environment: has ``LISTEN_PID``, ``LISTEN_FDS`` and ``LISTEN_FDNAMES``; ``None`` for the
+            environment that this process was started with.
     """
     given = _environment_at_start() if environment is None else environment
     count = given.get("LISTEN_FDS", "")
@@ -56,15 +56,13 @@ def inherited_sockets(environment: Mapping[str, str] | None = None) -> list[Inhe
         return []
     names = given.get("LISTEN_FDNAMES", "").split(":")
     descriptors = range(_FIRST, _FIRST + min(int(count), _MOST))
-    if names == [""] or len(names) != len(
-        descriptors
-    ):  # then sd_listen_fds_with_names(3) says so of each
-        names = ["unknown"] * len(descriptors)
+    if names == [""] or len(names) != len(descriptors):
+        names = ["unknown"] * len(descriptors)  # as in sd_listen_fds_with_names(3)
     return [Inherited(*each) for each in zip(descriptors, names, strict=True)]
 
 
 def _environment_at_start() -> Mapping[str, str]:
-    # Twisted takes LISTEN_PID and LISTEN_FDS out of os.environ when its endpoints are imported.
+    # Twisted removes LISTEN_PID and LISTEN_FDS from os.environ when its endpoints are imported.
     with contextlib.suppress(OSError):
         raw = Path("/proc/self/environ").read_bytes().split(b"\0")  # proc(5)
         pairs = (os.fsdecode(each).partition("=") for each in raw)
@@ -74,12 +72,12 @@ def _environment_at_start() -> Mapping[str, str]:
 
 @attrs.frozen
 class InheritedSocket:
-    """A socket as a description names it, looked at and found to be of the right kind."""
+    """A socket that a description names, checked to be of the right kind."""
 
     descriptor: int
     family: int
     address: Any
-    """As getsockname(2) gives it."""
+    """The address that getsockname(2) returns."""
 
 
 def inherited_socket(
@@ -87,26 +85,26 @@ def inherited_socket(
     kind: Literal["stream", "datagram"],
     sockets: Callable[[], list[Inherited]] = inherited_sockets,
 ) -> InheritedSocket:
-    """Find the socket that ``systemd:index=0`` or ``systemd-datagram:name=x`` means.
+    """Return the socket that ``systemd:index=0`` or ``systemd-datagram:name=x`` means.
 
     Parameters:
-        description: with an index or a name.
-        kind: what it has to be.
-        sockets: finds what was passed to this process.
+        description: has an index or a name.
+        kind: the required kind of socket.
+        sockets: returns the sockets that were passed to this process.
 
-    Raises ``DescriptionError``: no such socket was passed on, or it is of another kind.
+    Raises ``DescriptionError`` if no such socket was passed on, or it is of another kind.
     """
     text = description.text
     values = description.values(_PARTS)
     if ("index" in values) == ("name" in values):
-        raise DescriptionError(f"{text!r} needs index=NUMBER or name=NAME, one of them")
+        raise DescriptionError(f"{text!r} needs either index=NUMBER or name=NAME")
     descriptor = _chosen(text, values, sockets())
     try:
         with socket.socket(fileno=os.dup(descriptor)) as found:
             family, is_kind, address = found.family, found.type, found.getsockname()
             listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise DescriptionError(f"{text!r} is no socket: {system_reason(error)}") from None
+        raise DescriptionError(f"{text!r} is not a socket: {system_reason(error)}") from None
     was = _KINDS.get(is_kind, "packet")
     if was != kind:
         right = {"stream": "systemd:", "datagram": "systemd-datagram:"}.get(was)
@@ -119,7 +117,7 @@ def inherited_socket(
         raise DescriptionError(f"{text!r} is of address family {int(family)}: neither IP nor Unix")
     if values.get("domain", domain) != domain:
         raise DescriptionError(f"in {text!r}, domain: the socket's is {domain}")
-    os.set_inheritable(descriptor, False)  # programs that we may start have no business with it
+    os.set_inheritable(descriptor, False)  # not for programs that we may start
     os.set_blocking(descriptor, False)
     return InheritedSocket(descriptor, family, address)
 
@@ -127,8 +125,8 @@ def inherited_socket(
 def _chosen(text: str, values: Mapping[str, Any], passed: list[Inherited]) -> int:
     if not passed:
         raise DescriptionError(
-            f"{text!r}: no socket was passed to this process (LISTEN_FDS is for another, or not "
-            "set): start it by its systemd unit, or with systemd-socket-activate"
+            f"{text!r}: no socket was passed to this process (LISTEN_FDS is not set, or set for "
+            "another process): start it with its systemd unit, or with systemd-socket-activate"
         )
     if "index" in values:
         if values["index"] >= len(passed):
@@ -142,5 +140,7 @@ def _chosen(text: str, values: Mapping[str, Any], passed: list[Inherited]) -> in
     if not named:
         raise DescriptionError(f"in {text!r}, name: the sockets that were passed are {names}")
     if len(named) > 1:
-        raise DescriptionError(f"in {text!r}, name: {len(named)} have it, of {names}; use index")
+        raise DescriptionError(
+            f"in {text!r}, name: {len(named)} of {names} have that name; use index"
+        )
     return named[0]

@@ -1,4 +1,4 @@
-"""A listener: one place where a service listens, of streams or of datagrams."""
+"""Listeners: the places where a service listens, for streams or datagrams."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sockservices.transports import with_streams
 
 @attrs.frozen
 class Listening(Settings):
-    """Where a service listens, and how."""
+    """Settings for where and how a service listens."""
 
     heading = "Listening"
 
@@ -48,8 +48,7 @@ class Listening(Settings):
         unit="address",
         needs="port",
         changeable=False,
-        help="Listen with --port on this IPv4 or IPv6 address only. Without it, on all IPv4 "
-        "addresses.",
+        help="Bind --port to this IPv4 or IPv6 address instead of all IPv4 addresses.",
     )
     socket: str | None = setting(
         default=None,
@@ -73,7 +72,7 @@ class Listening(Settings):
         help="Create Unix sockets with this file mode.",
     )
     backlog: int = setting(
-        default=1024,  # Twisted's 50 stalls under a burst, and listen(2) cuts more
+        default=1024,  # Twisted's 50 stalls in a burst; listen(2) caps larger values
         converter=backlog_length,
         unit="connections",
         changeable=False,
@@ -88,7 +87,7 @@ class Listening(Settings):
 
     @classmethod
     def described_for(cls, kind: Kind) -> list[Setting]:
-        """Return the settings, with help for a service of which ``port`` means this kind."""
+        """Return the settings, with help for a service whose ``port`` means this kind."""
         if kind == "stream":
             return settings_of(cls)
         return [
@@ -103,7 +102,7 @@ class Listening(Settings):
         """Return the endpoint descriptions of all listeners.
 
         Parameters:
-            kind: what ``port`` and ``socket`` mean.
+            kind: the kind that ``port`` and ``socket`` mean.
         """
         tcp, unix = ("tcp", "unix") if kind == "stream" else ("udp", "unixgram")
         short = []
@@ -116,7 +115,7 @@ class Listening(Settings):
 
 @attrs.frozen
 class StreamListener:
-    """A place for connections: ``endpoint`` is an ``IStreamServerEndpoint``."""
+    """A listener for connections; ``endpoint`` is an ``IStreamServerEndpoint``."""
 
     kind: ClassVar[Kind] = "stream"
     description: str
@@ -128,19 +127,19 @@ class StreamListener:
     reads_proxy_headers: bool = False
     """Whether its description asks for PROXY headers."""
     is_foreign: bool = False
-    """Whether its endpoint is none of ours, and may do with a factory what it wants."""
+    """Whether its endpoint is not ours, so that it may wrap a factory as it likes."""
     look_again: Callable[[Any], Any] | None = None
-    """Where its description names certificates: takes a factory, and returns it with a layer around
-    it that shows those of now; raises ``DescriptionError``."""
+    """A function that wraps a factory with the current certificates, if the description names some;
+    raises ``DescriptionError``."""
 
     def is_a(self, kind: str) -> bool:
-        """Whether it is of a kind of listener that a setting is of."""
+        """Whether this is the kind of listener that a setting applies to."""
         return kind in ("stream", "Unix stream" if self.is_unix else "TCP")
 
 
 @attrs.frozen
 class DatagramListener:
-    """A place for datagrams: ``endpoint`` is an ``IDatagramServerEndpoint``."""
+    """A listener for datagrams; ``endpoint`` is an ``IDatagramServerEndpoint``."""
 
     kind: ClassVar[Kind] = "datagram"
     description: str
@@ -149,7 +148,7 @@ class DatagramListener:
     look_again = None
 
     def is_a(self, kind: str) -> bool:
-        """Whether it is of a kind of listener that a setting is of."""
+        """Whether this is the kind of listener that a setting applies to."""
         return kind == self.kind
 
 
@@ -162,15 +161,15 @@ def listener(
     settings: Listening,
     wrap: Callable[[Any], Any] = lambda factory: factory,
 ) -> Listener:
-    """Read an endpoint description.
+    """Return the listener for an endpoint description.
 
     Parameters:
-        reactor: what will listen.
-        description: of Twisted's types, of ours for datagrams, or of another package's.
-        settings: the backlog and the mode where the description says nothing, and the kind of
+        reactor: the reactor to listen with.
+        description: of one of Twisted's types, of our datagram types, or of another package's.
+        settings: the backlog and the mode, unless the description has them, and the kind of
             transports.
-        wrap: what is to be done to a factory that a foreign endpoint has made of the one that it
-            is given, so that what is done to connections comes before all that it does to them.
+        wrap: wraps the factory that a foreign endpoint listens with, which may itself wrap the one
+            that the endpoint was given. So our layer sees a connection before the endpoint's.
 
     Raises ``DescriptionError``, one line that names the faulty part.
     """

@@ -39,13 +39,13 @@ from sockservices.transports import EagerMethods, LookingStreams, WrappingStream
 from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
-"""The types of descriptions that are read here, and not by Twisted or by others."""
+"""The types of descriptions that this module parses, and not Twisted or other packages."""
 
 
 @implementer(IStreamServerEndpoint)
 @attrs.frozen
 class UnixServerEndpoint:
-    """``unix:PATH``: on a path that is taken over only from the dead."""
+    """The endpoint ``unix:PATH``; it replaces a socket file only if nobody listens there."""
 
     reactor: Any
     path: bytes
@@ -70,7 +70,7 @@ class UnixServerEndpoint:
 @implementer(IStreamServerEndpoint)
 @attrs.frozen
 class InheritedServerEndpoint:
-    """``systemd:index=0`` and ``systemd:name=x``; it can listen again after it was closed."""
+    """The endpoints ``systemd:index=0`` and ``systemd:name=x``; they can listen again later."""
 
     reactor: Any
     inherited: InheritedSocket
@@ -91,12 +91,11 @@ def stream_endpoint(
     """Return the stream endpoint for a description.
 
     Parameters:
-        backlog: for descriptions that name none.
-        mode: of the file of a Unix socket whose description names none.
-        wrap: what is to be done to a factory that a foreign endpoint has made of the one that it
-            is given.
+        backlog: the backlog, unless the description has one.
+        mode: the file mode of a Unix socket, unless its description has one.
+        wrap: wraps the factory that a foreign endpoint listens with.
 
-    Raises ``DescriptionError`` that names the faulty part.
+    Raises ``DescriptionError``, which names the faulty part.
     """
     match description.prefix:
         case "tcp":
@@ -118,19 +117,19 @@ def stream_endpoint(
 
 
 def is_unix(description: Description, endpoint: Any) -> bool:
-    """Whether the peers there are on Unix sockets."""
+    """Whether the peers are on Unix sockets."""
     if isinstance(endpoint, InheritedServerEndpoint):
         return endpoint.inherited.family == socket.AF_UNIX
     return "unix" in (description.prefix, *description.positional[:1])
 
 
 def has_certificates(description: Description) -> bool:
-    """Whether it names files that Twisted reads when it reads the description."""
+    """Whether the description names files that Twisted reads when it parses it."""
     return description.prefix in ("ssl", "tls")
 
 
 def factory_with_certificates(reactor: Any, description: Description, factory: Any) -> Any:
-    """Return what Twisted puts around a factory for such a description, by the files of now.
+    """Return a factory as Twisted wraps it for a description, with the current certificate files.
 
     Raises ``DescriptionError``.
     """
@@ -139,7 +138,7 @@ def factory_with_certificates(reactor: Any, description: Description, factory: A
     listening = _foreign_endpoint(looking, description, description.text).listen(factory)
     listening.addErrback(failures.append)
     if looking.factory is None or failures:
-        raise DescriptionError(f"{description.text!r} has shown nothing new")
+        raise DescriptionError(f"{description.text!r} could not be read again")
     return looking.factory
 
 
@@ -158,7 +157,7 @@ def _with_backlog(description: Description, backlog: int) -> str:
     takes_it = (
         prefix == "ssl"
         or (prefix == "tls" and len(positional) < 3)
-        # A proxy header's endpoint passes its arguments on to the one that it wraps.
+        # A haproxy endpoint passes its arguments on to the endpoint that it wraps.
         or (prefix == "haproxy" and positional[:1] != ("systemd",))
     )
     if takes_it and "backlog" not in description.named:
@@ -167,7 +166,7 @@ def _with_backlog(description: Description, backlog: int) -> str:
 
 
 def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
-    """Let Twisted and the plugins of others read it; make what they raise one line."""
+    """Let Twisted and other packages parse a description; turn their errors into one line."""
     known = _known_prefixes()
     if description.prefix not in known:
         raise DescriptionError(
@@ -187,7 +186,7 @@ def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
         ) from None
     except (KeyError, IndexError):
         raise DescriptionError(
-            f"in {description.text!r}: no such descriptor is inherited"
+            f"in {description.text!r}: no such file descriptor was inherited"
         ) from None
     except Exception as error:
         reason = escaped(str(error)) or type(error).__name__

@@ -1,1 +1,1 @@
-"""The life of one process and of several: signals, the service manager, the supervisor."""
+"""Process management: signals, the service manager, the background, the supervisor."""

@@ -1,7 +1,8 @@
-"""``twistd`` in the background: the command returns when the service listens, not before.
+"""``twistd`` in the background: the command returns only when the service listens.
 
 twistd's own parent process waits only for ``startService`` to return, and shows a failure as two
-lines around a text cut at 100 bytes. This one waits for the listeners and passes the line on.
+lines around a text truncated to 100 bytes. This module waits for the listeners instead, and prints
+the whole line.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import os
 
 from sockservices.exit import fail_process
 
-_LINE_LIMIT = 4096  # PIPE_BUF on Linux: written in one piece, and never blocks an empty pipe
+_LINE_LIMIT = 4096  # PIPE_BUF on Linux: written atomically, and never blocks on an empty pipe
 
 
 class ForegroundReport:
-    """Tells the process in the foreground how the start in the background went.
+    """A report to the process in the foreground on how the start in the background went.
 
-    To be made before ``twistd`` forks.
+    Create it before ``twistd`` forks.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,7 @@ class ForegroundReport:
         os.register_at_fork(after_in_parent=self._wait_in_foreground)
 
     def listening(self) -> None:
-        """Let the command return 0, as soon as a signal ends the service in order."""
+        """Let the command return 0, once signals stop the service gracefully."""
         from twisted.internet import reactor
 
         reactor.callWhenRunning(self._close)
@@ -37,9 +38,9 @@ class ForegroundReport:
             self._write_end = self._read_end = -1
 
     def failed(self, message: str) -> None:
-        """Say why the service cannot listen, in one line, and end this process.
+        """Report in one line why the service cannot listen, and stop this process.
 
-        The foreground waits for the end, so that log and pid file are settled when it returns.
+        The foreground waits for the exit, so the log and PID file are complete when it returns.
         """
         if self._write_end >= 0:
             os.write(self._write_end, message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
@@ -57,4 +58,4 @@ class ForegroundReport:
         if line:
             os.write(2, b"twistd: " + line + b"\n")
             os._exit(1)
-        # Otherwise it listens, or died without a word; twistd's own report tells which.
+        # Otherwise it is listening, or has died silently; twistd's own report tells which.

@@ -1,4 +1,4 @@
-"""The process's limit of file descriptors, raised at the start."""
+"""The process's limit of file descriptors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def raise_limit(reactor: Any) -> None:
-    """Raise the soft limit of descriptors to the hard one: getrlimit(2).
+    """Raise the soft limit of file descriptors to the hard limit: getrlimit(2).
 
-    Not for a reactor that stands on select(2), which knows no descriptor above 1023.
+    Leave it for a reactor that uses select(2), which supports no file descriptor above 1023.
     """
     if type(reactor).__name__ == "SelectReactor":
         return

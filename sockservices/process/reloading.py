@@ -1,8 +1,8 @@
-"""``--reload``: while a service is written, a change of its source restarts it.
+"""``--reload``: restart a service when its source changes, for use in development.
 
-A supervisor has the listening sockets and passes them on, as a service manager does: to a process
-that serves, and after a change to the next one. Only when that one listens is the old one asked to
-end, so a change that cannot be loaded costs nothing, and no connection is refused meanwhile.
+A supervisor holds the listening sockets and passes them on, as a service manager does: to a process
+that serves, and after a change to a new one. It asks the old process to stop only when the new one
+listens, so a change that cannot be loaded does no harm, and no connection is refused meanwhile.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from sockservices.listening import Listening, listener
 from sockservices.process.supervisor import ServingProcess, check_passable, nobody_at
 from sockservices.settings import Settings, setting
 
-_DEBOUNCE = 200  # milliseconds in which changes count as one
+_DEBOUNCE = 200  # milliseconds within which changes count as one
 
 
 def _if_watched(value: str | bool) -> bool:
     wanted = yes_or_no(value)
     if wanted and importlib.util.find_spec("watchfiles") is None:
-        raise ValueError("pip install 'sockservices[reload]' for this")
+        raise ValueError("needs watchfiles: pip install 'sockservices[reload]'")
     return wanted
 
 
 @attrs.frozen
 class Reloading(Settings):
-    """How the process is run."""
+    """Settings for how the process runs."""
 
     heading = "Running"
 
@@ -50,19 +50,19 @@ class Reloading(Settings):
         default=False,
         converter=_if_watched,
         changeable=False,
-        help="Start anew on the same sockets when a source file changes.",
+        help="Restart on the same sockets when a source file changes.",
     )
 
 
 class ReloadingService(Service):
-    """Serves by a process of its own, and by another one after each change.
+    """A service that serves in a child process, and starts a new one after each change.
 
     Parameters:
-        listening: where to listen: on plain sockets, which can be passed on.
-        command: what the processes run.
-        folder: where they run it: relative names in it are meant from there.
+        listening: where to listen; only plain sockets, which can be passed on.
+        command: the command line of the processes.
+        folder: their working directory, to which relative names in the command refer.
         reactor: an ``IReactorProcess``, ``IReactorThreads``, ``IReactorUNIXDatagram`` and more.
-        on_failure: called with one line when it cannot begin.
+        on_failure: called with one line when it cannot start.
 
     Raises ``DescriptionError``.
     """
@@ -98,14 +98,14 @@ class ReloadingService(Service):
         self._begin()
 
     def startService(self) -> None:
-        """Do so, if ``privilegedStartService`` was not called before, as by ``twist``."""
+        """Do the same, if ``privilegedStartService`` was not called before, as by ``twist``."""
         super().startService()  # type: ignore[no-untyped-call]
         if self._news is None:
             self._begin()
 
     def _begin(self) -> None:
         self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
-        self._ports.pause("serving")  # what comes is for the process that serves
+        self._ports.pause("serving")  # the serving process accepts, not this one
         self._ports.listen(
             lambda number: nobody_at(self.listeners[number]), lambda _number, _port: None
         ).addCallbacks(self._all_listen, self._not_all_listen)
@@ -119,7 +119,7 @@ class ReloadingService(Service):
 
     def _watch(self, folders: list[Path]) -> None:
         over = _Asked(self._over, partial(self._reactor.callFromThread, self._watches, folders))
-        reason: object = "the watch has ended"
+        reason: object = "the watcher has stopped"
         try:
             from watchfiles import PythonFilter, watch
 
@@ -132,7 +132,7 @@ class ReloadingService(Service):
                 ignore_permission_denied=True,
             ):
                 self._reactor.callFromThread(self._changed)
-        except BaseException as error:  # also what is no Exception: a panic in the library
+        except BaseException as error:  # a panic in the library is not an Exception
             reason = error
         if not self._over.is_set():
             self._reactor.callFromThread(self._cannot_watch, reason)
@@ -142,30 +142,30 @@ class ReloadingService(Service):
         self._start_first()
 
     def _cannot_watch(self, reason: object) -> None:
-        self._log.error("changes are not seen any more: {reason}", reason=reason)
+        self._log.error("no longer watching for changes: {reason}", reason=reason)
         self._start_first()
 
     def _start_first(self) -> None:
-        """Have the code loaded that there is now: every change from here on is seen."""
+        """Load the code as it is now: every later change will be seen."""
         if self._has_begun or self._over.is_set():
             return
         self._has_begun = True
         try:
             self._start_another()
         except Exception as error:
-            self._on_failure(f"no process can be started: {error}")
+            self._on_failure(f"cannot start a process: {error}")
 
     def _changed(self) -> None:
         if self._over.is_set():
             return
-        self._log.info("a change: starting anew")
-        if self._starting is not None:  # it serves nobody yet, and may never come to it
+        self._log.info("the source has changed: starting a new process")
+        if self._starting is not None:  # it serves nobody yet, and may never do so
             self._end(self._starting, signal.SIGKILL)
             self._starting = None
         try:
             self._start_another()
         except Exception as error:
-            self._log.error("no process can be started: {reason}", reason=error)
+            self._log.error("cannot start a process: {reason}", reason=error)
 
     def _start_another(self) -> None:
         assert self._news is not None
@@ -194,7 +194,7 @@ class ReloadingService(Service):
         if process is self._serving:
             self._serving = None
             if not self._over.is_set():
-                self._log.error("the service has ended; it starts anew after the next change")
+                self._log.error("the service has exited; it will restart after the next change")
         if process is self._starting:
             self._starting = None
             if self._over.is_set():
@@ -207,12 +207,12 @@ class ReloadingService(Service):
         process.signal(number)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop watching, and have the processes end in order."""
+        """Stop watching, and let the processes stop gracefully."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._over.set()
         processes = [each for each in (self._serving, self._starting, *self._ending) if each]
         done: list[Deferred[Any]] = [each.when_ended for each in processes]
-        _signal(signal.SIGTERM, self._serving, self._starting)  # the others have been told
+        _signal(signal.SIGTERM, self._serving, self._starting)  # the others are already stopping
         done.append(self._ports.close())
         return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
 
@@ -222,34 +222,35 @@ class ReloadingService(Service):
             self._news = None
 
     def suspend_or_resume(self) -> None:
-        """Have the process that serves accept no more, or again; and the next ones as well."""
+        """Suspend or resume the serving process, and those that replace it."""
         self._is_suspended = not self._is_suspended
         _signal(signal.SIGUSR2, self._serving)
 
     def reload(self) -> None:
-        """Have the processes that serve, or end, read again what they can."""
+        """Have the serving and the stopping processes reload their files."""
         _signal(signal.SIGHUP, self._serving, *self._ending)
-        # What it has read is old now, and the signal would end it before it can handle any.
+        # A starting process may have read old files, but SIGHUP would kill it: it cannot handle
+        # signals yet.
         self._reload_when_ready = self._starting is not None
 
     def hurry(self) -> None:
-        """Have all processes end at once."""
+        """Stop all processes at once."""
         _signal(signal.SIGTERM, self._serving, self._starting, *self._ending)
 
 
 def _signal(number: signal.Signals, *processes: ServingProcess | None) -> None:
-    """Send a signal to those of them that there are."""
+    """Send a signal to the processes that exist."""
     for each in processes:
         if each is not None:
             each.signal(number)
 
 
 class _Asked:
-    """An event for ``watch``, which asks it when all is watched, and again and again then.
+    """A stop event for ``watch``, which polls it, for the first time when everything is watched.
 
     Parameters:
-        event: the event that ends the watch.
-        first: called, in the thread that watches, when it is asked for the first time.
+        event: the event that stops the watch.
+        first: called at the first poll, in the thread that watches.
     """
 
     def __init__(self, event: Event, first: Callable[[], None]) -> None:
@@ -264,15 +265,15 @@ class _Asked:
 
 
 def source_folders() -> list[Path]:
-    """Return the folders with the modules that are imported and are no installed packages'."""
+    """Return the directories of all imported modules, except those of installed packages."""
     installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
     installed |= {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
     found = set()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and file.endswith(".py"):
-            folder = Path(file).resolve().parent
-            if not installed & {folder, *folder.parents}:
-                found.add(folder)
+            directory = Path(file).resolve().parent
+            if not installed & {directory, *directory.parents}:
+                found.add(directory)
     found = found or {Path.cwd()}
     return sorted(each for each in found if not found & set(each.parents))

@@ -1,6 +1,6 @@
-"""Processes that serve on sockets which a supervisor has, and passes on as a service manager does.
+"""Processes that serve on sockets which a supervisor passes on, as a service manager does.
 
-A process tells by sd_notify(3) that it listens, and ends with its supervisor.
+A process reports by sd_notify(3) that it listens, and stops when its supervisor has gone.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SUPERVISOR = "SOCKSERVICES_SUPERVISOR"
 _SUPERVISED = "SOCKSERVICES_SUPERVISED"
 _SUSPENDED = "SOCKSERVICES_SUSPENDED"
 _KINDS = ("tcp", "tcp6", "unix", "udp", "unixgram", "systemd", "systemd-datagram")
-_LOOKS_EVERY = 1.0  # seconds: at whether its supervisor is there
-_FIRST = 3  # the first descriptor that is passed on: sd_listen_fds(3)
+_LOOKS_EVERY = 1.0  # seconds between two checks that the supervisor is still running
+_FIRST = 3  # the first file descriptor that is passed on: sd_listen_fds(3)
 
-# A shell knows the number of the process that it becomes, which is to be told. Ctrl-C reaches all
-# processes of a terminal; to those that serve, the supervisor tells the end.
+# LISTEN_PID must be the process ID of the serving process, which a shell knows before it executes
+# it. Ctrl-C reaches all processes of a terminal, so SIGINT is ignored: the supervisor stops them.
 _BECOME = (
     *("/bin/sh", "-c"),
     f'trap "" INT; LISTEN_PID=$$ {_SUPERVISED}=$$; export LISTEN_PID {_SUPERVISED}; exec "$@"',
@@ -41,17 +41,17 @@ def check_passable(listeners: Sequence[Listener]) -> None:
     for each in listeners:
         if each.description.partition(":")[0].lower() not in _KINDS:
             raise DescriptionError(
-                f"{each.description!r} cannot be reloaded: {', '.join(_KINDS)} can"
+                f"--reload does not support {each.description!r}, only {', '.join(_KINDS)}"
             )
 
 
 def nobody_at(listener: Listener) -> Any:
-    """Return what stands where the service is in the processes."""
+    """Return a stand-in for the service, which only the serving processes have."""
     return DatagramProtocol() if listener.kind == "datagram" else _Nobody()
 
 
 class _Nobody(Factory):
-    """Stands where the factory is in the processes."""
+    """A stand-in for the factory, which only the serving processes have."""
 
     noisy = False
 
@@ -60,13 +60,13 @@ class _Nobody(Factory):
 
 
 class ServingProcess(ProcessProtocol):
-    """One process that serves, or is about to, or ends.
+    """One serving process, which may be starting or stopping.
 
     Parameters:
-        folder: where its news can come in.
-        began_suspended: whether it is to accept nothing at first.
-        ready: is called when it listens.
-        ended: is called when it has ended.
+        folder: the directory for the socket that receives its reports.
+        began_suspended: whether it starts suspended.
+        ready: called when it listens.
+        ended: called when it has exited.
     """
 
     def __init__(
@@ -90,13 +90,13 @@ class ServingProcess(ProcessProtocol):
         folder: str,
         sockets: Sequence[tuple[Listener, int]],
     ) -> None:
-        """Start the process; raises what the reactor does.
+        """Start the process; raise what the reactor raises.
 
         Parameters:
             reactor: an ``IReactorProcess`` and ``IReactorUNIXDatagram``.
-            command: what it runs.
-            folder: where it runs that.
-            sockets: what it serves on: each listener with its file descriptor.
+            command: its command line.
+            folder: its working directory.
+            sockets: the listeners to serve on, each with its file descriptor.
         """
         self._port = reactor.listenUNIXDatagram(self._name, _News(self._heard))
         served = [
@@ -126,7 +126,7 @@ class ServingProcess(ProcessProtocol):
             raise
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it runs."""
+        """Send a signal to the process, if it is running."""
         if self.transport is not None and self.transport.pid:
             os.kill(self.transport.pid, number)
 
@@ -152,19 +152,19 @@ class _News(DatagramProtocol):
 
 
 def is_supervised() -> bool:
-    """Whether a supervisor has begun this process; the environment is inherited further on."""
+    """Whether a supervisor started this process itself, and not one of its ancestors."""
     return os.environ.get(_SUPERVISED) == str(os.getpid())
 
 
 def follow_supervisor(
     reactor: Any, *, suspend: Callable[[], None], stop: Callable[[], None]
 ) -> None:
-    """In a process that will serve: begin as the others are, and end with the supervisor.
+    """Start suspended if the supervisor is, and stop when the supervisor has gone.
 
     Parameters:
         reactor: an ``IReactorTime``.
-        suspend: has it accept nothing when it listens.
-        stop: ends the process.
+        suspend: suspends this process, which is about to serve.
+        stop: stops this process.
     """
     supervisor = os.environ[_SUPERVISOR]
     if os.environ[_SUSPENDED]:

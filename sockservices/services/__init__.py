@@ -1,1 +1,1 @@
-"""The services of this package: data handling only, one file each."""
+"""The services of this package: only their data handling, one file each."""

@@ -24,13 +24,13 @@ class Acknowledge(Protocol):
         self._output = output
 
     def dataReceived(self, data: bytes) -> None:
-        """Print what the first read brought; leave the rest."""
+        """Print and acknowledge the first read; ignore the rest."""
         if self._answered:
             return
         self._answered = True
         message = data.removesuffix(b"\n").removesuffix(b"\r")
         line = f"Here is the message: {escaped(message)}\n".encode()
-        # What is acknowledged has been printed, also where the reader of the output is slow.
+        # Acknowledge only what has been printed, even if the reader of the output is slow.
         self._output.write(line, self.transport, written=self._acknowledge)
 
     def _acknowledge(self) -> None:
@@ -40,12 +40,15 @@ class Acknowledge(Protocol):
 
 @attrs.define(eq=False, slots=False)
 class AckFactory(ServerFactory):
-    """Prints each connection's first read as one line; its own line end is left out."""
+    """A factory for protocols that print the first read of a connection, and acknowledge it.
+
+    The read is printed as one line, without its own line end.
+    """
 
     reply: str = setting(
         default="I got your message",
         converter=text_with_escapes,
-        help="What to answer; \\n stands for a new line.",
+        help="Answer with this text; \\n stands for a newline.",
     )
     _output: Output = attrs.field(init=False, factory=Output)
     noisy = False

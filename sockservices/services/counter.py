@@ -1,4 +1,4 @@
-"""A connection counter: tells each connection which one it is, then closes."""
+"""Connection counter: sends each connection its number, then closes it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sockservices.settings import setting
 
 
 class Counted(Protocol):
-    """One connection, which is told its number."""
+    """One connection, which is sent its number."""
 
     def __init__(self, greeting: bytes) -> None:
         self._greeting = greeting
 
     def connectionMade(self) -> None:
-        """Greet and close."""
+        """Greet the peer, and close the connection."""
         assert self.transport is not None
         self.transport.write(self._greeting)
         self.transport.loseConnection()
@@ -24,18 +24,18 @@ class Counted(Protocol):
 
 @attrs.define(eq=False, slots=False)
 class CounterFactory(ServerFactory):
-    """Counts the connections of all its listeners together, from 1."""
+    """A factory that counts the connections of all its listeners together, from 1."""
 
     greeting: str = setting(
         default="Connection {}!\n",
         converter=text_with_escapes,
-        help="What to send; {} becomes the number, \\n a new line.",
+        help="Send this text; {} stands for the number, \\n for a newline.",
     )
     count: int = attrs.field(init=False, default=0)
     noisy = False
 
     def buildProtocol(self, addr: object) -> Counted:
-        """Count one more connection."""
+        """Count the connection. See ``IProtocolFactory.buildProtocol``."""
         self.count += 1
         greeting = self.greeting.replace("{}", str(self.count))
         return Counted(greeting.encode("utf-8", "surrogateescape"))

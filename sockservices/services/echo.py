@@ -1,4 +1,4 @@
-"""Echo (RFC 862): sends back what arrives, on streams and on datagrams."""
+"""Echo (RFC 862): sends back what it receives, on streams and datagrams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = Logger(namespace="sock-echo")
 
 @implementer(IHalfCloseableProtocol)
 class Echo(Protocol):
-    """One connection that is echoed."""
+    """One connection, which is echoed."""
 
     transport: Any
 
@@ -30,24 +30,24 @@ class Echo(Protocol):
         self._options = options
 
     def connectionMade(self) -> None:
-        """Let a full write buffer pause the reading: an echo never holds more than it must."""
+        """Let a full write buffer pause reading, so that memory stays bounded."""
         self.transport.registerProducer(self.transport, True)
         if ITCPTransport.providedBy(self.transport):
-            # The end of an answer is not to wait for the next. (On Unix sockets older releases
-            # of Twisted try it, in vain.)
+            # The end of an answer must not wait for the next answer. (Older releases of Twisted
+            # try this on Unix sockets too, in vain.)
             with contextlib.suppress(OSError):
                 self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back."""
+        """Send the data back."""
         self.transport.write(data)
 
     def readConnectionLost(self) -> None:
-        """Close when what was sent before the peer's end of file is on its way back."""
+        """Close once everything that came before the peer's end of input is sent back."""
         self._finish()
 
     def writeConnectionLost(self) -> None:
-        """See ``IHalfCloseableProtocol``; an echo never closes only its writing side."""
+        """See ``IHalfCloseableProtocol``; an echo never half-closes."""
 
     def _finish(self) -> None:
         # A transport waits for its producer before it closes.
@@ -56,10 +56,10 @@ class Echo(Protocol):
 
 
 class NotedEcho(Echo):
-    """One that is reported, or ends with its first read."""
+    """One connection that is reported, or closed after its first read."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back, and see to the options."""
+        """Send the data back, then do what the options ask for."""
         super().dataReceived(data)
         if self._options.report:
             self._options.print_report(
@@ -74,19 +74,19 @@ class DatagramEcho(AnsweringProtocol):
     """One listener whose datagrams are echoed."""
 
     noisy = False
-    max_datagram_size = 1 << 18  # more than Linux lets a Unix peer send unless it is told to
+    max_datagram_size = 1 << 18  # more than Linux lets a Unix peer send by default
 
     def __init__(self, options: EchoFactory) -> None:
         self._options = options
 
     def datagramReceived(self, datagram: bytes, addr: DatagramPeer) -> None:
-        """Send it back, if its sender can be told, and will not echo it in turn."""
+        """Send the datagram back, if its sender is known and will not echo it in turn."""
         self.answer(datagram, addr)
         if self._options.report:
             self._options.print_report(len(datagram), peer_of_datagram(addr), self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
-        """Send nothing back: a part would pass for the whole."""
+        """Send nothing back, because the peer would take a part for the whole."""
         _log.warn(
             "no echo for a datagram of {size} bytes from {peer}: the limit is {limit}",
             size=size,
@@ -98,7 +98,7 @@ class DatagramEcho(AnsweringProtocol):
 @implementer(IDatagramFactory)
 @attrs.define(eq=False, slots=False)
 class EchoFactory(ServerFactory):
-    """Echoes connections, and datagrams by ``build_datagram_protocol``."""
+    """A factory for echo protocols; ``build_datagram_protocol`` builds those for datagrams."""
 
     once: bool = setting(default=False, help="Answer the first read of a connection, then close.")
     report: bool = setting(
@@ -116,5 +116,5 @@ class EchoFactory(ServerFactory):
         return DatagramEcho(self)
 
     def print_report(self, size: int, peer: str, source: Source) -> None:
-        """Print the line that ``report`` asks for."""
+        """Print the line of the ``report`` option."""
         self._output.write(f"Received {size} bytes from {peer}\n".encode(), source)

@@ -1,4 +1,4 @@
-"""Hello: greets each connection and closes it. The smallest service, to copy from."""
+"""Hello: greets each connection and closes it. The smallest service, for you to copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Hello(Protocol):
         self._message = message
 
     def connectionMade(self) -> None:
-        """Greet and close."""
+        """Greet the peer, and close the connection."""
         assert self.transport is not None
         self.transport.write(self._message)
         self.transport.loseConnection()
@@ -24,12 +24,12 @@ class Hello(Protocol):
 
 @attrs.define(eq=False, slots=False)
 class HelloFactory(ServerFactory):
-    """Greets every connection alike."""
+    """A factory whose protocols all send the same greeting."""
 
     message: str = setting(
         default="Hello, world!\n",
         converter=text_with_escapes,
-        help="What to send; \\n stands for a new line.",
+        help="Send this text; \\n stands for a newline.",
     )
     noisy = False
 

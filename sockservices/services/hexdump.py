@@ -22,28 +22,28 @@ from sockservices.settings import setting
 _ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
 
 
-# Shows one datagram, or one read of a stream, as text: its bytes, its own length (more than these
-# if it was cut), whether it was cut, and its sender: an ``IAddress``, or what ``datagramReceived``
+# Formats one datagram, or one read of a stream, as text. The arguments are its bytes, its original
+# length, whether it was truncated, and its sender: an ``IAddress``, or what ``datagramReceived``
 # gives.
 Format: TypeAlias = Callable[[bytes, int, bool, Any], str]
 
 
 def plain(data: bytes, size: int, truncated: bool, _peer: Any) -> str:
-    """Write each byte as two lower-case digits and a space, and the record as one line."""
+    """Return one line, with each byte as two lower-case digits and a space."""
     digits = data.hex(" ")
-    ending = f"{_cut(data, size)}\n" if truncated else "\n"
+    ending = f"{_truncation(data, size)}\n" if truncated else "\n"
     return f"{digits} {ending}" if digits else ending
 
 
 def canonical(data: bytes, size: int, truncated: bool, _peer: Any) -> str:
-    """Write what ``hexdump -C`` (hexdump(1)) prints: offsets, two groups of eight, ASCII.
+    """Return what ``hexdump -C`` (hexdump(1)) prints: offsets, two groups of eight, ASCII.
 
-    Of repeated lines all but the first become one ``*``. An empty datagram, of which hexdump
-    prints nothing, is shown by its end offset.
+    Repeated lines, except the first, become one ``*``. An empty datagram, for which hexdump prints
+    nothing, becomes its end offset.
     """
     lines = [*_canonical_lines(data), f"{len(data):08x}"]
     if truncated:
-        lines.append(_cut(data, size))
+        lines.append(_truncation(data, size))
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,7 @@ def _canonical_lines(data: bytes) -> Iterator[str]:
 
 
 def json_line(data: bytes, size: int, truncated: bool, peer: Any) -> str:
-    """Write one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
+    """Return one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
     fields = {
         "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "peer": _name(peer),
@@ -77,8 +77,8 @@ def _name(peer: Any) -> str:
     return peer_of_stream(peer) if IAddress.providedBy(peer) else peer_of_datagram(peer)
 
 
-def _cut(data: bytes, size: int) -> str:
-    return f"[cut: {len(data)} of {size} bytes]"
+def _truncation(data: bytes, size: int) -> str:
+    return f"[truncated: {len(data)} of {size} bytes]"
 
 
 _FORMATS: dict[str, Format] = {
@@ -89,7 +89,7 @@ _FORMATS: dict[str, Format] = {
 
 
 class StreamHexdump(Protocol):
-    """One connection whose reads are dumped."""
+    """One connection, whose reads are dumped."""
 
     transport: Any
 
@@ -104,7 +104,7 @@ class StreamHexdump(Protocol):
 
 @implementer(IBatchReceiver, ITruncationReceiver)
 class DatagramHexdump(DatagramProtocol):
-    """One listener whose datagrams are dumped."""
+    """One listener, whose datagrams are dumped."""
 
     noisy = False
 
@@ -125,31 +125,31 @@ class DatagramHexdump(DatagramProtocol):
         self._options.dump(texts, self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
-        """Dump what was read of one that is longer than ``max_size``, marked as cut."""
+        """Dump the beginning of a datagram longer than ``max_size``, marked as truncated."""
         self._options.dump([self._options.show(data, size, True, peer)], self.transport)
 
 
 @implementer(IDatagramFactory)
 @attrs.define(eq=False, slots=False)
 class HexdumpFactory(ServerFactory):
-    """Dumps what all its listeners receive to one output, with one count."""
+    """A factory whose listeners all dump to one output, with one count."""
 
     format: str = setting(
         default="plain",
         converter=one_of(*_FORMATS),
         unit="|".join(_FORMATS),
-        help="plain: bytes as hex, a line each; canonical: as hexdump -C; json: an object a line.",
+        help="Print hex bytes on one line (plain), like hexdump -C (canonical), or JSON (json).",
     )
     count: int | None = setting(
         default=None,
         converter=whole_number(least=1),
-        help="Exit after this many datagrams or reads.",
+        help="Exit after dumping this many datagrams or reads.",
     )
     max_size: int = setting(
         default=65536,
         converter=whole_number(least=1, most=1 << 24),
         unit="bytes",
-        help="Datagrams longer than this many bytes are cut there and marked as cut.",
+        help="Truncate datagrams to this many bytes, and mark truncated ones.",
     )
     output: str | None = setting(
         default=None, unit="path", help="Append to this file instead of standard output."
@@ -171,9 +171,9 @@ class HexdumpFactory(ServerFactory):
         return DatagramHexdump(self)
 
     def dump(self, texts: list[str], source: Source) -> None:
-        """Print what ``show`` gave, one after the other; after the last of ``count``, stop."""
+        """Print formatted records in order; stop the process after ``count`` of them."""
         if self.count is not None:
-            texts = texts[: self.count - self._dumped]  # what comes after the last is not shown
+            texts = texts[: self.count - self._dumped]  # nothing after the last is printed
         if texts:
             self._output.write_texts(texts, source)
             self._dumped += len(texts)

@@ -1,6 +1,6 @@
-"""For authors of services: contracts that a service is held to, and ways to run it in a test.
+"""For authors of services: contracts to check a service against, and ways to run it in a test.
 
-Each name is imported when it is used: pytest loads this package for the fixtures at every start.
+Names are imported lazily, because pytest loads this package for its fixtures at every start.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Looking for an input that breaks a rule, and at what a service leaves behind."""
+"""Searching for an input that breaks a rule, and detecting what a service leaves behind."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from sockservices.testing import rules
 from sockservices.testing.failures import ContractError, Rule
 
 _V = TypeVar("_V")
-__tracebackhide__ = True  # from pytest: an author looks for frames of the service
+__tracebackhide__ = True  # pytest hides these frames: an author wants those of the service
 _LONGEST_SHOWN = 60  # bytes
 
 
 def built_by(contract: Any) -> Any:
-    """Return what a contract's ``factory`` builds; raise ``ContractError`` if it does not."""
+    """Return what a contract's ``factory`` builds; raise ``ContractError`` if it cannot."""
     factory = type(contract).factory
     named = getattr(factory, "__qualname__", repr(factory))
     try:
@@ -37,7 +37,7 @@ def built_by(contract: Any) -> Any:
 
 
 def not_built(what: str, given: str = "factory()") -> ContractError:
-    """Return what to raise where a contract has nothing to look at."""
+    """Return the error to raise when a contract has nothing to check."""
     return ContractError(rules.BUILDING, what, given)
 
 
@@ -52,13 +52,13 @@ def check(
     examples: int = 50,
     shrinks: bool = True,
 ) -> None:
-    """Call with so many inputs; what fails is tried with shorter ones, and told of the shortest.
+    """Call ``run`` with many inputs; report the shortest one that fails.
 
     Parameters:
-        inputs: where they come from.
-        run: raises ``ContractError`` for one that breaks a rule.
-        examples: how many at the most.
-        shrinks: whether to look for a shorter one.
+        inputs: the strategy that generates them.
+        run: raises ``ContractError`` for an input that breaks a rule.
+        examples: the maximum number of inputs.
+        shrinks: whether to look for a shorter input that fails.
     """
 
     @st.composite
@@ -82,14 +82,14 @@ def check(
 
     @functools.cache
     def freeze() -> None:
-        # What is there already is nobody's fault here, and need not be looked at each time; but
-        # Hypothesis looks at some of it, before its first input.
+        # Objects that exist already do not matter, so the collector can skip them. Not earlier:
+        # Hypothesis needs to collect some of them before its first input.
         gc.collect()
         gc.freeze()
 
     try:
         each()
-    except ContractError as error:  # without what Hypothesis notes of its own
+    except ContractError as error:  # without the notes that Hypothesis adds
         raise ContractError(error.rule, error.what, error.given) from error.__cause__
     except Flaky as error:
         broken = [each for each in _within(error) if isinstance(each, ContractError)]
@@ -108,7 +108,7 @@ def _within(error: BaseException) -> Iterator[BaseException]:
 
 
 class _Input:
-    """Keeps Hypothesis from showing what a contract shows itself, and shorter."""
+    """A wrapper that keeps Hypothesis from printing an input: the contract prints it, shortened."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -118,28 +118,28 @@ class _Input:
 
 
 def shown(data: bytes) -> str:
-    """Show bytes as Python writes them, long ones in part."""
+    """Return bytes as Python writes them, shortened if there are many."""
     if len(data) <= _LONGEST_SHOWN:
         return repr(data)
     return f"{data[:_LONGEST_SHOWN]!r}... ({len(data)} bytes)"
 
 
 class Watched:
-    """What is logged and what is put off while something runs."""
+    """A watch for failures that are logged, and calls left pending, while something runs."""
 
     def __init__(self) -> None:
         self.failures: list[LogEvent] = []
         self._calls_before = _delayed_calls()
 
     def observe(self, event: LogEvent) -> None:
-        """Remember a failure that is logged."""
+        """Remember a logged failure."""
         if event.get("log_failure") is not None or event.get("isError"):
             self.failures.append(event)
 
     def raise_logged(self, rule: Rule, given: str) -> None:
         """Raise ``ContractError`` if a failure was logged."""
         if self.failures:
-            # Of an error in a Deferred the first event says only that there is one.
+            # For an error in a Deferred, the first event says only that there was one.
             failed = [each for each in self.failures if "log_failure" in each]
             event = (failed or self.failures)[0]
             failure = event.get("log_failure")
@@ -149,16 +149,16 @@ class Watched:
             raise ContractError(rule, f"logged: {escaped(what)}", given) from failure.value
 
     def raise_left(self, reference: Callable[[], Any], rule: Rule, given: str) -> None:
-        """Raise ``ContractError`` if a call is put off, or an object is still referred to.
+        """Raise ``ContractError`` if a delayed call is pending, or an object is still referenced.
 
         Parameters:
-            reference: made by ``reference_to``.
+            reference: what ``reference_to`` returned for the object.
         """
         self.raise_logged(rule, given)
         before = set(map(id, self._calls_before))
         left = [each for each in _delayed_calls() if id(each) not in before]
         if left:
-            what = f"a call is put off: {left[0]}"
+            what = f"a delayed call is pending: {left[0]}"
             for each in left:
                 each.cancel()
             raise ContractError(rule, what, given)
@@ -166,14 +166,14 @@ class Watched:
             _let_the_log_forget(reference())
             gc.collect()
         if (kept := reference()) is not None:
-            gc.unfreeze()  # or the oldest holders are not found
+            gc.unfreeze()  # otherwise the oldest referrers are not found
             holder = next((each for each in gc.get_referrers(kept) if not _is_frame(each)), None)
-            what = f"{type(kept).__name__} is kept by a {type(holder).__name__}"
+            what = f"{type(kept).__name__} is still referenced by a {type(holder).__name__}"
             raise ContractError(rule, what, given)
 
 
 def _let_the_log_forget(source: Any) -> None:
-    """Twisted keeps the first events of a process until a log is begun, with what logged them."""
+    """Remove an object from the log events that Twisted buffers until logging begins."""
     for holder in gc.get_referrers(source):
         if isinstance(holder, dict) and "log_namespace" in holder:
             holder.pop("log_source", None)
@@ -186,7 +186,7 @@ def _let_the_log_forget(source: Any) -> None:
 
 
 def reference_to(thing: Any) -> Callable[[], Any]:
-    """Return what returns an object as long as anything refers to it."""
+    """Return a weak reference to an object; call it to get the object or ``None``."""
     try:
         return weakref.ref(thing)
     except TypeError:  # one with __slots__
@@ -203,13 +203,13 @@ def _delayed_calls() -> list[Any]:
 
 
 def running(rule: Rule, given: str, run: Callable[[Watched], None]) -> None:
-    """Run, and have what fails or is logged as a failure told as this rule that is broken."""
+    """Call ``run``; report an exception, or a logged failure, as a violation of this rule."""
     watched = Watched()
     observer = cast(ILogObserver, watched.observe)
     globalLogPublisher.addObserver(observer)
     try:
         run(watched)
-        gc.collect()  # a Deferred logs an error that nobody handled when it is forgotten
+        gc.collect()  # a Deferred logs its unhandled error when it is collected
     except ContractError:
         raise
     except (Exception, SystemExit) as error:
@@ -221,7 +221,7 @@ def running(rule: Rule, given: str, run: Callable[[Watched], None]) -> None:
 
 @contextmanager
 def growth_in() -> Iterator[Callable[[], int]]:
-    """Yield what tells by how many bytes Python's memory has grown meanwhile."""
+    """Yield a function that returns by how many bytes Python's memory has grown."""
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
         tracemalloc.start(1)
@@ -243,17 +243,17 @@ def check_blocking(
     """Raise ``ContractError`` if a call into a protocol takes too long.
 
     Parameters:
-        examples: tried first, the shortest first: to look for shorter ones would take long.
-        inputs: what is tried after them.
+        examples: the inputs to try first, shortest first: shrinking slow ones would take too long.
+        inputs: the inputs to try after them.
         longest: gives an input to the service, and returns the seconds of the longest call.
-        most: seconds that a call may take.
+        most: the seconds that a call may take.
         otherwise: the rule that is broken if something fails.
     """
 
     def run(data: bytes) -> None:
         def look(_watched: Watched) -> None:
             times = [longest(data)]
-            # What is slow once may be the machine; what is slow three times is the service.
+            # If it is slow once, it may be the machine; if it is slow three times, the service.
             while len(times) < 3 and times[-1] > most:
                 times.append(longest(data))
             if min(times) > most:

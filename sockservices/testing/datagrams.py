@@ -1,4 +1,4 @@
-"""What every datagram service holds to, whatever comes."""
+"""The contract of datagram services: rules that hold whatever arrives."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _PEERS: tuple[DatagramPeer, ...] = (("127.0.0.1", 40000), ("192.0.2.1", 1), ("20
 
 @implementer(IUDPTransport)
 class _Port:
-    """A listener for datagrams in memory."""
+    """A datagram listener in memory."""
 
     def __init__(self, protocol: Any) -> None:
         self.protocol = protocol
         self.sent: list[tuple[bytes, DatagramPeer]] = []
-        self.longest = 0.0  # seconds that one call into the protocol has taken
+        self.longest = 0.0  # seconds that the longest call into the protocol took
         self._call(protocol.makeConnection, self)
 
     def receive(self, data: bytes, peer: DatagramPeer) -> None:
-        """Let the service have a datagram."""
+        """Deliver a datagram to the service."""
         self._call(self.protocol.datagramReceived, data, peer)
 
     def receive_together(self, datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
-        """Let it have several, together if it wants them so."""
+        """Deliver several datagrams, in one batch if the service takes batches."""
         if IBatchReceiver.providedBy(self.protocol):
             self._call(self.protocol.datagrams_received, datagrams)
         else:
@@ -57,14 +57,14 @@ class _Port:
                 self.receive(data, peer)
 
     def receive_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
-        """Let it have the beginning of a longer one."""
+        """Deliver the beginning of a longer datagram."""
         if ITruncationReceiver.providedBy(self.protocol):
             self._call(self.protocol.datagram_truncated, data, size, peer)
         else:
             self.receive(data, peer)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the listener."""
         self._call(self.protocol.doStop)
 
     def _call(self, function: Any, *arguments: Any) -> None:
@@ -74,13 +74,13 @@ class _Port:
         finally:
             self.longest = max(self.longest, perf_counter() - begun)
 
-    # IUDPTransport and its kin
+    # IUDPTransport and related interfaces
 
     def write(self, packet: bytes, addr: Any = None) -> None:
         if addr is None:
-            raise TypeError("there is nobody to send it to: the peer is None")
+            raise TypeError("there is no address to send to: the peer is None")
         if len(packet) > _LARGEST:
-            raise MessageLengthError(f"{len(packet)} bytes are too long for one datagram")
+            raise MessageLengthError(f"{len(packet)} bytes do not fit in one datagram")
         self.sent.append((packet, addr))
 
     def writeSequence(self, seq: Any, addr: Any = None) -> None:
@@ -109,21 +109,21 @@ class DatagramServiceContract:
     """The rules of a datagram service, as tests; see ``StreamServiceContract``."""
 
     factory: Callable[[], Any]
-    """A ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function or a method that
-    returns an object of one of them."""
+    """A ``DatagramProtocol`` class, an ``IDatagramFactory`` class, or a function or method that
+    returns an instance of one of them."""
     examples: Sequence[bytes] = ()
     """Datagrams that mean something to the service."""
     inputs: st.SearchStrategy[bytes] | None = None
-    """The same as a strategy of Hypothesis."""
+    """A Hypothesis strategy for such datagrams."""
     max_blocking: float = 0.5
-    """Seconds that one call into the protocol may take."""
+    """The seconds that one call into the protocol may take."""
 
     def _listen(self) -> _Port:
         built = built_by(self)
         if IDatagramFactory.providedBy(built):
             built = built.build_datagram_protocol()  # type: ignore[no-untyped-call]
         if not isinstance(built, AbstractDatagramProtocol):
-            raise not_built(f"{type(built).__name__} is no datagram protocol")
+            raise not_built(f"{type(built).__name__} is not a datagram protocol")
         return _Port(built)
 
     def _datagrams(self) -> st.SearchStrategy[bytes]:
@@ -133,7 +133,7 @@ class DatagramServiceContract:
         return st.one_of(*told, st.binary(max_size=100))
 
     def _received(self) -> st.SearchStrategy[list[tuple[bytes, DatagramPeer]]]:
-        """Some, of several peers, some again, in any order."""
+        """Return datagrams of several peers, some of them repeated, in any order."""
         each = st.tuples(self._datagrams(), st.sampled_from(_PEERS))
 
         @st.composite
@@ -145,7 +145,7 @@ class DatagramServiceContract:
         return some()
 
     def _take(self, data: bytes) -> None:
-        """Let the service have one, whole and of somebody: what fails already is of that rule."""
+        """Deliver a whole datagram with a sender: if that fails already, another rule is broken."""
 
         def receive(_watched: Watched) -> None:
             self._listen().receive(data, _PEERS[0])
@@ -153,7 +153,7 @@ class DatagramServiceContract:
         running(rules.DATAGRAMS, f"{shown(data)} from {_PEERS[0]!r}", receive)
 
     def test_no_datagram_raises_an_exception(self) -> None:
-        """Empty, largest, repeated, out of order, from several peers, together or not."""
+        """Datagrams may be empty, largest, repeated or out of order, and come in batches or not."""
 
         def run(datagrams: list[tuple[bytes, DatagramPeer]]) -> None:
             label = (
@@ -172,7 +172,7 @@ class DatagramServiceContract:
         check(self._received(), run)
 
     def test_a_truncated_datagram_raises_no_exception(self) -> None:
-        """What is longer than the service takes comes in part."""
+        """The beginning of a datagram that is longer than the service's buffer is delivered."""
 
         def run(data: bytes) -> None:
             def receive(_watched: Watched) -> None:
@@ -186,7 +186,7 @@ class DatagramServiceContract:
         check(self._datagrams(), run)
 
     def test_an_unknown_peer_raises_no_exception(self) -> None:
-        """A Unix socket that is bound to nothing has no name to answer to."""
+        """An unbound Unix socket has no address to answer to."""
 
         def run(data: bytes) -> None:
             def receive(_watched: Watched) -> None:
@@ -202,7 +202,7 @@ class DatagramServiceContract:
         check(self._datagrams(), run)
 
     def test_a_listener_that_stops_leaves_nothing_behind(self) -> None:
-        """A host may stop a service and go on without it."""
+        """A process may stop a service and keep running."""
 
         def run(data: bytes) -> None:
             def stop(watched: Watched) -> None:
@@ -219,11 +219,11 @@ class DatagramServiceContract:
         check(self._datagrams(), run, examples=20)
 
     def test_nothing_holds_up_the_event_loop(self) -> None:
-        """While one datagram is worked on all others wait."""
+        """While one datagram is processed, all others wait."""
 
         def longest(data: bytes) -> float:
             port = self._listen()
-            with contextlib.suppress(Exception):  # of which another rule tells
+            with contextlib.suppress(Exception):  # another rule reports it
                 port.receive(data, _PEERS[0])
                 port.stop()
             return port.longest

@@ -1,4 +1,4 @@
-"""How a contract says what is wrong: the rule, the input that breaks it, and the usual mend."""
+"""The failure of a contract: the rule, the input that breaks it, and the usual fix."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Rule:
     """One rule of a contract.
 
     Parameters:
-        text: what holds for every service.
-        hint: how it is usually mended.
+        text: what must hold for every service.
+        hint: the usual fix.
     """
 
     text: str
@@ -19,12 +19,12 @@ class Rule:
 
 
 class ContractError(AssertionError):
-    """A service breaks a rule.
+    """The error of a service that breaks a rule.
 
     Parameters:
-        rule: which one.
+        rule: the rule.
         what: what happened.
-        given: the shortest input that was found, as it is shown.
+        given: the shortest input that was found, as text.
     """
 
     def __init__(self, rule: Rule, what: str, given: str) -> None:

@@ -1,7 +1,7 @@
-"""Fixtures for pytest, there wherever this package is installed: serve, client and twistd.
+"""The pytest fixtures serve, client and twistd, available wherever this package is installed.
 
-``serve`` and ``client`` need a running reactor, as pytest-twisted has it; trial's tests use
-``serving`` and ``connect`` of ``sockservices.testing``, which these stand on.
+``serve`` and ``client`` need a running reactor, as pytest-twisted provides. In tests for trial, use
+``serving`` and ``connect`` of ``sockservices.testing``, on which these fixtures are built.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Awaitable[SocketService]]]:
-    """Serve a factory on the running reactor; whatever the test does, it ends clean.
+    """Serve a factory on the running reactor, and stop it after the test.
 
     ``service = await serve(factory, ["tcp:0"], Limits(max_connections=1))``: the arguments are
-    those of ``SocketService``; without a description it listens on a free TCP port of the
+    those of ``SocketService``. Without a description it listens on a free TCP port of the
     loopback interface.
     """
     import pytest_twisted  # type: ignore[import-untyped]
@@ -64,7 +64,8 @@ def client() -> Iterator[Callable[..., Awaitable[Client]]]:
 def twistd(tmp_path: Path) -> Iterator[Callable[..., Twistd]]:
     """Run ``twistd`` as an operator does: ``running = twistd("sock-echo", "--port", "0")``.
 
-    It listens when this returns; ``running.ports``, ``running.log``, ``running.connect()``.
+    It is listening when this returns. See ``running.ports``, ``running.log`` and
+    ``running.connect()``.
     """
     from sockservices.testing.processes import Twistd
 

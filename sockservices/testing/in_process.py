@@ -1,4 +1,4 @@
-"""A service and clients on the running reactor, for tests that are coroutines."""
+"""Running a service and its clients on the running reactor, for tests that are coroutines."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ async def serving(
     *parts: Part,
     **arguments: Any,
 ) -> AsyncIterator[SocketService]:
-    """Serve, and stop at the end.
+    """Serve for the length of a block.
 
     Parameters:
         service: a factory or a datagram protocol, as for ``SocketService``.
-        listen: endpoint descriptions; without any, a free TCP port of the loopback interface.
+        listen: endpoint descriptions; by default a free TCP port of the loopback interface.
         parts: as for ``SocketService``.
-        arguments: the others of ``SocketService``.
+        arguments: the other arguments of ``SocketService``.
 
     Raises ``ListenError``.
     """
-    # It is no process of its own: who awaits is told.
+    # A failure must not stop the test process: when_listening() raises it.
     arguments.setdefault("on_failure", lambda _line: None)
     running = SocketService(service, listen, *parts, **arguments)
     running.startService()
@@ -47,7 +47,7 @@ async def serving(
 
 
 class Client(Protocol):
-    """A peer for a test: says something, and waits for so many bytes or the end."""
+    """A test client: sends bytes, and waits for a number of bytes or the end."""
 
     transport: Any
     """The connection, an ``ITransport``."""
@@ -59,26 +59,26 @@ class Client(Protocol):
         self._ended: list[Deferred[None]] = []
 
     def send(self, data: bytes) -> None:
-        """Send something."""
+        """Send bytes."""
         self.transport.write(data)
 
     def end_input(self) -> None:
-        """Send no more: half-close."""
+        """Half-close the connection: send no more."""
         self.transport.loseWriteConnection()
 
     async def receive(self, count: int) -> bytes:
-        """Wait for so many bytes, or for fewer and the end."""
+        """Wait for this many bytes, and return them; fewer if the connection ends."""
         self._wanted = (count, Deferred())
         result = self._wanted[1]
         self._look()
         return await result
 
     async def receive_all(self) -> bytes:
-        """Wait for all until the end."""
+        """Wait for the end of the connection, and return everything received."""
         return await self.receive(1 << 62)
 
     async def close(self) -> None:
-        """End the connection, and wait until that is done."""
+        """Close the connection, and wait until it is closed."""
         if not self._over:
             self._ended.append(Deferred())
             self.transport.loseConnection()
@@ -110,17 +110,17 @@ async def connect(service: SocketService, listener: int = 0, reactor: Any = None
     """Connect to a listener of a service.
 
     Parameters:
-        listener: which one, from 0.
-        reactor: ``None`` is the installed one.
+        listener: the index of the listener, from 0.
+        reactor: the reactor; ``None`` for the installed one.
 
-    Raises ``ValueError`` for a listener for datagrams.
+    Raises ``ValueError`` for a datagram listener.
     """
     if reactor is None:
         from twisted.internet import reactor
     description = service.descriptions[listener]
     kind, _colon, rest = description.partition(":")
     if kind in ("udp", "unixgram"):
-        raise ValueError(f"{description} is for datagrams, which a Client does not send")
+        raise ValueError(f"{description} receives datagrams, which a Client cannot send")
     if kind == "tcp":
         rest = rest.replace("0.0.0.0", "127.0.0.1", 1)
     client: Client = await connectProtocol(clientFromString(reactor, f"{kind}:{rest}"), Client())

@@ -1,4 +1,4 @@
-"""A service as an operator runs it: a twistd process, with its ports, its log and its end."""
+"""Running a service as an operator does: as a twistd process, with its ports and its log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import IO
 
 from sockservices.converters import separated
 
-PATIENCE = 30.0  # seconds until it is given up
+PATIENCE = 30.0  # seconds before giving up
 
 
 class Collected:
-    """What a process writes to one descriptor, as it comes.
+    """The output of a process on one file descriptor, collected as it arrives.
 
     Parameters:
-        stream: the end of the pipe to read from; it is closed by ``close``.
+        stream: the read end of the pipe; ``close`` closes it.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -44,19 +44,19 @@ class Collected:
 
     @property
     def bytes(self) -> bytes:
-        """What has come so far."""
+        """The bytes received so far."""
         with self._changed:
             return self._bytes
 
     @property
     def text(self) -> str:
-        """The same, as text."""
+        """The text received so far."""
         return self.bytes.decode("utf-8", "replace")
 
     def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Wait until a pattern has come so many times, and return the last match of these.
+        """Wait until a pattern has matched this many times, and return the last of these matches.
 
-        Raises ``RuntimeError``, with what has come, if it does not.
+        Raises ``RuntimeError``, with the text received so far, if it does not.
         """
 
         def found() -> list[re.Match[str]]:
@@ -66,35 +66,36 @@ class Collected:
             self._changed.wait_for(lambda: self._ended or len(found()) >= times, PATIENCE)
             all_found = found()
         if len(all_found) < times:
-            missing = "did not come" if times == 1 else f"came {len(all_found)} times, not {times}"
-            raise RuntimeError(f"{pattern!r} {missing}; there was:\n{self.text}")
+            count = len(all_found)
+            missing = "did not appear" if times == 1 else f"appeared {count} times, not {times}"
+            raise RuntimeError(f"{pattern!r} {missing}; the output was:\n{self.text}")
         return all_found[times - 1]
 
     def wait_for_bytes(self, count: int) -> None:
-        """Wait until so many bytes have come, or the stream ends."""
+        """Wait until this many bytes have arrived, or the stream ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or len(self._bytes) >= count, PATIENCE)
 
     def whole(self) -> str:
-        """Wait for the end of the stream, and return all of it."""
+        """Wait for the end of the stream, and return all its text."""
         self._thread.join(PATIENCE)
         return self.text
 
     def close(self) -> None:
-        """Read no more, after the end of the stream."""
+        """Wait for the end of the stream, and close it."""
         self._thread.join(PATIENCE)
         self._stream.close()
 
 
 class Twistd:
-    """One ``twistd`` process in the foreground; it listens when this has been made.
+    """A ``twistd`` process in the foreground, which is listening when the constructor returns.
 
     Parameters:
-        arguments: the command and its options, as ``"sock-echo", "--port", "0"``.
-        folder: where it runs.
-        environment: what to set beside this process's own.
+        arguments: the command and its options, such as ``"sock-echo", "--port", "0"``.
+        folder: the directory to run it in.
+        environment: variables to set in addition to those of this process.
 
-    Raises ``RuntimeError``, with what the process has said, if it ends before it listens.
+    Raises ``RuntimeError``, with the output of the process, if it exits before it listens.
     """
 
     def __init__(
@@ -117,37 +118,37 @@ class Twistd:
         self._err = Collected(self.process.stderr)
         try:
             self.where = separated(self.wait_for(r"listening on (\S.*)\n")[1])
-            """The endpoint descriptions of its listeners, in their order."""
+            """The endpoint descriptions of its listeners, in order."""
         except RuntimeError:
             self.end()
             raise
 
     @property
     def output(self) -> bytes:
-        """What it has written to its standard output so far."""
+        """The bytes it has written to standard output so far."""
         return self._out.bytes
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
+        """The text it has logged so far."""
         return self._err.text
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the log has a pattern; raises ``RuntimeError`` if it does not come."""
+        """Wait until a pattern appears in the log; raise ``RuntimeError`` if it does not."""
         try:
             return self._err.wait_for(pattern)
-        except RuntimeError as error:  # twistd explains some things on its standard output
+        except RuntimeError as error:  # twistd reports some errors on standard output
             has_ended = self.process.poll() is not None
             said = self._out.whole() if has_ended else self._out.text
             raise RuntimeError(f"{error}{said}") from None
 
     @property
     def ports(self) -> list[int]:
-        """Where it listens on TCP and UDP, in the order of the listeners."""
+        """The TCP and UDP ports it listens on, in the order of the listeners."""
         return [int(each.rpartition(":")[2]) for each in self.where if each[:3] in ("tcp", "udp")]
 
     def connect(self) -> socket.socket:
-        """Return a socket that is connected to its first listener; of datagrams, a bound one."""
+        """Return a socket that is connected to its first listener, of the same kind."""
         kind, _colon, rest = self.where[0].partition(":")
         if kind in ("unix", "unixgram"):
             sort = socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM
@@ -163,13 +164,13 @@ class Twistd:
         return made
 
     def stop(self) -> int:
-        """Ask it to end, and wait; returns its exit status."""
+        """Send SIGTERM, wait for the process to exit, and return its status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process if it is still running."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

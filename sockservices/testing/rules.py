@@ -1,4 +1,4 @@
-"""The rules, in one place: what holds for every service, and how it is usually mended."""
+"""The rules of the contracts: what must hold for every service, and the usual fix."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from sockservices.testing.failures import Rule
 
 BUILDING = Rule(
     "a contract's factory can be built",
-    "let `factory` be what builds it without arguments: its class, or a function or method that "
-    "returns one",
+    "set `factory` to something that builds it without arguments: its class, or a function or "
+    "method that returns one",
 )
 REPEATABLE = Rule(
-    "the same input gives the same output, each time",
-    "a contract compares answers: let `factory` build everything anew, and seed what is random",
+    "the same input gives the same output every time",
+    "a contract compares answers: let `factory` create everything afresh, and seed random numbers",
 )
 CUTTING = Rule(
     "the output is the same for any cutting of the input",
-    "TCP has no messages: keep what is incomplete until the rest has come, as LineReceiver and "
+    "TCP has no messages: buffer an incomplete one until the rest arrives, as LineReceiver and "
     "IntNStringReceiver do",
 )
 BYTES = Rule(
@@ -25,52 +25,52 @@ BYTES = Rule(
 )
 GONE = Rule(
     "a peer that goes leaves nothing behind: no error, no timer, no reference",
-    "in connectionLost cancel delayed calls and Deferreds, and take the protocol out of whatever "
+    "in connectionLost, cancel delayed calls and Deferreds, and remove the protocol from whatever "
     "the factory keeps",
 )
 UNREAD = Rule(
     "a peer that never reads takes bounded memory",
     "register a producer (for an echo: self.transport.registerProducer(self.transport, True)), so "
-    "that a full write buffer pauses the reading; unregister it before loseConnection()",
+    "that a full write buffer pauses reading; unregister it before loseConnection()",
 )
 ENDLESS = Rule(
     "a message that never ends takes bounded memory",
-    "set a limit (LineReceiver.MAX_LENGTH, IntNStringReceiver.MAX_LENGTH), and close above it",
+    "set a limit (LineReceiver.MAX_LENGTH, IntNStringReceiver.MAX_LENGTH), and close beyond it",
 )
 HALF_CLOSE = Rule(
     "a peer that ends its input gets the whole answer, and then the end",
-    "provide IHalfCloseableProtocol, and close in readConnectionLost when all is written",
+    "provide IHalfCloseableProtocol, and close in readConnectionLost once everything is written",
 )
 CLOSING = Rule(
     "a connection that the service closes ends",
-    "call transport.unregisterProducer() before transport.loseConnection(): with TLS it waits for "
-    "a producer for ever",
+    "call transport.unregisterProducer() before transport.loseConnection(), which waits forever "
+    "for a registered producer with TLS",
 )
 ONCE = Rule(
-    "connectionLost comes once, and nothing is done with the transport after it",
+    "connectionLost is called once, and the transport is not used after it",
     "do not call connectionLost yourself: call transport.loseConnection() and wait for it",
 )
 DRAIN = Rule(
-    "a drained connection with nothing to do is ended",
-    "in drain() call transport.loseConnection() if no request is being worked on, else after it",
+    "a drained connection with nothing to do is closed",
+    "in drain(), call transport.loseConnection() at once, or after the request in progress",
 )
 BLOCKING = Rule(
     "no call holds up the event loop",
-    "use deferToThread for what blocks, callLater for waiting, and cut long work into pieces",
+    "use deferToThread for blocking calls, callLater to wait, and split long work into pieces",
 )
 DATAGRAMS = Rule(
     "no datagram raises an exception: empty, largest, repeated, out of order",
-    "datagrams may be anything, and nothing at all: check the length before you index",
+    "datagrams may hold anything, or nothing: check the length before you index",
 )
 TRUNCATED = Rule(
-    "a datagram that was cut raises no exception",
-    "provide ITruncationReceiver, or take a part as you would take anything else",
+    "a truncated datagram raises no exception",
+    "provide ITruncationReceiver, or handle the part like any other datagram",
 )
 UNKNOWN_PEER = Rule(
-    "a datagram whose sender cannot be told raises no exception",
-    "on Unix sockets a peer may be None: do not answer it",
+    "a datagram from an unknown sender raises no exception",
+    "on Unix sockets the peer may be None: do not answer it",
 )
 STOPPED = Rule(
     "a listener that stops leaves nothing behind: no error, no timer, no reference",
-    "in stopProtocol cancel delayed calls",
+    "in stopProtocol, cancel delayed calls",
 )

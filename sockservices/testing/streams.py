@@ -1,4 +1,4 @@
-"""What every stream service holds to, whatever its peers do."""
+"""The contract of stream services: rules that hold whatever their peers do."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ from sockservices.testing.wire import Conversation
 __tracebackhide__ = True  # as in checking.py
 
 _MOST_PIECES = 8
-# What parsers stumble over: no UTF-8, ends of lines and none, numbers that are none or too large.
+# Bytes that trip parsers: invalid UTF-8, null bytes, line ends, blanks, bad and huge numbers.
 _NASTY = (b"\xff", b"\x80", b"\0", b"\r\n", b"\n", b" ", b"-1", b"9" * 30, b"\xff\xff\xff\xff")
 _PIECE = 1 << 14
-_SHORTEST_ANSWER = 16  # so many times a request may be longer than its answer
+_SHORTEST_ANSWER = 16  # a request may be this many times longer than its answer
 
 
 class StreamServiceContract:
     """The rules of a stream service, as tests.
 
-    Derive a test class from it, for pytest or (with ``unittest.TestCase`` beside it) for trial. Say
-    in it what builds the service's factory, and what a peer may say.
+    Derive a test class from it, for pytest or (together with ``unittest.TestCase``) for trial. Set
+    there what builds the service's factory, and what a peer may send.
 
-    A failure names the rule that is broken, the shortest input that was found to break it, and how
-    it is usually mended.
+    A failure shows the broken rule, the shortest input that was found to break it, and the usual
+    fix.
     """
 
     factory: Callable[[], Any]
-    """Its class, or a function or a method that returns one."""
+    """The factory's class, or a function or method that returns a factory."""
     examples: Sequence[bytes] = ()
-    """Inputs that mean something to the service, each in full."""
+    """Complete inputs that mean something to the service."""
     inputs: st.SearchStrategy[bytes] | None = None
-    """The same as a strategy of Hypothesis, instead of examples or beside them."""
+    """A Hypothesis strategy for such inputs, instead of or in addition to the examples."""
     endless: bytes = b"x"
-    """What a message may consist of that never ends; sent again and again."""
+    """The bytes of a message that never ends, which are sent again and again."""
     endless_after: bytes = b""
-    """What such a message begins with, as ``b"999999999:"`` where it tells its length first."""
+    """The beginning of such a message, such as ``b"999999999:"`` if its length comes first."""
     max_memory: int = 1 << 20
-    """Bytes that one connection may take, whatever its peer does."""
+    """The bytes of memory that one connection may take, whatever its peer does."""
     max_blocking: float = 0.5
-    """Seconds that one call into the protocol may take."""
+    """The seconds that one call into the protocol may take."""
 
     def settle(self) -> None:
-        """Let time pass, for a service with a clock of its own: called in each turn."""
+        """Advance the service's own clock, if it has one; called in each turn."""
 
-    # What the tests are made of
+    # Helpers of the tests
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[Any]:
-        """Yield a factory that was told that it starts, as a listener does it."""
+        """Yield a factory that has been started, as a listener does."""
         factory = built_by(self)
         if not IProtocolFactory.providedBy(factory):
-            raise not_built(f"{type(factory).__name__} is no protocol factory")
+            raise not_built(f"{type(factory).__name__} is not a protocol factory")
         factory.doStart()
         try:
             yield factory
@@ -84,7 +84,7 @@ class StreamServiceContract:
         return st.one_of(*told) if told else st.binary(max_size=200)
 
     def _anything(self) -> st.SearchStrategy[bytes]:
-        """Inputs that mean something, parts of them with rubbish between, and rubbish."""
+        """Return inputs that mean something, inputs mixed with rubbish, and rubbish alone."""
         pieces = self._inputs() | st.sampled_from(_NASTY) | st.binary(max_size=20)
         return st.lists(pieces, max_size=4).map(b"".join) | st.binary(max_size=200)
 
@@ -102,7 +102,7 @@ class StreamServiceContract:
     # The rules
 
     def test_any_cutting_of_the_input_gives_the_same_output(self) -> None:
-        """Whole, in pieces, byte by byte: it is one stream."""
+        """A stream may arrive whole, in pieces or byte by byte."""
 
         def cut(data: bytes, places: list[int]) -> list[bytes]:
             ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
@@ -132,9 +132,9 @@ class StreamServiceContract:
                     if whole == parts:
                         return
                     again, _ = heard([data])
-                    what = f"{shown(parts)}, and {shown(whole)} when it came whole"
+                    what = f"{shown(parts)}, but {shown(whole)} when the input arrives whole"
                     if not again.startswith(whole):
-                        what = f"{shown(again)}, and {shown(whole)} before"
+                        what = f"{shown(again)}, but {shown(whole)} before"
                         raise ContractError(rules.REPEATABLE, what, shown(data))
                     raise ContractError(rules.CUTTING, what, label)
 
@@ -144,7 +144,7 @@ class StreamServiceContract:
         check(st.tuples(self._inputs(), places), run)
 
     def test_no_input_raises_an_exception(self) -> None:
-        """Whatever comes, an exception would be logged as a bug of the service."""
+        """An exception would be logged as a bug of the service."""
 
         def run(data: bytes) -> None:
             def say(_watched: Watched) -> None:
@@ -158,12 +158,12 @@ class StreamServiceContract:
         check(self._anything(), run)
 
     def test_a_peer_that_goes_leaves_nothing_behind(self) -> None:
-        """At the beginning, in the middle of a message, while the service writes."""
+        """A peer may go at the beginning, within a message, or while the service writes."""
 
         def run(given: tuple[bytes, int, bool]) -> None:
             data, moment, while_writing = given
             place = moment % (len(data) + 1)
-            where = "while the service writes" if while_writing else "then it goes"
+            where = "the peer goes during a write" if while_writing else "then the peer goes"
             label = f"{shown(data[:place])}, {where}"
 
             def go(watched: Watched) -> None:
@@ -176,7 +176,7 @@ class StreamServiceContract:
                     conversation.vanish()
                     protocol = reference_to(conversation.protocol)
                     del conversation
-                # The factory is still there, but for what it ended when it was told to stop.
+                # The factory still exists, but has been stopped.
                 watched.raise_left(protocol, rules.GONE, label)
 
             def stay(_watched: Watched) -> None:
@@ -189,7 +189,7 @@ class StreamServiceContract:
         check(st.tuples(self._inputs(), st.integers(0, 1 << 16), st.booleans()), run, examples=20)
 
     def test_a_peer_that_never_reads_takes_bounded_memory(self) -> None:
-        """It sends on and on, and what is answered has to wait somewhere."""
+        """The peer keeps sending, so the answers to it have to wait somewhere."""
 
         def run(data: bytes) -> None:
             if not data:
@@ -201,7 +201,7 @@ class StreamServiceContract:
                     transport = conversation.transport
                     transport.peer_reads = False
                     sent = 0
-                    # Where answers wait that are shorter than the requests it takes more of these.
+                    # Short answers need more requests before they reach the limit.
                     while conversation.takes_more and sent < self.max_memory * (
                         _SHORTEST_ANSWER if transport.waiting else 2
                     ):
@@ -216,7 +216,7 @@ class StreamServiceContract:
         check(self._inputs(), run, examples=3)
 
     def test_a_message_that_never_ends_takes_bounded_memory(self) -> None:
-        """What is incomplete has to be kept; for ever it cannot be."""
+        """An incomplete message has to be buffered, but not without a limit."""
         begun = f"{shown(self.endless_after)}, then " if self.endless_after else ""
         label = f"{begun}{shown(self.endless)}"
 
@@ -227,7 +227,7 @@ class StreamServiceContract:
                 sent = 0
                 while sent < 2 * self.max_memory and conversation.takes_more:
                     conversation.send(piece)
-                    conversation.transport.output.clear()  # it reads, and forgets
+                    conversation.transport.output.clear()  # the peer reads and discards it
                     sent += len(piece)
                     self._bounded(growth(), rules.ENDLESS, label, sent)
                 conversation.vanish()
@@ -238,12 +238,12 @@ class StreamServiceContract:
         if growth > self.max_memory:
             raise ContractError(
                 rule,
-                f"{growth} bytes more after {sent} that were sent (max_memory: {self.max_memory})",
+                f"{growth} more bytes after {sent} were sent (max_memory: {self.max_memory})",
                 f"{given}, again and again",
             )
 
     def test_a_half_close_loses_no_answer(self) -> None:
-        """A client may send all it has, end its side and wait for the answer, as nc -N does."""
+        """A client may send everything, half-close and wait for the answer, as nc -N does."""
 
         def run(data: bytes) -> None:
             label = f"{shown(data)} and the end of input"
@@ -257,7 +257,7 @@ class StreamServiceContract:
                     ended.vanish()
                 if not ended.output.startswith(answer):
                     rule = rules.HALF_CLOSE if answer == again else rules.REPEATABLE
-                    what = f"{shown(ended.output)}, and {shown(answer)} when the peer waits"
+                    what = f"{shown(ended.output)}, but {shown(answer)} when the peer waits"
                     raise ContractError(rule, what, label)
                 if is_open:
                     what = "the service keeps the connection open"
@@ -277,7 +277,7 @@ class StreamServiceContract:
         check(self._inputs(), run)
 
     def test_connection_lost_comes_once(self) -> None:
-        """It is the transport that tells of the end, and it has no use after that."""
+        """Only the transport reports the end, and it must not be used after that."""
 
         def run(data: bytes) -> None:
             def end(_watched: Watched) -> None:
@@ -292,16 +292,16 @@ class StreamServiceContract:
                     conversation.vanish()
                     self.settle()
                 if calls() != (0 if conversation.is_refused else 1):
-                    raise ContractError(rules.ONCE, f"it came {calls()} times", shown(data))
+                    raise ContractError(rules.ONCE, f"called {calls()} times", shown(data))
                 if conversation.transport.was_written_after_the_end:
-                    raise ContractError(rules.ONCE, "it writes after the end", shown(data))
+                    raise ContractError(rules.ONCE, "a write after the end", shown(data))
 
             running(rules.BYTES, shown(data), end)
 
         check(self._inputs(), run)
 
     def test_a_drain_ends_what_is_idle(self) -> None:
-        """At a stop a service that asked to be told of it (``IDrainable``) ends its connections."""
+        """A protocol that provides ``IDrainable`` must close its connection at shutdown."""
 
         def run(data: bytes) -> None:
             label = f"{shown(data)}, then drain()"
@@ -316,7 +316,7 @@ class StreamServiceContract:
                         hangs, is_open = conversation.hangs, conversation.is_open
                         conversation.vanish()
                         if is_open:
-                            raise ContractError(rules.DRAIN, "it stays open", label)
+                            raise ContractError(rules.DRAIN, "the connection stays open", label)
                         if hangs:
                             raise _hanging(label)
                     conversation.vanish()
@@ -326,12 +326,12 @@ class StreamServiceContract:
         check(self._inputs(), run)
 
     def test_nothing_holds_up_the_event_loop(self) -> None:
-        """While one connection is served all others wait."""
+        """While one connection is served, all others wait."""
 
         def longest(data: bytes) -> float:
             with self._serving() as factory:
                 conversation = Conversation(factory, self.settle)
-                with contextlib.suppress(Exception):  # of which another rule tells
+                with contextlib.suppress(Exception):  # another rule reports it
                     conversation.connect()
                     conversation.send(data)
                     conversation.vanish()

@@ -1,8 +1,8 @@
-"""A connection in memory, with a peer that reads or does not, and can go at any moment.
+"""A connection in memory, whose peer may read or not, and may go at any moment.
 
-It does what Twisted's transports do where a protocol can notice it: writes after the end are
-dropped, a producer is paused while too much waits and keeps the connection open until it
-unregisters, closing takes effect in a later turn and once.
+It behaves as Twisted's transports do, as far as a protocol can notice: it drops writes after the
+end, pauses a producer while too much is buffered, stays open until the producer is unregistered,
+and closes once, in a later turn.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __tracebackhide__ = True  # as in checking.py
 HOST = IPv4Address("TCP", "127.0.0.1", 7000)
 PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 
-_BUFFER = 1 << 16  # bytes that may wait before a producer is paused, as in Twisted
-_PULLS = 1000  # times that a pull producer is asked in one turn
+_BUFFER = 1 << 16  # bytes that may be buffered before a producer is paused, as in Twisted
+_PULLS = 1000  # times that a pull producer is resumed in one turn
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -38,9 +38,9 @@ class _Transport:
 
     def __init__(self) -> None:
         self.output = bytearray()
-        self.waiting = 0  # bytes of it that the peer has not read
+        self.waiting = 0  # bytes of the output that the peer has not read
         self.peer_reads = True
-        self.connected, self.disconnected = 1, 0  # as Twisted's have, without an interface
+        self.connected, self.disconnected = 1, 0  # Twisted's have these, without an interface
         self.is_reading = True
         self.disconnecting = False
         self.is_aborted = False
@@ -51,7 +51,7 @@ class _Transport:
         self.was_written_after_the_end = False
         self.on_write: Callable[[], None] = lambda: None
 
-    # ITransport and its kin
+    # ITransport and related interfaces
 
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
@@ -125,17 +125,17 @@ class _Transport:
 
 
 class Conversation:
-    """One connection to a service: what the peer does, and what comes of it.
+    """One connection to a service: what the peer does, and what the service answers.
 
     Parameters:
         factory: builds the protocol.
-        settle: called in each turn; lets a service's own clock go on.
+        settle: advances the service's own clock; called in each turn.
     """
 
     def __init__(self, factory: Any, settle: Callable[[], object]) -> None:
         self._settle = settle
         self.transport = _Transport()
-        self.longest = 0.0  # seconds that one call into the protocol has taken
+        self.longest = 0.0  # seconds that the longest call into the protocol took
         self._input: list[bytes] = []
         self._ends = self._ends_together = self._goes = False
         self.is_refused = False
@@ -145,49 +145,49 @@ class Conversation:
 
     @property
     def output(self) -> bytes:
-        """What the service has written."""
+        """The bytes that the service has written."""
         return bytes(self.transport.output)
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has ended it."""
+        """Whether neither side has closed the connection."""
         return not (self.transport.is_over or self.transport.disconnecting)
 
     @property
     def hangs(self) -> bool:
-        """Whether the service has closed it, but not unregistered what produces at any time."""
+        """Whether the service has closed the connection, but left a push producer registered."""
         transport = self.transport
         waits = transport.producer is not None and not transport.is_pull_producer
         return transport.disconnecting and not transport.is_over and waits
 
     @property
     def is_endless(self) -> bool:
-        """Whether the service would go on writing as long as the peer reads."""
+        """Whether the service keeps writing as long as the peer reads."""
         return self.transport.is_pull_producer and self.transport.producer is not None
 
     def connect(self) -> None:
-        """Let it begin."""
+        """Make the connection."""
         if not self.is_refused:
             self._call(self.protocol.makeConnection, self.transport)
             self.turn()
 
     def send(self, data: bytes) -> None:
-        """Send something; it is held back while the service does not read."""
+        """Send bytes; hold them back while the service does not read."""
         if data:
             self._input.append(data)
         self.turn()
 
     def end_input(self) -> None:
-        """Send no more: half-close."""
+        """Half-close the connection: send no more."""
         self._ends = True
         self.turn()
 
     def vanish(self) -> None:
-        """Go without a word."""
+        """Lose the connection, without closing it."""
         self._end(ConnectionLost())
 
     def vanish_at_write(self) -> None:
-        """Go while the service writes: it hears of it when its call is over."""
+        """Lose the connection during a write; the service is told after its call returns."""
 
         def gone() -> None:
             self.transport.on_write = lambda: None
@@ -196,13 +196,13 @@ class Conversation:
         self.transport.on_write = gone
 
     def send_and_end(self, data: bytes) -> None:
-        """Send, and end the input in the same segment."""
+        """Send bytes, and the end of input in the same segment."""
         self._input.append(data)
         self._ends_together = True
         self.end_input()
 
     def count_connection_lost(self) -> Callable[[], int]:
-        """Count the calls of ``connectionLost``, whoever makes them."""
+        """Count the calls of ``connectionLost``, including those of the service itself."""
         count = 0
         lost: Any = getattr(self.protocol, "connectionLost", None)
 
@@ -218,11 +218,11 @@ class Conversation:
 
     @property
     def takes_more(self) -> bool:
-        """Whether the service has read all so far, and may read more."""
+        """Whether the service has read everything so far, and may read more."""
         return self.is_open and not self._input
 
     def turn(self) -> None:
-        """Do what is due, until nothing is."""
+        """Take turns until nothing is left to do."""
         while self._turn():
             pass
 

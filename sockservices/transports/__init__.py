@@ -1,8 +1,8 @@
-"""Bytes and datagrams: ports, the transports of connections, and the eager reactor.
+"""Transports: ports, connections, and the eager reactor.
 
-*Eager* transports send what is written in the same turn, instead of through the event loop.
-``EagerStreams`` gives them to any POSIX reactor. ``install`` installs ``EagerReactor``, which is
-Linux's, as ``twistd --reactor=eager`` does; call it before anything imports the reactor.
+*Eager* transports send data in the turn in which it is written, instead of through the event loop.
+``EagerStreams`` adds them to any POSIX reactor. ``install`` installs ``EagerReactor`` (Linux only),
+as ``twistd --reactor=eager`` does; call it before anything imports the reactor.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sockservices.transports.adopted import adopt_datagram_socket
+from sockservices.transports.adopted_sockets import adopt_datagram_socket
+from sockservices.transports.byte_counting import Counted
 from sockservices.transports.clock import keep_steady
-from sockservices.transports.counted import Counted
 from sockservices.transports.polling import is_readable
 from sockservices.transports.port import AcceptingPort, Acceptor
 from sockservices.transports.proxied import log_prefix
@@ -47,16 +47,16 @@ __all__ = [
 
 
 def deliver_at_the_end(factory: Any) -> None:
-    """Have a factory of Twisted's TLS lose nothing at the peer's end; leave others as they are."""
+    """Make a TLS factory of Twisted lose nothing when the peer closes; leave others unchanged."""
     if "twisted.protocols.tls" not in sys.modules:
         return
-    from sockservices.transports import tls  # of an extra
+    from sockservices.transports import tls_closing  # needs an extra
 
-    tls.deliver_at_the_end(factory)
+    tls_closing.deliver_at_the_end(factory)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("EagerReactor", "install"):  # not on every system
+    if name in ("EagerReactor", "install"):  # not available on every system
         from sockservices.transports import reactor
 
         return getattr(reactor, name)

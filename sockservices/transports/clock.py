@@ -1,7 +1,7 @@
-"""A clock for a reactor's timers that nobody sets.
+"""A monotonic clock for a reactor's timers.
 
-Twisted's reactors time by ``time.time`` (twisted#2424): when that is set back by an hour, nothing
-that was to be done later is done for an hour.
+Twisted's reactors use ``time.time`` (twisted#2424): if the system clock is set back by an hour, all
+delayed calls are an hour late.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from twisted.internet.base import ReactorBase
 
 
 def keep_steady(reactor: Any) -> None:
-    """Have a reactor time what it does later by ``time.monotonic``.
+    """Make a reactor time its delayed calls by ``time.monotonic``.
 
-    ``reactor.seconds()`` goes on from where it was: what is to be done later already stays where it
-    is, and whoever shows it as a date (as ``twisted.web`` does in its log) is right until the
-    system's clock is set. A call that was made before is delayed or reset by the old clock. A
-    reactor that has a clock of its own keeps it.
+    ``reactor.seconds()`` continues from its present value: pending calls keep their times, and code
+    that shows it as a date (as ``twisted.web`` does in its log) is right until the system clock is
+    set. A pending call that is delayed or reset still uses the old clock. A reactor that has a
+    clock of its own keeps it.
 
     Parameters:
         reactor: any reactor.

@@ -1,8 +1,8 @@
-"""Closing a TCP connection only when its peer's system has all that was written.
+"""Closing a TCP connection only when its peer's system has received everything written.
 
-To close(2) with bytes unread, or to be sent more after it, makes TCP answer with a reset, and what
-is on its way is lost: RFC 2525, section 2.17. So the writing side is closed first, what comes in is
-read and dropped, and the rest is closed when all is acknowledged.
+If close(2) leaves unread bytes, or more arrive after it, TCP sends a reset, and data in flight is
+lost: RFC 2525, section 2.17. So the writing side is closed first, incoming data is read and
+discarded, and the rest is closed when everything is acknowledged.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.timer import cancel
-from sockservices.transports.counted import Counted
+from sockservices.transports.byte_counting import Counted
 
 _SENT_SHUTDOWN = 1  # SSL_get_shutdown(3)
-_INTERVAL = 0.02  # seconds between two looks
+_INTERVAL = 0.02  # seconds between two checks
 
 
 def close_after_delivery(transport: Any, reactor: Any) -> None:
-    """Close a connection in order; on TCP, when all has arrived, whatever the peer sends meanwhile.
+    """Close a connection gracefully: on TCP, once all data has arrived, whatever the peer sends.
 
     Parameters:
         transport: an ``ITransport``.
@@ -43,9 +43,9 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
 
 
 def _below_ended_tls(transport: Any) -> Any | None:
-    """Return what TLS runs on, if it has said that it ends; the peer need not answer that.
+    """Return the transport below TLS, if TLS has sent close_notify, else ``None``.
 
-    RFC 8446, section 6.1: whoever has sent close_notify may close without waiting.
+    RFC 8446, section 6.1: a side that has sent close_notify need not wait for the peer's.
     """
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     get_shutdown = getattr(handle, "get_shutdown", None)
@@ -65,20 +65,20 @@ def _is_plain_tcp(transport: Any) -> bool:
 
 
 def _has_delivered(transport: Any) -> bool:
-    """Whether nothing is on its way, in either direction."""
+    """Whether nothing is in flight, in either direction."""
     requests = (termios.TIOCOUTQ, termios.FIONREAD)
     return not transport.unsent and not any(_bytes(transport, each) for each in requests)
 
 
 def _bytes(transport: Any, request: int) -> int:
-    """Ask tcp(7) for SIOCOUTQ, what is not acknowledged, or SIOCINQ, what is not read."""
+    """Return SIOCOUTQ, the unacknowledged bytes, or SIOCINQ, the unread bytes: tcp(7)."""
     answer = fcntl.ioctl(transport.getHandle(), request, b"\0" * 4)
     return int(struct.unpack("i", answer)[0])
 
 
 @implementer(IHalfCloseableProtocol)
 class _Dropping:
-    """Takes a protocol's place on a connection that only delivers any more."""
+    """A stand-in for the protocol of a connection that only finishes its delivery."""
 
     def __init__(self, transport: Any, protocol: Any, reactor: Any) -> None:
         self._transport = transport
@@ -87,20 +87,20 @@ class _Dropping:
         self._look_again: Any = None
 
     def dataReceived(self, data: bytes) -> None:
-        """Drop it."""
+        """Discard the data."""
 
     def writeConnectionLost(self) -> None:
-        """Wait until all is acknowledged."""
+        """Close the connection once everything is acknowledged."""
         if _bytes(self._transport, termios.TIOCOUTQ):
             self._look_again = self._reactor.callLater(_INTERVAL, self.writeConnectionLost)
         else:
             self._transport.loseConnection()
 
     def readConnectionLost(self) -> None:
-        """Go on delivering: the peer has only ended its own side."""
+        """Keep delivering, because the peer has only closed its own side."""
         self._transport.stopReading()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell the protocol."""
+        """Notify the protocol."""
         cancel(self._look_again)
         self._protocol.connectionLost(reason)

@@ -1,4 +1,4 @@
-"""Who the peer on a Unix socket is, as the kernel tells it: unix(7)."""
+"""The credentials of the peer on a Unix socket, as the kernel reports them: unix(7)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ UCRED = struct.Struct("iII")
 """The kernel's ``struct ucred``: process, user and group."""
 
 _SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
-_NOBODY = (1 << 32) - 1  # the number that no user and no group has
-_MOST = 1024  # bytes that Python's getsockopt takes, which are 256 groups
+_NOBODY = (1 << 32) - 1  # the ID that no user and no group has
+_MOST = 1024  # bytes that Python's getsockopt can return, which are 256 groups
 
 can_be_asked = hasattr(socket, "SO_PEERCRED")
-"""Whether this system tells."""
+"""Whether this system can report credentials."""
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class Credentials:
 
 
 def credentials_of(connection: Any) -> Credentials:
-    """Ask for the peer's credentials; raises ``OSError``.
+    """Return the peer's credentials; raise ``OSError`` if the kernel cannot tell.
 
     Parameters:
         connection: a connected Unix stream socket.
@@ -45,7 +45,7 @@ def credentials_of(connection: Any) -> Credentials:
 def _other_groups(connection: Any, uid: int, gid: int) -> list[int]:
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST)
-    except OSError:  # too many, or a kernel that does not tell
+    except OSError:  # too many groups, or an older kernel
         try:
             return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
         except KeyError:
@@ -54,18 +54,18 @@ def _other_groups(connection: Any, uid: int, gid: int) -> list[int]:
 
 
 def user_id(value: str | int) -> int:
-    """Convert the name or number of a user; raise ``ValueError`` for one that is not there."""
+    """Convert the name or ID of a user; raise ``ValueError`` if there is none."""
     return _id(value, "user", lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def group_id(value: str | int) -> int:
-    """Convert the name or number of a group; raise ``ValueError`` for one that is not there."""
+    """Convert the name or ID of a group; raise ``ValueError`` if there is none."""
     return _id(value, "group", lambda name: grp.getgrnam(name).gr_gid)
 
 
 def _id(value: str | int, what: str, look_up: Callable[[str], int]) -> int:
     if not can_be_asked:
-        raise ValueError("this system does not tell who a Unix peer is")
+        raise ValueError("this system cannot tell the user of a Unix peer")
     text = str(value)
     if text.isascii() and text.isdecimal() and int(text) < _NOBODY:
         return int(text)

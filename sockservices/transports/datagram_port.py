@@ -1,8 +1,9 @@
-"""What listening ports for datagrams have in common, UDP and Unix: they lose nothing silently.
+"""The base of datagram ports, UDP and Unix: they lose nothing silently.
 
-They are Twisted's own ports but for what those do wrong: Twisted's cut at 8192 bytes in silence,
-count bytes and not datagrams before they let others have a turn (so that empty datagrams keep
-them for ever), drop what a full Unix peer does not take at once, and leave the path behind.
+They are Twisted's own ports, with these faults fixed: Twisted's truncate datagrams silently at 8192
+bytes, read on until enough bytes (not datagrams) have arrived, so that empty datagrams can occupy
+them forever, drop datagrams that a full Unix peer does not take at once, and leave the socket file
+behind.
 """
 
 from __future__ import annotations
@@ -22,39 +23,41 @@ from sockservices.printable import DatagramPeer, peer_of_datagram
 from sockservices.service import IBatchReceiver, ITruncationReceiver
 from sockservices.timer import cancel
 from sockservices.transports.datagram_sending import DatagramSending
+from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
 
-# One wake-up reads this much, then others have their turn.
+# One wake-up reads at most this much, so that others have their turn.
 DATAGRAMS_A_TURN = 64
 BYTES_A_TURN = 1 << 18
 
-# Asked with MSG_TRUNC, Linux gives the datagram's own size and not that of the part read: recv(2).
+# With MSG_TRUNC, Linux returns the datagram's original size, not that of the part read: recv(2).
 _TELLS_SIZE = sys.platform == "linux"
 
 _log = Logger(namespace="sockservices")
 
 
-class DatagramPort(DatagramSending):
-    """Reading, for both families. The rest is Twisted's port."""
+class DatagramPort(HostedPort, DatagramSending):
+    """A mixin that reads datagrams, for UDP and Unix; the rest is Twisted's port."""
 
+    kind = "datagram"
     datagrams_received = 0
     datagrams_truncated = 0
     bytes_in = 0
-    # Called with the peer of each datagram that comes: whether to drop it.
+    # Called with the peer of each datagram; returns whether to drop it.
     refuses: Callable[[DatagramPeer], bool] | None = None
 
     _buffer: memoryview
     _reading = False
-    _deadline: IDelayedCall | None = None  # of a port that finishes
-    _receives = False  # while it finishes, what had come
+    _deadline: IDelayedCall | None = None  # set while the port finishes
+    _receives = False  # while it finishes: whether it still reads what had arrived
     _is_closing = False
     _is_inherited = False
-    _drops_before = 0  # of a socket that others have had before us
+    _drops_before = 0  # of an inherited socket, before we had it
     _drops_at_end: int | None = None
 
-    connected: Any  # Twisted's port provides it
+    connected: Any  # from Twisted's port
 
     def _prepare(self) -> None:
         size = getattr(self.protocol, "max_datagram_size", DEFAULT_MAX_DATAGRAM_SIZE)
@@ -66,15 +69,15 @@ class DatagramPort(DatagramSending):
     def startReading(self) -> None:
         """See ``IReactorFDSet.addReader``."""
         self._reading = True
-        super().startReading()  # type: ignore[misc]
+        super().startReading()
 
     def stopReading(self) -> None:
         """See ``IReactorFDSet.removeReader``."""
         self._reading = False
-        super().stopReading()  # type: ignore[misc]
+        super().stopReading()
 
     def doRead(self) -> None:
-        """Deliver what is waiting, up to a fair share of one turn of the reactor."""
+        """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, self._peer
         refuses = self.refuses
@@ -105,7 +108,7 @@ class DatagramPort(DatagramSending):
                 self._deliver_batch(batch)
                 batch = []
                 self._deliver(data, size, peer)
-                # The protocol may have paused or stopped this port: then no more may be read.
+                # The protocol may have paused or stopped this port, so stop reading.
                 if not self._reading:
                     break
             if total >= BYTES_A_TURN:
@@ -114,7 +117,7 @@ class DatagramPort(DatagramSending):
         self._close_if_done()
 
     def _receiver(self) -> Callable[[], tuple[int, Any]]:
-        """Return what receives a datagram into the buffer; the size is greater if it was cut."""
+        """Return a function that receives into the buffer; a larger size means truncation."""
         if _TELLS_SIZE:
             return partial(self.socket.recvfrom_into, self._buffer, 0, socket.MSG_TRUNC)
 
@@ -145,13 +148,13 @@ class DatagramPort(DatagramSending):
                 self.protocol.datagram_truncated(data, size, peer)
             else:
                 _log.warn(
-                    "a datagram of {size} bytes from {peer} was cut at {limit}",
+                    "a datagram of {size} bytes from {peer} was truncated to {limit} bytes",
                     size=size,
                     peer=peer_of_datagram(peer),
                     limit=len(data),
                 )
                 self.protocol.datagramReceived(data, peer)
-        except BaseException:  # as Twisted does for streams: no peer may end the listener
+        except BaseException:  # as Twisted does for streams: no peer may stop the listener
             _log.failure(
                 "{protocol} failed on a datagram of {size} bytes from {peer}",
                 protocol=type(self.protocol).__name__,
@@ -176,19 +179,19 @@ class DatagramPort(DatagramSending):
 
     @property
     def dropped_by_kernel(self) -> int:
-        """Datagrams that came since it listens, and that its receive buffer had no room for.
+        """The datagrams dropped because the receive buffer was full, since the port listens.
 
-        Linux tells, others do not, and it is 0 there.
+        Only Linux tells; elsewhere it is 0.
         """
         end = self._drops_at_end
         return (_drops(self.socket) if end is None else end) - self._drops_before
 
     def finish(self, seconds: float) -> Deferred[None]:
-        """Close: when what had come is delivered and what waits is sent, or that time is over.
+        """Close once waiting datagrams are delivered and sent, or after this many seconds.
 
-        What had come to an inherited socket is left in it for who has the socket next.
+        Datagrams that wait in an inherited socket are left for its next owner.
 
-        Returns a ``Deferred`` that fires when it is closed.
+        Returns a ``Deferred`` that fires when the port is closed.
         """
         if not self.connected:
             return succeed(None)
@@ -199,22 +202,26 @@ class DatagramPort(DatagramSending):
         self._close_if_done()
         return self._when_closed()
 
+    @property
+    def is_finishing(self) -> bool:
+        """See ``HostedPort.is_finishing``."""
+        return self._deadline is not None
+
     def _has_more(self) -> bool:
         return self._receives and is_readable(self.socket.fileno())
 
     def _close_if_done(self) -> None:
-        # One that a protocol has paused waits for it, or for the end of the time.
-        finishes = self._deadline is not None
-        if finishes and not (self._unsent.count or self._has_more()):
+        # A port that its protocol has paused waits for the protocol, or for the deadline.
+        if self.is_finishing and not (self._unsent.count or self._has_more()):
             self.stopListening()
 
     def stopListening(self) -> Deferred[None] | None:
-        """Close at once; harmless where it closes already. See ``IListeningPort``."""
+        """Close at once, unless it is closing already. See ``IListeningPort``."""
         if not self.connected:
             return None
         if not self._is_closing:
             self._is_closing = True
-            super().stopListening()  # type: ignore[misc]
+            super().stopListening()
         return self._when_closed()
 
     def _when_closed(self) -> Deferred[None]:
@@ -226,11 +233,11 @@ class DatagramPort(DatagramSending):
         self._close_if_done()
 
     def _give_up(self) -> None:
-        """Settle the figures: this port closes."""
+        """Finish sending and the counters, because this port closes."""
         cancel(self._deadline)
         self._deadline = None
         if self._has_more():
-            _log.warn("datagrams that had come are not handled: the time to stop is over")
+            _log.warn("received datagrams were not handled: the time to stop is over")
         self._drops_at_end = _drops(self.socket)
         self._give_up_sending()
 

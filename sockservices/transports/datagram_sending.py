@@ -1,4 +1,4 @@
-"""Sending datagrams: what a peer cannot take yet waits, in order and within bounds."""
+"""Sending datagrams: those that a peer cannot take yet are queued, in order and within bounds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from collections import deque
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sockservices.answering import why_no_answer
 from sockservices.logs import RareLog
 from sockservices.printable import DatagramPeer, peer_of_datagram, system_reason
-from sockservices.timer import cancel
-from sockservices.transports import senders
+from sockservices.timer import Timer
+from sockservices.transports import datagram_senders
 from sockservices.transports.own_addresses import OURS
 
-# What waits for peers whose queues are full, all peers together; what is beyond is dropped.
+# Limits on what is queued for all peers together; further datagrams are dropped.
 UNSENT_DATAGRAMS = 1024
 UNSENT_BYTES = 1 << 20
 
-# A full Unix peer gives no sign when it has room again: unix(7) has only trying again.
+# Nothing tells when a full Unix peer has room again; we can only try again: unix(7).
 _FIRST_RETRY = 0.005  # seconds
 _LAST_RETRY = 0.25
 
@@ -32,7 +31,7 @@ _log = Logger(namespace="sockservices")
 
 
 class _Unsent:
-    """Datagrams that wait for their peers, in order for each peer, bounded for all."""
+    """The queued datagrams: in order for each peer, and with a limit for all together."""
 
     def __init__(self) -> None:
         self.by_peer: dict[Any, deque[bytes]] = {}
@@ -48,7 +47,7 @@ class _Unsent:
         return True
 
     def take(self, peer: Any) -> None:
-        """Forget the oldest for this peer."""
+        """Remove the oldest datagram for this peer."""
         waiting = self.by_peer[peer]
         self.count -= 1
         self.size -= len(waiting.popleft())
@@ -57,36 +56,37 @@ class _Unsent:
 
 
 class DatagramSending:
-    """To be mixed into ports for datagrams."""
+    """A mixin for datagram ports."""
 
-    datagrams_dropped = 0  # handed to write() and never sent
-    datagrams_unanswered = 0  # handed to answer() and held back
+    datagrams_dropped = 0  # passed to write() and never sent
+    datagrams_unanswered = 0  # passed to answer() and withheld
     bytes_out = 0
-    # Where it is told that datagrams are dropped; a host has its service's.
+    # The log for dropped datagrams; a host replaces it with its service's.
     rare_log: RareLog
 
     _unsent: _Unsent
-    _retry: IDelayedCall | None = None
+    _retry: Timer
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
 
-    # Twisted's port provides these.
+    # From Twisted's port.
     protocol: Any
     reactor: Any
     socket: socket.socket
 
     def _prepare_sending(self) -> None:
         self._unsent = _Unsent()
+        self._retry = Timer(self.reactor, self._send_waiting)
         self.rare_log = RareLog(_log)
 
     def _sent_all(self) -> None:
-        """Nothing waits to be sent any more."""
+        """Handle that no datagram is queued any more."""
         raise NotImplementedError
 
     def write(self, datagram: bytes, addr: Any = None) -> None:
         """Send a datagram; if the peer's queue is full, keep it and try again.
 
-        Raises ``twisted.internet.error.MessageLengthError`` for one that is too long to send.
+        Raises ``twisted.internet.error.MessageLengthError`` if it is too long to send.
         """
         self._write(datagram, self._connected_to or self._checked(addr))
 
@@ -114,26 +114,26 @@ class DatagramSending:
         waiting = self._unsent.by_peer
         if (waiting and peer in waiting) or not self._sent(datagram, peer):
             if not self._unsent.keep(datagram, peer):
-                self._drop(peer, "too much is waiting to be sent")
+                self._drop(peer, "too many datagrams are waiting to be sent")
             self._retry_later()
 
     def writeSequence(self, seq: Any, addr: Any = None) -> None:
-        """Send one datagram that is made of these parts."""
+        """Send one datagram made of these parts."""
         self.write(b"".join(seq), addr)
 
     def _checked(self, addr: Any) -> Any:
         return addr
 
     def _sent(self, datagram: bytes, peer: Any) -> bool:
-        """Send or drop; return whether this datagram is done with."""
+        """Send or drop a datagram; return ``False`` if it must be kept and sent later."""
         try:
             if self._connected_to is not None:
                 self.bytes_out += self.socket.send(datagram)
-            elif isinstance(peer, senders.Sender):
-                self.bytes_out += senders.send_to(self.socket, datagram, peer)
+            elif isinstance(peer, datagram_senders.Sender):
+                self.bytes_out += datagram_senders.send_to(self.socket, datagram, peer)
             else:
                 self.bytes_out += self.socket.sendto(datagram, peer)
-        except senders.ImpostorError as found:
+        except datagram_senders.ImpostorError as found:
             self._hold_back(peer, str(found))
         except OSError as failed:
             if failed.errno in _CANNOT_SEND_NOW:
@@ -141,7 +141,7 @@ class DatagramSending:
             if failed.errno == errno.EMSGSIZE:
                 self.datagrams_dropped += 1
                 raise error.MessageLengthError(
-                    f"{len(datagram)} bytes are too long for one datagram"
+                    f"{len(datagram)} bytes do not fit in one datagram"
                 ) from None
             self._drop(peer, system_reason(failed))
             if failed.errno == errno.ECONNREFUSED and self._connected_to is not None:
@@ -151,15 +151,14 @@ class DatagramSending:
     def _drop(self, peer: Any, reason: str) -> None:
         self.datagrams_dropped += 1
         self.rare_log.warn(
-            "a datagram to {peer} is dropped: {reason}", peer=peer_of_datagram(peer), reason=reason
+            "dropped a datagram to {peer}: {reason}", peer=peer_of_datagram(peer), reason=reason
         )
 
     def _retry_later(self) -> None:
-        if self._retry is None:
-            self._retry = self.reactor.callLater(self._retry_after, self._send_waiting)
+        if not self._retry.is_running:
+            self._retry.start(self._retry_after)
 
     def _send_waiting(self) -> None:
-        self._retry = None
         progress = False
         for peer, waiting in list(self._unsent.by_peer.items()):
             while waiting:
@@ -167,7 +166,7 @@ class DatagramSending:
                     if not self._sent(waiting[0], peer):
                         break
                 except error.MessageLengthError:
-                    pass  # counted as dropped; nobody is left to tell
+                    pass  # counted as dropped; no caller is left to raise it to
                 self._unsent.take(peer)
                 progress = True
         if self._unsent.count:
@@ -180,10 +179,10 @@ class DatagramSending:
             self._sent_all()
 
     def _give_up_sending(self) -> None:
-        """Count what still waits as dropped: this port closes."""
-        cancel(self._retry)
+        """Try once more, then count queued datagrams as dropped, because this port closes."""
+        self._retry.cancel()
         self._send_waiting()
-        cancel(self._retry)
+        self._retry.cancel()
         self.datagrams_dropped += self._unsent.count
         if self.datagrams_dropped:
             _log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)

@@ -1,4 +1,4 @@
-"""Where this process listens for datagrams: to answer there would be to answer itself."""
+"""The addresses where this process listens for datagrams, so that it never answers itself."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ _EVERYWHERE = ("0.0.0.0", "::")
 
 
 class OwnAddresses:
-    """The addresses of all listeners for datagrams that are open."""
+    """The addresses of all open datagram listeners."""
 
     def __init__(self) -> None:
         self._hosts: dict[int, list[str]] = {}  # by UDP port
         self._unix: list[bytes | tuple[int, int]] = []
 
     def add_udp(self, host: str, port: int) -> None:
-        """Enter where a UDP port listens."""
+        """Add the address of a UDP port."""
         self._hosts.setdefault(port, []).append(_plain(host))
 
     def remove_udp(self, host: str, port: int) -> None:
-        """Strike it out again."""
+        """Remove the address of a UDP port."""
         hosts = self._hosts[port]
         hosts.remove(_plain(host))
         if not hosts:
             del self._hosts[port]
 
     def has_udp(self, host: str, port: int) -> bool:
-        """Whether a UDP port listens there, at that address or at all of this machine's."""
+        """Whether a UDP port listens there, on that address or on all of this machine's."""
         hosts = self._hosts.get(port)
-        if hosts is None:  # mostly
+        if hosts is None:  # the common case
             return False
         is_everywhere = any(each in hosts for each in _EVERYWHERE)
         return _plain(host) in hosts or (is_everywhere and is_local(host))
 
     def add_unix(self, identity: bytes | tuple[int, int]) -> None:
-        """Enter a Unix socket: its abstract name, or the ``identity_of`` its file."""
+        """Add a Unix socket, by its abstract name or the ``identity_of`` its file."""
         self._unix.append(identity)
 
     def remove_unix(self, identity: bytes | tuple[int, int]) -> None:
-        """Strike it out again."""
+        """Remove a Unix socket."""
         self._unix.remove(identity)
 
     def has_unix(self, identity: bytes | tuple[int, int]) -> bool:
-        """Whether it is one of ours."""
+        """Whether a Unix socket is one of ours."""
         return identity in self._unix
 
 
 own_addresses = OwnAddresses()
-"""Those of this process, of whichever service."""
+"""The addresses of this process, of all its services."""
 
 
 OURS = "this process listens there itself"
-"""Why nothing is answered there."""
+"""The reason not to answer there."""
 
 
 def identity_of(file: os.stat_result) -> tuple[int, int]:
-    """Return what tells a file from all others, whatever its path."""
+    """Return what identifies a file, whatever its path."""
     return file.st_dev, file.st_ino
 
 
 def _plain(host: str) -> str:
-    return unmapped(host).partition("%")[0]  # without the link, which only some calls tell
+    return unmapped(host).partition("%")[0]  # without the zone, which only some calls report

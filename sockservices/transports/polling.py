@@ -1,4 +1,4 @@
-"""Asking the kernel about one descriptor, without waiting."""
+"""Polling one file descriptor, without waiting."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import select
 
 
 def is_readable(descriptor: int) -> bool:
-    """Whether something can be read, or a connection accepted."""
+    """Whether data can be read, or a connection accepted."""
     return _has(descriptor, select.POLLIN)
 
 
 def is_writable(descriptor: int) -> bool:
-    """Whether the kernel would take something to send."""
+    """Whether the kernel would take data to send."""
     return _has(descriptor, select.POLLOUT)
 
 

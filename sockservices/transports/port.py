@@ -1,4 +1,4 @@
-"""What eager ports have in common: they accept with less Python, and wait when they cannot.
+"""The base of stream ports: they accept with less Python, and pause when they cannot accept.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, ``_reservedFD``,
 ``_shouldShutdown``; of Python, ``socket.socket._accept``, checked with 3.10 to 3.13.
@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python import log
 
 from sockservices.timer import cancel
+from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
 from sockservices.transports.proxied import proxied_kind
 
@@ -26,48 +27,49 @@ _PAUSE = 0.5  # seconds
 
 
 class Acceptor:
-    """Takes the sockets that a port accepts, where the port's factory is one.
+    """A factory that takes the accepted sockets of a port itself.
 
-    Of any other factory a port has a protocol built, as Twisted's ports do.
+    With any other factory, a port builds a protocol for each connection, as Twisted's ports do.
     """
 
     def accept(self, port: AcceptingPort, accepted: socket.socket, peer: Any) -> None:
-        """Take a socket that was accepted.
+        """Take an accepted socket.
 
         Parameters:
-            port: what accepted it; ``address_of`` and ``transport_for`` know more.
-            accepted: the socket, which is the acceptor's now.
-            peer: the peer's address, as accept(2) gave it.
+            port: the port that accepted it; see its ``address_of`` and ``transport_for``.
+            accepted: the socket, which now belongs to the acceptor.
+            peer: the peer's address, as accept(2) returned it.
         """
         raise NotImplementedError
 
 
-class AcceptingPort(tcp.Port):
-    """To be mixed into Twisted's stream ports, before them."""
+class AcceptingPort(HostedPort, tcp.Port):
+    """A mixin for Twisted's stream ports; list it before them."""
 
+    kind = "stream"
     backlog: int
     factory: Any
     reactor: Any
     socket: Any
     transport: Any
     _shouldShutdown: bool
-    # Whether it is to accept; looked at for each connection.
+    # Whether to accept; checked for each connection.
     _accepts = False
     _is_accepting = False
-    # What is told that nothing can be accepted for want of descriptors or memory, and sees to it
-    # that it is not tried again at once. Without it a port does what Twisted's do, and waits.
+    # Called when accept(2) fails for lack of file descriptors or memory; it must prevent that the
+    # port tries again at once. Without it, a port does what Twisted's do, and then pauses.
     on_exhausted: Callable[[OSError], None] | None = None
-    # How many bytes may wait to be sent on a connection, and what is called when there are more.
+    # How many bytes may wait to be sent on a connection, and what is called if there are more.
     max_unsent: int | None = None
     on_overflow: Callable[[Any], None] | None = None
-    # The call that ends a pause, if there is one.
+    # The delayed call that ends a pause, if there is one.
     _resumption: Any = None
-    # While some wait whom it is to accept before it closes: fires when it has, and until when.
+    # While the port accepts its backlog before it closes: fires when it has closed; its deadline.
     _finished: Deferred[None] | None = None
     _deadline: Any = None
 
     def doRead(self) -> None:
-        """Accept connections, at most ``numberAccepts``, which follows the demand."""
+        """Accept connections, at most ``numberAccepts``, which adapts to the demand."""
         self._is_accepting = True
         try:
             self._accept()
@@ -92,12 +94,12 @@ class AcceptingPort(tcp.Port):
                 if error.errno in _OUT_OF_RESOURCES and self.on_exhausted is not None:
                     self.on_exhausted(error)
                     return
-                super().doRead()  # which knows what to do, and logs it
+                super().doRead()  # handles the error, and logs it
                 if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
                     self._pause_accepting()
                 return
             try:
-                # As socket.accept(), which asks for the kind anew each time.
+                # Like socket.accept(), which however asks for the kind each time.
                 take(socket.socket(*kind, descriptor), peer)
             except BaseException:
                 log.err()
@@ -107,42 +109,42 @@ class AcceptingPort(tcp.Port):
         self.numberAccepts += 20
 
     def finish(self, seconds: float) -> Any:
-        """Close: when those who wait in the backlog are accepted, or that time is over.
+        """Close once the backlog is accepted, or after this many seconds.
 
-        Closing resets those who wait. While this port may not accept (``stopReading``), they wait
-        on, and almost nobody joins them. At a socket that is somebody else's they wait for who has
-        it next.
+        Closing resets connections in the backlog. While this port may not accept (``stopReading``),
+        they keep waiting, and hardly any can join them. On a socket that belongs to another
+        process, they wait for its next owner.
 
-        Returns a ``Deferred`` that fires when it is closed.
+        Returns a ``Deferred`` that fires when the port is closed.
         """
         if not self._shouldShutdown or not self.connected or self.disconnecting:
             return self.stopListening()
         finished = self._finished = Deferred()
         self._deadline = self.reactor.callLater(seconds, self.stopListening)
-        self.numberAccepts = self.backlog + 1  # more do not wait: listen(2)
-        if self._accepts and not self._is_accepting:  # else the next one would come within another
+        self.numberAccepts = self.backlog + 1  # the most that can wait: listen(2)
+        if self._accepts and not self._is_accepting:  # doRead must not be nested
             self.doRead()
         self._close_if_done()
         return finished
 
     @property
     def is_finishing(self) -> bool:
-        """Whether some wait yet whom it is to accept before it closes."""
+        """Whether it still accepts its backlog before it closes."""
         return self._finished is not None
 
     def _close_if_done(self) -> None:
         if not self.is_finishing or self._is_accepting:
             return
         if is_readable(self.fileno()):
-            self.socket.listen(1)  # with less, Linux takes a newcomer for an attack (SYN flood)
+            self.socket.listen(1)  # with 0, Linux treats a new connection as a SYN flood
         else:
-            # Now: in the turn that passes before Twisted closes it others would come.
+            # Now, because others could connect in the turn before Twisted closes the socket.
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
             self.stopListening()
 
     def stopListening(self, *reason: Any) -> Any:
-        """Close at once; harmless where it closes already. See ``IListeningPort``."""
+        """Close at once, unless it is closing already. See ``IListeningPort``."""
         if not self.connected:
             return None
         if not self.disconnecting:
@@ -161,11 +163,11 @@ class AcceptingPort(tcp.Port):
             protocol.makeConnection(self.transport_for(accepted, protocol, peer))
 
     def address_of(self, peer: Any) -> Any:
-        """Return a peer's address, as accept(2) gave it, as an ``IAddress``."""
+        """Return an ``IAddress`` for a peer's address as accept(2) returned it."""
         return self._buildAddr(self._with_link(peer))
 
     def _with_link(self, peer: Any) -> Any:
-        if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local one names its link
+        if self.addressFamily == socket.AF_INET6 and peer[3]:  # a link-local address has a zone
             host = socket.getnameinfo(peer, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
             return (host, *peer[1:])
         return peer
@@ -173,13 +175,13 @@ class AcceptingPort(tcp.Port):
     def transport_for(
         self, accepted: socket.socket, protocol: Any, peer: Any, *, proxied: bool = False
     ) -> Any:
-        """Make the transport of a connection.
+        """Return a transport for a connection.
 
         Parameters:
             accepted: its socket.
-            protocol: its protocol, which is not told yet.
-            peer: the peer's address, as accept(2) gave it.
-            proxied: whether it is to show the addresses of another peer later.
+            protocol: its protocol, which is not connected yet.
+            peer: the peer's address, as accept(2) returned it.
+            proxied: whether it may show the addresses behind a proxy later.
         """
         number = self.sessionno
         self.sessionno = number + 1
@@ -187,12 +189,12 @@ class AcceptingPort(tcp.Port):
         return kind(accepted, protocol, self._with_link(peer), self, number, self.reactor)
 
     def _pause_accepting(self) -> None:
-        # The connections that wait would wake the reactor at once, for nothing, again and again.
+        # Otherwise the waiting connections would wake the reactor again and again, for nothing.
         self.stopReading()
         self._resumption = self.reactor.callLater(_PAUSE, self.startReading)
 
     def startReading(self) -> None:
-        """Accept again, unless it closes."""
+        """Accept again, unless the port is closing."""
         if self.disconnecting:
             return
         self._accepts = True
@@ -200,7 +202,7 @@ class AcceptingPort(tcp.Port):
         super().startReading()
 
     def stopReading(self) -> None:
-        """Accept no more until ``startReading``, not even one that waits already."""
+        """Accept nothing until ``startReading``, not even a connection that waits already."""
         self._accepts = False
         self._forget_resumption()
         super().stopReading()
@@ -211,5 +213,5 @@ class AcceptingPort(tcp.Port):
 
 
 def _can_refuse(error: OSError) -> bool:
-    """Whether Twisted has a spare descriptor to accept and close those that wait."""
+    """Whether Twisted has a spare file descriptor, to accept and close waiting connections."""
     return error.errno == errno.EMFILE and tcp._reservedFD.available()

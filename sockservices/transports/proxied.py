@@ -1,4 +1,4 @@
-"""Connections that come from a proxy, and show who is behind it."""
+"""Connections from a proxy, which show the addresses of the client behind it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _log = Logger(namespace="sockservices")
 
 
 class Proxied(FileDescriptor):
-    """To be mixed into transports, before them."""
+    """A mixin for transports; list it before them."""
 
-    # The addresses to show, if they are others than the socket's.
+    # The addresses to show instead of the socket's.
     _shown: tuple[Any, Any] | None = None
-    # What came with the header, until the protocol that it is for reads it.
+    # The data that arrived with the header, until its protocol reads it.
     _rest = b""
     _is_wanted = False
 
@@ -41,16 +41,16 @@ class Proxied(FileDescriptor):
         self._shown = peer, host
 
     def hand_over(self, protocol: Any, rest: bytes) -> None:
-        """Connect a protocol in the place of the one before, and give it what came already.
+        """Replace the protocol, connect the new one, and deliver the data that arrived already.
 
-        Many protocols pause at first, until they have somewhere to put what comes: then it waits
-        until they resume.
+        Many protocols pause at first, until they can store data. The data then waits until they
+        resume.
         """
         self.protocol = protocol
         prefix = log_prefix(protocol)
         self.logstr = f"{prefix},{self.sessionno},{getattr(self.getPeer(), 'host', '')}"
         self._rest, self._is_wanted = rest, True
-        # The reactor has set the context of what is logged now, and that says the proxy.
+        # The current log context, which the reactor has set, names the proxy.
         log.callWithContext({"system": self.logstr}, self._connect)
 
     def _connect(self) -> None:
@@ -79,9 +79,9 @@ class Proxied(FileDescriptor):
         super().startReading()
         try:
             self.protocol.dataReceived(rest)
-        except BaseException:  # as Twisted does with what it delivers, but with the client's name
+        except BaseException:  # as Twisted does when it delivers data, but naming the client
             _log.failure(
-                "the protocol failed on what {peer} sent first",
+                "the protocol failed on the first data from {peer}",
                 peer=peer_of_stream(self.getPeer()),
             )
             own: Any = self
@@ -90,11 +90,11 @@ class Proxied(FileDescriptor):
 
 @cache
 def proxied_kind(transport: type) -> type:
-    """Return a class of transports that are as these, and ``Proxied``."""
+    """Return a subclass of a transport class that is also ``Proxied``."""
     return type(f"Proxied{transport.__name__}", (Proxied, transport), {})
 
 
 def log_prefix(what: Any) -> str:
-    """Return what stands for a protocol or a factory in the log."""
+    """Return the name of a protocol or factory for the log."""
     context = ILoggingContext(what, None)
     return type(what).__name__ if context is None else str(context.logPrefix())

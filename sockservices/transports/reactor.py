@@ -1,14 +1,14 @@
-"""Twisted's epoll(7) reactor with eager transports, at fewer system calls and less Python each.
+"""Twisted's epoll(7) reactor with eager transports, with fewer system calls and less Python.
 
-For eager connections, and for these only:
+For eager connections, and only for these:
 
-- What is to be watched is told to the kernel before it is asked for events, all changes of a turn
-  at once: a connection that is answered and closed in one turn is never registered.
+- Changes to what the kernel watches are made once per turn, just before asking for events: a
+  connection that is answered and closed in one turn is never registered.
 - A writer is tried before it is watched: a close, a half-close or the next piece of a producer
-  needs no event from the kernel to come in its turn.
+  needs no event from the kernel.
 - A readable connection goes straight to its ``doRead``.
 
-Its timers go by ``time.monotonic``.
+Its timers use ``time.monotonic``.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``,
 ``_doReadOrWrite``, ``_poller``, ``_reads``, ``_selectables``, ``_writes``.
@@ -38,7 +38,7 @@ from sockservices.transports.streams import EagerMethods
 from sockservices.transports.transport import EagerConnection
 from sockservices.transports.writers import attempt, lost_file
 
-# One call for events returns at most this many; the kernel goes on where it stopped.
+# One call returns at most this many events; the next call continues where it stopped.
 _EVENTS = 1024
 
 _NO_CONTEXT: dict[Any, Any] = {}
@@ -48,15 +48,16 @@ class EagerReactor(EagerMethods, EPollReactor):
     """The reactor that ``twistd --reactor=eager`` installs."""
 
     def __init__(self) -> None:
-        # All by descriptor, and of eager connections: what the kernel watches,
+        # All keyed by file descriptor, and for eager connections only.
+        # The events that the kernel watches for.
         self._watched: dict[int, int] = {}
-        # for whom it does that,
+        # The connections that receive these events.
         self._served: dict[int, EagerConnection] = {}
-        # those for which that may differ from what they want,
+        # Those for which the watched events may differ from the wanted ones.
         self._changed: set[int] = set()
-        # and those that want to write and have not been tried.
+        # Those that want to write and have not been tried.
         self._untried: dict[int, EagerConnection] = {}
-        # The number of the present turn, in which what is written may leave together.
+        # The number of the current turn: data written in one turn may be sent together.
         self.turn = 0
         super().__init__()
         keep_steady(self)
@@ -122,10 +123,10 @@ class EagerReactor(EagerMethods, EPollReactor):
                 self._want_nothing(fd)
 
     def forget(self, connection: EagerConnection) -> None:
-        """Let go of a connection that is about to be closed.
+        """Forget a connection that is about to be closed.
 
-        A descriptor that another process holds as well would otherwise stay watched, with nobody
-        left to take its events: epoll(7), question 6.
+        If another process also holds the open file description, it would otherwise stay watched,
+        although nobody is left to take its events: epoll(7), question 6.
         """
         fd = connection.fileno()
         if fd < 0:
@@ -137,22 +138,22 @@ class EagerReactor(EagerMethods, EPollReactor):
             self._want_nothing(fd)
 
     def _want_nothing(self, fd: int) -> None:
-        # At once: the next connection may have the same descriptor.
+        # At once, because the next connection may get the same file descriptor.
         del self._selectables[fd]
         self._served.pop(fd, None)
         self._changed.discard(fd)
         if self._watched.pop(fd, 0):
-            with contextlib.suppress(OSError):  # somebody else has closed it
+            with contextlib.suppress(OSError):  # other code has closed it
                 self._poller.unregister(fd)
 
     def _former_descriptor(self, connection: EagerConnection) -> int:
         if connection.disconnected:
             return -1
-        # Somebody else has closed the socket.
+        # Other code has closed the socket.
         return next((fd for fd, each in self._selectables.items() if each is connection), -1)
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait for events, at most ``timeout`` seconds (``None``: for ever), and hand them on."""
+        """Wait for events, at most ``timeout`` seconds (``None``: forever), and dispatch them."""
         self.turn += 1
         contexts = context.theContextTracker.currentContext().contexts
         contexts.append(_NO_CONTEXT)
@@ -161,7 +162,7 @@ class EagerReactor(EagerMethods, EPollReactor):
                 self._try_writers(contexts)
                 timeout = 0
             if self._changed and self._watch():
-                timeout = 0  # what that has set off must not wait for an event
+                timeout = 0  # a connection was lost: what it set off must not wait for an event
             served = self._served
             for fd, event in self._wait(-1 if timeout is None else timeout):
                 connection = served.get(fd)
@@ -172,12 +173,12 @@ class EagerReactor(EagerMethods, EPollReactor):
                 contexts[-1] = connection
                 try:
                     if event == EPOLLIN:
-                        # As in _doReadOrWrite: this is by far the most frequent.
+                        # As in _doReadOrWrite; inline because it is by far the most frequent case.
                         has_read = True
                         try:
                             why = connection.doRead()
                         except BaseException as raised:
-                            # A ConnectionDone that a protocol raises ends more than the reading.
+                            # A ConnectionDone that a protocol raises closes both directions.
                             has_read = False
                             why = raised
                             log.err()
@@ -202,7 +203,7 @@ class EagerReactor(EagerMethods, EPollReactor):
 
     def _serve_other(self, fd: int, event: int) -> None:
         other = self._selectables.get(fd)
-        # A connection here is new, and the event was for what had its descriptor before.
+        # An eager connection here is new: the event was for the descriptor's previous owner.
         if other is not None and not isinstance(other, EagerConnection):
             log.callWithLogger(other, self._doReadOrWrite, other, fd, event)
 
@@ -220,13 +221,13 @@ class EagerReactor(EagerMethods, EPollReactor):
                     raise
                 except BaseException:
                     log.err()
-                # By now somebody else may have its descriptor.
+                # By now its file descriptor may belong to another connection.
                 ours = self._selectables.get(fd) is writer
                 if ours and fd in self._writes and fd not in self._untried:
                     self._changed.add(fd)
 
     def _watch(self) -> bool:
-        """Tell the kernel what has changed; return whether a connection was lost at that."""
+        """Update what the kernel watches; return whether a connection was lost by that."""
         lost = False
         while self._changed:
             fd = self._changed.pop()
@@ -261,8 +262,8 @@ class EagerReactor(EagerMethods, EPollReactor):
 
 
 def install() -> None:
-    """Make ``EagerReactor`` the reactor of this process.
+    """Install ``EagerReactor`` as the reactor of this process.
 
-    Raises ``ReactorAlreadyInstalledError`` after another was installed.
+    Raises ``ReactorAlreadyInstalledError`` if another is installed.
     """
     main.installReactor(EagerReactor())

@@ -1,4 +1,4 @@
-"""What a reactor offers for streams, with eager ports and transports or with Twisted's own."""
+"""A reactor's methods for streams, with eager ports and transports or with Twisted's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet import error
 from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
-from sockservices.transports import stock, tcp, unix
+from sockservices.transports import stock_streams, tcp, unix
 from sockservices.transports.clock import keep_steady
 from sockservices.transports.transport import EagerConnection
 from sockservices.transports.writers import untried_of
@@ -20,7 +20,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class _Listening:
-    """The methods that listen, with ports of ours."""
+    """The methods that listen, with our own ports."""
 
     tcp_port: Any
     unix_port: Any
@@ -54,7 +54,7 @@ class _Listening:
 
 
 class EagerMethods(_Listening):
-    """``IReactorTCP``, ``IReactorUNIX`` and the streams of ``IReactorSocket``."""
+    """The methods of ``IReactorTCP`` and ``IReactorUNIX``, and ``IReactorSocket``'s for streams."""
 
     tcp_port = tcp.Port
     unix_port = unix.Port
@@ -90,7 +90,7 @@ def _check_family(family: int) -> None:
 
 
 class _Facade:
-    """A reactor as it is, but for some of its methods.
+    """A wrapper around a reactor that replaces some of its methods.
 
     Parameters:
         reactor: any POSIX reactor of Twisted (``epoll``, ``poll``, ``select``, ``asyncio``…).
@@ -103,7 +103,7 @@ class _Facade:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.reactor, name)
 
-    # These call the methods for TCP.
+    # Bound here, so that they call our methods for TCP.
     listenSSL = PosixReactorBase.listenSSL
     connectSSL = PosixReactorBase.connectSSL
 
@@ -111,8 +111,8 @@ class _Facade:
 class EagerStreams(EagerMethods, _Facade):
     """A reactor whose streams are eager.
 
-    To be given to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
-    "tcp:7")``. What an endpoint makes without the reactor's methods for streams is as ever.
+    Pass it to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
+    "tcp:7")``. If an endpoint does not use the reactor's methods for streams, nothing changes.
     """
 
     def __init__(self, reactor: PosixReactorBase) -> None:
@@ -124,7 +124,7 @@ class EagerStreams(EagerMethods, _Facade):
 
     @property
     def turn(self) -> int:
-        """The number of the reactor's present turn."""
+        """The number of the reactor's current turn."""
         return self._untried.turn()
 
     def addWriter(self, writer: Any) -> None:
@@ -140,17 +140,17 @@ class EagerStreams(EagerMethods, _Facade):
         self.reactor.removeWriter(writer)
 
     def forget(self, connection: EagerConnection) -> None:
-        """Let go of a connection that is about to be closed."""
+        """Forget a connection that is about to be closed."""
         self.removeReader(connection)
         self.removeWriter(connection)
 
 
 class StockStreams(_Listening, _Facade):
-    """A reactor whose connections are Twisted's own, but counted."""
+    """A reactor whose connections are Twisted's own, with counters."""
 
-    tcp_port = stock.TCPPort
-    unix_port = stock.UNIXPort
-    adopted_unix_port = stock.AdoptedUNIXPort
+    tcp_port = stock_streams.TCPPort
+    unix_port = stock_streams.UNIXPort
+    adopted_unix_port = stock_streams.AdoptedUNIXPort
 
     connectTCP = PosixReactorBase.connectTCP
     connectUNIX = PosixReactorBase.connectUNIX
@@ -158,11 +158,11 @@ class StockStreams(_Listening, _Facade):
 
 
 class WrappingStreams(_Facade):
-    """A reactor that does something to the factory of whatever is to listen.
+    """A reactor that wraps the factory of every port.
 
     Parameters:
-        reactor: what listens.
-        wrap: takes a factory and returns the one that is to build the protocols.
+        reactor: the reactor that listens.
+        wrap: takes a factory, and returns the one that builds the protocols.
     """
 
     def __init__(self, reactor: Any, wrap: Callable[[Any], Any]) -> None:
@@ -183,7 +183,7 @@ class WrappingStreams(_Facade):
 
 
 class LookingStreams(_Facade):
-    """A reactor that does not listen, but shows with which factory it would."""
+    """A reactor that does not listen, but remembers the factory it would listen with."""
 
     factory: Any = None
 
@@ -201,13 +201,13 @@ class LookingStreams(_Facade):
 
     def _look(self, factory: Any) -> Any:
         self.factory = factory
-        return SimpleNamespace()  # in a port's place: listenSSL writes something on it
+        return SimpleNamespace()  # in place of a port, because listenSSL sets an attribute on it
 
 
 def with_streams(reactor: Any, *, eager: bool) -> Any:
-    """Return what to give to endpoints for a reactor, so that their streams are eager, or not.
+    """Return a reactor for endpoints, with eager or with stock streams.
 
-    A reactor that has no streams of the POSIX kind is returned as it is.
+    A reactor that is not a POSIX reactor is returned unchanged.
     """
     if not isinstance(reactor, PosixReactorBase):
         return reactor

@@ -1,12 +1,13 @@
-"""Eager TCP: what is written goes to the kernel without a turn of the reactor.
+"""Eager TCP: written data goes to the kernel without a turn of the reactor.
 
-Twisted's own transports keep what is written until the reactor finds the socket writable: two
-epoll_ctl(2), an epoll_wait(2) and a turn for each answer. Here an answer, all that is written in
-``dataReceived``, leaves together when that returns. What is written at another time leaves at
-once, and small writes after it at the end of the turn, together. So lines make few packets, though
-none of them waits for an acknowledgement (``TCP_NODELAY``, as asyncio, uvloop and Go have it).
+Twisted's own transports keep written data until the reactor finds the socket writable: two
+epoll_ctl(2), an epoll_wait(2) and a turn for each answer. Here, everything written in
+``dataReceived`` is sent together when that returns. A write at another time is sent at once, and
+small writes after it together at the end of the turn. So lines make few packets, although none of
+them waits for an acknowledgement (``TCP_NODELAY``, as in asyncio, uvloop and Go).
 
-All else is Twisted's: what the kernel does not take is kept, sent and closed as Twisted does it.
+Everything else is Twisted's: buffering data that the kernel does not take, sending it later, and
+closing.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborting``, ``_addressType``,
 ``_closeSocket``, ``_getLogPrefix``, ``_makeTransport``, ``_maybePauseProducer``,
@@ -28,40 +29,40 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
-from sockservices.transports.counted import Counted
+from sockservices.transports.byte_counting import Counted
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
-# After a read that was full, this many times as much: it halves what a stream costs the kernel. Not
-# from the first: the C library would map and unmap memory for each small read (mallopt(3)).
+# After a full read, read this many times as much, which halves the kernel's work for a stream. Not
+# from the start: the C library would map and unmap memory for each small read (mallopt(3)).
 _LARGER = 8
 
-# What is smaller is worth waiting for more: the bytes that a packet of Ethernet takes (RFC 879).
+# Smaller writes may wait for others: the bytes that fit in an Ethernet packet (RFC 879).
 _PACKET = 1460
 
 
 def _send_without_delay(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # not TCP but SCTP, say
+    with contextlib.suppress(OSError):  # not TCP but, for example, SCTP
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class _Connection(Counted, EagerConnection):
-    # Whether the last read filled Twisted's buffer: there is probably more than that. None while a
-    # connection that was accepted is new: what it is greeted with leaves with the other greetings
-    # of that turn, so that a peer of many is woken once for all.
+    # Whether the last read filled Twisted's buffer, so that there is probably more to read. None
+    # while an accepted connection is new: its greeting is sent with the other greetings of that
+    # turn, so that a peer with many connections is woken once for all.
     _was_full: bool | None = False
-    # Whether what is written may go to the kernel without a look at more: nothing waits for the
-    # kernel, there is no TLS and no pull producer, and no end is under way.
+    # Whether written data may go to the kernel without further checks: nothing waits for the
+    # kernel, there is no TLS and no pull producer, and the connection is not closing.
     _is_simple = True
-    # The first that is written while it is read and simple, which waits for the end of that: None
-    # before there is one, and empty when it has been gathered with others in Twisted's buffer.
+    # The first write during a read while the connection is simple, held until the read is done:
+    # None before the first write, and empty after it was moved to Twisted's buffer with others.
     # At all other times False.
     _held: bytes | Literal[False] | None = False
-    # What has been sent at once since this connection was last read or found writable, in bytes.
+    # Bytes sent at once since this connection was last read or found writable.
     _sent = 0
-    _sent_before = 0  # the same, when it was last found writable
-    _sent_in = -1  # the last turn of the reactor in which something was sent at once
-    # Whether a send has failed for good; the kernel says so only once.
+    _sent_before = 0  # the value of _sent when it was last found writable
+    _sent_in = -1  # the last turn of the reactor in which data was sent at once
+    # Whether a send has failed for good, which the kernel reports only once.
     _broken = False
 
     socket: Any
@@ -145,7 +146,7 @@ class _Connection(Counted, EagerConnection):
         self._send(data)
 
     def _release(self) -> None:
-        """Leave what is held to Twisted's methods."""
+        """Move held data to Twisted's buffer."""
         held, self._held = self._held, False
         if held is not None and held is not False:
             self._tempDataBuffer.append(held)
@@ -160,11 +161,11 @@ class _Connection(Counted, EagerConnection):
             sent = 0
         except OSError as error:
             if error.errno == errno.EPIPE and self._sent:
-                # The peer had closed, and has refused what was sent just before. Twisted sends
-                # both as one, which the kernel takes: what is read next tells how it ended.
+                # The peer had closed, and has reset the connection after the previous send. Twisted
+                # sends both as one, which the kernel takes: the next read tells how it ended.
                 self.startWriting()
                 return
-            # The reactor finds the same when it tries again, and ends the connection in its turn.
+            # The reactor gets the same error when it tries again, and then closes the connection.
             self._note(error)
             sent = 0
         self.bytes_out += sent
@@ -182,8 +183,8 @@ class _Connection(Counted, EagerConnection):
     def _let_others_have_their_turn(self) -> None:
         """Pause a producer that writes until it is paused, as Twisted's own transports do.
 
-        The kernel would take more. What an echo sends is one read, and then it is others' turn
-        anyway.
+        The kernel would take more. An echo is not paused: it sends one read, and then others have
+        their turn anyway.
         """
         producer = self.producer
         if producer is not None and producer is not self:
@@ -202,14 +203,14 @@ class _Connection(Counted, EagerConnection):
         self.write(b"".join(iovec))
 
     def _note(self, error: OSError) -> None:
-        # After EPIPE a read still tells the same as before: the peer's end of file came first.
+        # After EPIPE, a read still returns the same as before: the peer's end of input came first.
         if error.errno not in (errno.EPIPE, errno.ENOBUFS):
             self._broken = True
 
     def writeSomeData(self, data: Any) -> Any:
         """See ``FileDescriptor.writeSomeData``."""
         if not data and self._sent_before:
-            return 0  # all was sent at once; to send nothing would find out what became of it
+            return 0  # everything was sent at once; an empty send could only find that it failed
         try:
             sent = self.socket.send(memoryview(data)[: self.SEND_LIMIT])
         except BlockingIOError:
@@ -241,7 +242,7 @@ class _Connection(Counted, EagerConnection):
             or self.blocked
             or self._was_full is None
             or not self.connected
-            or self.disconnecting  # what waits for a producer to end goes on after the next write
+            or self.disconnecting  # a close that waits for a producer resumes after the next write
             or self._writeDisconnecting
             or self._aborting
             or (self.producer is not None and not self.streamingProducer)
@@ -263,14 +264,14 @@ class _Connection(Counted, EagerConnection):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """See ``IConsumer.registerProducer``."""
-        if not streaming:  # it is resumed at once
+        if not streaming:  # super() resumes it at once
             self._leave_to_twisted()
         try:
             super().registerProducer(producer, streaming)
         finally:
             self._look_again()
         if self._sent and not streaming and self.connected and not self.TLS:
-            self.startWriting()  # when that is done, it is the producer's turn again
+            self.startWriting()  # doWrite then resumes the producer
 
     def unregisterProducer(self) -> None:
         """See ``IConsumer.unregisterProducer``."""
@@ -304,12 +305,12 @@ class _Connection(Counted, EagerConnection):
 class Server(_Connection, tcp.Server):
     """A connection that a port has accepted.
 
-    For its parameters see ``twisted.internet.tcp.Server``. The methods do what Twisted's do, with
-    less time and memory: for a short connection they are much of what it costs.
+    For its parameters, see ``twisted.internet.tcp.Server``. The methods do what Twisted's do, with
+    less time and memory, because they are much of the cost of a short connection.
     """
 
     _repstr = ""
-    _kind: type | None = None  # of protocol, when that is gone
+    _kind: type | None = None  # the protocol's class, after the protocol has gone
 
     def __init__(
         self,
@@ -330,9 +331,9 @@ class Server(_Connection, tcp.Server):
         self.server = server
         self.client = client
         self.sessionno = sessionno
-        # What each read and write looks at: an object's own attributes are found sooner than its
-        # class's. And all that most connections come to have, in this order: CPython keeps the
-        # names once for a class, if they are no more than 30, and else in each object.
+        # The attributes that each read and write uses: those of an object are found sooner than
+        # those of its class. And all that most connections come to have, in this order: CPython
+        # stores up to 30 names once per class, and more than that in each object.
         self.producer = None
         self.dataBuffer = b""
         self.bufferSize = self.bufferSize
@@ -353,23 +354,23 @@ class Server(_Connection, tcp.Server):
 
     @property
     def hostname(self) -> Any:  # type: ignore[override]
-        """The peer's host, as Twisted's transports have it."""
+        """The peer's host, an attribute of Twisted's transports."""
         return self.client[0]
 
     @property
     def repstr(self) -> str:
-        """What represents it, made only when it is asked for."""
+        """The representation of this connection, built only on demand."""
         kind = getattr(self, "protocol", None).__class__ if self._kind is None else self._kind
         return self._repstr or f"<{kind.__name__} #{self.sessionno} on {self._port}>"
 
     @repstr.setter
-    def repstr(self, text: str) -> None:  # of an adopted one, by Twisted
+    def repstr(self, text: str) -> None:  # Twisted sets it for an adopted connection
         self._repstr = text
 
     def connectionLost(self, reason: Failure) -> None:
         """See ``IReadDescriptor.connectionLost``."""
         if not hasattr(self, "socket"):
-            return  # it was lost before: aborted, and then its protocol raised
+            return  # lost already: it was aborted, and then its protocol raised
         self._let_go()
         self.disconnected = 1
         self.connected = 0
@@ -392,7 +393,7 @@ class Client(_Connection, tcp.Client):
     """A connection that we make."""
 
     def createInternetSocket(self) -> socket.socket:
-        """Make the socket that is to be connected."""
+        """Create the socket to connect."""
         made: socket.socket = super().createInternetSocket()
         _send_without_delay(made)
         return made
@@ -402,11 +403,11 @@ class Port(AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server
-    # Whether what it accepts has TCP_NODELAY from its own socket: on Linux that takes no call.
+    # Whether accepted sockets inherit TCP_NODELAY, as on Linux, which saves a call for each.
     gives_no_delay = False
 
     def createInternetSocket(self) -> socket.socket:
-        """Make the socket that is to listen. One that is somebody else's is left as it is."""
+        """Create the socket to listen on. (An inherited one is left unchanged.)"""
         made: socket.socket = super().createInternetSocket()
         _send_without_delay(made)
         return made
@@ -415,13 +416,13 @@ class Port(AcceptingPort):
         """See ``IListeningPort.startListening``."""
         super().startListening()
         if sys.platform == "linux":
-            with contextlib.suppress(OSError):  # as where it is set
+            with contextlib.suppress(OSError):  # as in _send_without_delay
                 is_set = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 self.gives_no_delay = bool(is_set)
 
 
 class Connector(tcp.Connector):
-    """Makes a connection; see ``twisted.internet.tcp.Connector`` for its parameters."""
+    """A TCP connector; see ``twisted.internet.tcp.Connector`` for its parameters."""
 
     def _makeTransport(self) -> Client:
         return Client(self.host, self.port, self.bindAddress, self, self.reactor)

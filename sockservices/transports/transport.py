@@ -1,4 +1,4 @@
-"""What all eager connections have in common: they tell their reactor what it can rely on.
+"""The base of all eager connections: what an eager reactor relies on.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket`` and
 ``_tempDataLen``.
@@ -13,19 +13,19 @@ from twisted.python import context, log
 
 
 class EagerConnection(FileDescriptor):
-    """To be mixed into Twisted's stream transports, before them."""
+    """A mixin for Twisted's stream transports; list it before them."""
 
-    # Whether the kernel has refused what was written: to try again at once would be in vain.
+    # Whether the kernel did not take the written data, so that trying again at once is futile.
     blocked = False
 
     # An ``EagerReactor`` or ``EagerStreams``.
     reactor: Any
 
     def __getitem__(self, key: Any) -> Any:
-        """Return the log context of what this connection does.
+        """Return the log context of this connection.
 
-        A connection is a frame of ``twisted.python.context`` itself, so that nothing need be built
-        for each event: the prefix is looked up only when something is logged.
+        The connection itself serves as a frame of ``twisted.python.context``, so that no frame is
+        built for each event: the prefix is looked up only when something is logged.
         """
         if key is not log.ILogContext:
             raise KeyError(key)

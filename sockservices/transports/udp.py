@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.printable import DatagramPeer
-from sockservices.transports.adopted import adopt_datagram_socket
+from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import own_addresses
 
@@ -25,7 +25,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
     Parameters:
         port: 0 to 65535; 0 lets the kernel choose.
         protocol: the datagram protocol.
-        interface: a numeric address; empty is all IPv4 addresses.
+        interface: a numeric address; empty for all IPv4 addresses.
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
     """
 
@@ -47,11 +47,11 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         return port
 
     def startListening(self) -> None:
-        """Bind and begin to read; raises ``CannotListenError``."""
+        """Bind and start reading; raise ``CannotListenError`` if that fails."""
         try:
             super().startListening()
         except BaseException:
-            if hasattr(self, "socket"):  # a protocol that cannot start has no listener
+            if hasattr(self, "socket"):  # the protocol could not start
                 self.socket.close()
             raise
         self._own = self.socket.getsockname()[:2]
@@ -67,12 +67,12 @@ class UdpPort(DatagramPort, udp.MulticastPort):
 
     def _peer(self, raw: Any) -> DatagramPeer:
         host, port = raw[:2]
-        if len(raw) == 4 and raw[3]:  # a link-local peer can be answered only on its link
+        if len(raw) == 4 and raw[3]:  # a link-local peer can be answered only with its zone
             host = f"{host}%{raw[3]}"
         return host, port
 
     def _checked(self, addr: Any) -> Any:
-        """Refuse names: to look one up would block. Raises ``InvalidAddressError``."""
+        """Reject host names, because a lookup would block; raise ``InvalidAddressError``."""
         host = addr[0]
         ipv6 = isIPv6Address(host.partition("%")[0])
         if not (ipv6 or isIPAddress(host) or host == "<broadcast>"):

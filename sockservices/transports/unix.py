@@ -1,7 +1,7 @@
-"""Eager Unix streams: what is written is sent in the next turn, without asking the kernel.
+"""Eager Unix streams: written data is sent in the next turn, without polling the kernel.
 
-Not at once, because of ``sendFileDescriptor``: a descriptor travels with bytes, and those that
-were written just before must still be there to take it along.
+Not at once, because of ``sendFileDescriptor``: a file descriptor is sent along with bytes, so those
+written just before must still be in the buffer.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_makeTransport``.
 """
@@ -12,14 +12,14 @@ from typing import Any
 
 from twisted.internet import unix
 
-from sockservices.transports.adopted import AdoptedUnixPort
-from sockservices.transports.counted import Counting
+from sockservices.transports.adopted_sockets import AdoptedUnixPort
+from sockservices.transports.byte_counting import Counting
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
 
 class _Connection(Counting, EagerConnection):
-    """Tried before it is watched: that is all."""
+    """A connection that the reactor tries before it watches it."""
 
 
 class Server(_Connection, unix.Server):
@@ -37,11 +37,11 @@ class Port(AcceptingPort, unix.Port):
 
 
 class AdoptedPort(AdoptedUnixPort, Port):
-    """The same, on a socket that listens already."""
+    """A port on a socket that listens already."""
 
 
 class Connector(unix.Connector):
-    """Makes a connection; see ``twisted.internet.unix.Connector`` for its parameters."""
+    """A Unix connector; see ``twisted.internet.unix.Connector`` for its parameters."""
 
     def _makeTransport(self) -> Any:
         return Client(self.address, self, self.reactor, self.checkPID)

@@ -18,14 +18,14 @@ from zope.interface import implementer
 
 from sockservices.printable import DatagramPeer, escaped
 from sockservices.service import IAnswering
-from sockservices.transports import senders
+from sockservices.transports import datagram_senders
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import identity_of, own_addresses
 from sockservices.transports.unix_paths import SocketFile, socket_at, taking_over
 
-# What Unix peers have not read yet counts against the sender's buffer. With the usual 208 KiB one
-# peer that does not read could keep the others from their answers; with this its queue
-# (net.unix.max_dgram_qlen) is full before.
+# Datagrams that Unix peers have not read count against the sender's buffer. With the usual 208 KiB,
+# one peer that does not read could keep others from getting answers. With this size, its queue
+# (net.unix.max_dgram_qlen) fills up first.
 _SEND_BUFFER = 1 << 22  # bytes; without CAP_NET_ADMIN the system grants net.core.wmem_max
 
 
@@ -34,12 +34,14 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     """A Unix datagram socket, at a path or under an abstract name.
 
     Parameters:
-        address: the path, or a zero byte and the abstract name.
+        address: the path, or a null byte and the abstract name.
         protocol: the datagram protocol. Its peers are paths (``str``), abstract names (``bytes``)
-            or, for a peer that is bound to nothing, ``None``.
-        mode: of the socket file, in force from the moment that it exists.
+            or, for an unbound peer, ``None``.
+        mode: the mode of the socket file, from the moment that it exists.
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
     """
+
+    keeps_address = False  # its file goes at once
 
     def __init__(
         self, address: bytes, protocol: AbstractDatagramProtocol, mode: int, reactor: Any
@@ -50,26 +52,26 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self._bound: socket.socket | None = None
         self._own: bytes | tuple[int, int] | None = None
         self._prepare()
-        self._asks_who = senders.can_be_asked and IAnswering.providedBy(protocol)
+        self._asks_who = datagram_senders.can_be_asked and IAnswering.providedBy(protocol)
 
     @classmethod
     def inheriting(
         cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
     ) -> UnixDatagramPort:
-        """Return a port on a socket that is bound already; its file stays as it is."""
+        """Return a port on a socket that is bound already; leave its file unchanged."""
         port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
         port._bound = bound
         port._inherit(bound)
         return port
 
     def startListening(self) -> None:
-        """Bind and begin to read; raises ``ListenError`` or ``OSError``."""
+        """Bind and start reading; raise ``ListenError`` or ``OSError`` if that fails."""
         self.socket = self._bound_socket()
-        self.fileno = self.socket.fileno  # type: ignore[method-assign]
+        self.fileno = self.socket.fileno
         self.connected = 1
         try:
             self.protocol.makeConnection(self)
-        except BaseException:  # a protocol that cannot start has no listener
+        except BaseException:  # the protocol could not start
             self.socket.close()
             if self._file is not None:
                 self._file.remove()
@@ -80,21 +82,21 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self.startReading()
 
     def _bound_socket(self) -> socket.socket:
-        if self._bound is not None:  # its buffer is its owner's as well
+        if self._bound is not None:  # leave the buffer size to its owner
             if self._asks_who:
-                senders.ask_for_credentials(self._bound)
+                datagram_senders.ask_for_credentials(self._bound)
             return self._bound
         made = self.createInternetSocket()
         _enlarge_send_buffer(made)
         try:
             if self._asks_who:
-                senders.ask_for_credentials(made)
+                datagram_senders.ask_for_credentials(made)
             if self._address.startswith(b"\0"):
                 made.bind(self._address)
                 return made
             with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
                 # Linux gives the file the mode of the socket, less the umask (unix_bind() in
-                # af_unix.c): at no moment may more peers send than shall.
+                # af_unix.c), so that at no moment more peers can send than should.
                 os.fchmod(made.fileno(), self.mode)
                 made.bind(self._address)
                 os.chmod(self._address, self.mode)
@@ -105,7 +107,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         return made
 
     def finish(self, seconds: float) -> Deferred[None]:
-        """See ``DatagramPort.finish``. Who comes now is told that nobody is there."""
+        """See ``DatagramPort.finish``. Remove the file, so that new peers get an error."""
         if self._file is not None:
             self._file.remove()
         return super().finish(seconds)
@@ -116,11 +118,11 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         receive, into = self.socket.recvmsg_into, [self._buffer]
 
         def receive_and_ask() -> tuple[int, Any]:
-            # Linux, which alone can be asked, tells the datagram's own size as well.
+            # Only Linux can be asked, and it tells the datagram's original size too.
             size, ancillary, _flags, name = receive(
-                into, senders.CREDENTIALS_SIZE, socket.MSG_TRUNC
+                into, datagram_senders.CREDENTIALS_SIZE, socket.MSG_TRUNC
             )
-            return size, senders.sender(name, ancillary)
+            return size, datagram_senders.sender(name, ancillary)
 
         return receive_and_ask
 
@@ -128,15 +130,20 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         return raw or None
 
     def _is_own(self, addr: Any) -> bool:
-        # The socket of a path is looked at when something is sent to it.
+        # The socket at a path is checked when something is sent to it.
         return isinstance(addr, bytes) and own_addresses.has_unix(addr)
 
+    @property
+    def description(self) -> str:
+        """See ``HostedPort.description``."""
+        return f"unixgram{super().description.removeprefix('unix')}"
+
     def getHost(self) -> UNIXAddress:
-        """Return the address that it is bound to."""
+        """Return the address that the port is bound to."""
         return UNIXAddress(self._address)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """Close the socket and remove its file, if it still is its file."""
+        """Close the socket, and remove its file, if that is still ours."""
         self._give_up()
         if self._own is not None:
             own_addresses.remove_unix(self._own)
@@ -150,7 +157,7 @@ def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:
     if address.startswith(b"\0"):
         return address
     found = socket_at(address)
-    # If the file of an inherited socket has gone, nobody can have its name.
+    # If the file of an inherited socket has gone, no path can lead to it.
     return identity_of(found) if found is not None else None
 
 

@@ -1,7 +1,7 @@
-"""Unix sockets in the file system: taking a path over, and giving it back.
+"""Unix sockets in the file system: taking over a path, and removing the file again.
 
-The laws of this room: a socket that somebody listens on is left alone; one that nobody listens
-on is replaced; a file that is no socket is never removed; at the end only what we made goes.
+The rules of this module: a socket that a process listens on is left alone. A stale one is replaced.
+A file that is not a socket is never removed. At the end, only a file that we created is removed.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _log = Logger(namespace="sockservices")
 
 @contextlib.contextmanager
 def taking_over(path: bytes, description: str) -> Iterator[None]:
-    """Make a path free for a socket that the body makes; one process at a time.
+    """Free a path for the socket that the block creates there; one process at a time.
 
     Parameters:
-        path: where the socket will be.
-        description: named in the error.
+        path: the path of the socket.
+        description: the description to name in an error.
 
-    Raises ``ListenError`` when the path is occupied or the socket cannot be made there.
+    Raises ``ListenError`` if the path is occupied, or the socket cannot be created there.
     """
     try:
-        with _folder_locked(os.path.dirname(path) or b"."):
+        with _directory_locked(os.path.dirname(path) or b"."):
             _remove_stale(path, description)
             yield
     except (OSError, CannotListenError) as error:
         cause = error.socketError if isinstance(error, CannotListenError) else error
         if not isinstance(cause, OSError):
             reason = escaped(str(cause))
-        # A live listener that went up between the look and the bind, too.
+        # Also a listener that started between the check and the bind.
         elif cause.errno == errno.EADDRINUSE:
             reason = "address already in use: another process listens there"
         else:
@@ -53,16 +53,16 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _folder_locked(folder: bytes) -> Iterator[None]:
-    """Keep other services off while a path is looked at and bound.
+def _directory_locked(directory: bytes) -> Iterator[None]:
+    """Lock out other services while a path is checked and bound.
 
-    Two that find the same stale socket would remove each other's new one. The lock is on the
-    folder itself, so that it leaves nothing behind. It is advisory and given up after a second:
-    others lock folders for reasons of their own (systemd-tmpfiles(8)).
+    Otherwise, two that find the same stale socket would remove each other's new one. The lock is on
+    the directory itself, so that it leaves nothing behind. It is advisory, and we go on without it
+    after a second: others lock directories for their own reasons (systemd-tmpfiles(8)).
     """
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # a folder that may be written but not read
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # the directory is writable but not readable
         yield
         return
     try:
@@ -84,8 +84,8 @@ def _remove_stale(path: bytes, description: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(
-            f"cannot listen on {description}: {escaped(path)} exists and is no socket; "
-            "it is left as it is"
+            f"cannot listen on {description}: {escaped(path)} exists and is not a socket; "
+            "it was not changed"
         )
     try:
         if _is_alive(path):
@@ -96,9 +96,9 @@ def _remove_stale(path: bytes, description: str) -> None:
 
 
 def _is_alive(path: bytes) -> bool:
-    """Whether any process has the socket at a path open; raise ``OSError`` if it cannot be told."""
-    # With a datagram socket nothing happens to a live service: one of streams is of the wrong
-    # kind (EPROTOTYPE), one of datagrams notices nothing. A stale one refuses both.
+    """Whether any process has the socket at a path open; raise ``OSError`` if that is unknown."""
+    # A datagram socket does not disturb a live service: a stream socket is of the wrong type
+    # (EPROTOTYPE), and a datagram socket does not notice. A stale socket of either type refuses.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
@@ -111,28 +111,28 @@ def _is_alive(path: bytes) -> bool:
 
 
 class SocketFile:
-    """The file of a socket that was just bound, told from any other that comes to have its path."""
+    """The file of a socket that was just bound, distinguished from later files at its path."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path
         self._made = socket_at(path)
 
     def remove(self) -> None:
-        """Remove it, unless it has gone or something else has its place; log if that fails.
+        """Remove the file, unless it has gone or been replaced; log if that fails.
 
-        To be called when the socket is closed, and earlier where nobody shall find it any more.
+        Call this when the socket is closed, or earlier if new peers should no longer find it.
         """
         if self._made is None:
             return
         try:
-            with _folder_locked(os.path.dirname(self._path) or b"."):
+            with _directory_locked(os.path.dirname(self._path) or b"."):
                 if self._is_ours():
                     os.unlink(self._path)
                     self._made = None
         except OSError as error:
-            self._made = None  # one line is enough
+            self._made = None  # log it only once
             _log.warn(
-                "{path} could not be removed: {reason}",
+                "cannot remove {path}: {reason}",
                 path=escaped(self._path),
                 reason=system_reason(error),
             )
@@ -141,13 +141,13 @@ class SocketFile:
         found = socket_at(self._path)
         if self._made is None or found is None or not os.path.samestat(self._made, found):
             return False
-        # If ours was removed, another may have got its inode number. One that nobody has touched
-        # since is ours for certain; the other that counts is alive, and ours is closed.
+        # If ours was removed, another file may have its inode number. An unchanged ctime means that
+        # it is ours. Otherwise, leave it only if it is alive: ours is closed.
         return self._made.st_ctime_ns == found.st_ctime_ns or not _is_alive(self._path)
 
 
 def socket_at(path: bytes) -> os.stat_result | None:
-    """Return what the system knows of the socket with this path, if there is one."""
+    """Return the status of the socket file at a path, or ``None`` if there is none."""
     with contextlib.suppress(OSError):
         found = os.lstat(path)
         if stat.S_ISSOCK(found.st_mode):

@@ -1,4 +1,4 @@
-"""A listening port for Unix streams that makes way only from the dead, and removes only its own."""
+"""A Unix stream port that replaces only stale socket files, and removes only its own."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.printable import escaped
-from sockservices.transports import stock
+from sockservices.transports import stock_streams
 from sockservices.transports import unix as eager_unix
 from sockservices.transports.unix_paths import SocketFile, taking_over
 
 
 @implementer(IListeningPort)
-class UnixPort(stock.UNIXPort):
-    """A port of Twisted's transports, but for the file of the socket.
+class UnixPort(stock_streams.UNIXPort):
+    """A port with Twisted's transports, which handles the socket file itself.
 
     Parameters:
-        path: where the socket file will be.
+        path: the path of the socket file.
         factory: builds the protocols.
-        backlog: connections that may wait to be accepted.
-        mode: of the socket file; set before listen(2), without which nobody can connect.
-        lockfile: make a ``.lock`` beside it, as Twisted does.
+        backlog: the number of connections that may wait to be accepted.
+        mode: the mode of the socket file, set before listen(2): until then nobody can connect.
+        lockfile: whether to create a ``.lock`` file beside it, as Twisted does.
         reactor: an ``IReactorFDSet``.
     """
 
@@ -42,19 +42,19 @@ class UnixPort(stock.UNIXPort):
         self._path = path
 
     def startListening(self) -> None:
-        """Bind and listen; raises ``ListenError``."""
+        """Bind and listen; raise ``ListenError`` if that fails."""
         with taking_over(self._path, f"unix:{escaped(self._path)}"):
             super().startListening()
             self._file = SocketFile(self._path)
 
     def finish(self, seconds: float) -> Any:
-        """See ``AcceptingPort.finish``. Who comes now is told that nobody is there."""
+        """See ``AcceptingPort.finish``. Remove the file, so that new peers get an error."""
         self._file.remove()
         return super().finish(seconds)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close, and remove the socket file, if it still is ours."""
-        # Past the parent, which removes whatever has the path by now, and fails if nothing has.
+        """Close the port, and remove the socket file, if that is still ours."""
+        # Skip the parent, which removes whatever is at the path by now, or fails if it has gone.
         tcp.Port.connectionLost(self, reason)
         self._file.remove()
         if self.lockFile is not None:
@@ -62,6 +62,6 @@ class UnixPort(stock.UNIXPort):
 
 
 class EagerUnixPort(UnixPort):
-    """The same, of the eager transports."""
+    """A port with the eager transports."""
 
     transport = eager_unix.Port.transport

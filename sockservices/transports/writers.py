@@ -1,4 +1,4 @@
-"""Writers that are tried before they are watched: most likely the kernel takes what they have.
+"""Writers that are tried before they are watched, since the kernel will most likely take the data.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_disconnectSelectable``. Beside
 these, ``doIteration`` of a reactor is replaced by one that counts.
@@ -22,7 +22,7 @@ _DONE = Failure(main.CONNECTION_DONE)
 
 
 def attempt(writer: EagerConnection) -> None:
-    """Have a writer write what it can; end it if it is done or has failed."""
+    """Let a writer write what it can; close it if it is done or has failed."""
     why: Any
     try:
         why = writer.doWrite() if writer.fileno() != -1 else lost_file()
@@ -33,17 +33,17 @@ def attempt(writer: EagerConnection) -> None:
         writer.connectionLost(_DONE)
     elif why is not None and why is not main.CONNECTION_LOST:
         writer.reactor._disconnectSelectable(writer, why, False)
-    # One that is lost goes on being a writer, and is watched: the kernel will say how it ended,
-    # and what has come in before is read first.
+    # A lost connection stays a writer, and is watched: the kernel will report how it ended, and
+    # data that arrived before is read first.
 
 
 def lost_file() -> Exception:
-    """Return what is told to a connection whose descriptor somebody else has closed."""
+    """Return the error for a connection whose file descriptor other code has closed."""
     return error.ConnectionFdescWentAway("File descriptor lost")
 
 
 def untried_of(reactor: Any) -> Untried:
-    """Return the one of a reactor."""
+    """Return the ``Untried`` of a reactor; create it if there is none."""
     found: Untried | None = vars(reactor).get("_sockservices_untried")
     if found is None:
         found = reactor._sockservices_untried = Untried(reactor)
@@ -54,8 +54,8 @@ def untried_of(reactor: Any) -> Untried:
 class Untried:
     """The untried writers of a reactor that does not try them by itself.
 
-    To that reactor it is a writer, always ready while there are any: so their turn comes where
-    that of watched ones would, and the kernel is asked once for all of a turn.
+    To the reactor, it is one writer that is always ready while it has any. So its writers are
+    tried when watched ones would be, with one poll of the kernel for all of a turn.
 
     Parameters:
         reactor: an ``IReactorFDSet``.
@@ -63,12 +63,12 @@ class Untried:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._added: dict[EagerConnection, int] = {}  # and in which turn
+        self._added: dict[EagerConnection, int] = {}  # with the turn in which each was added
         self._turn = 0
-        # At once: to close a connection must not need a descriptor.
+        # Now, because closing a connection must not need a new file descriptor.
         self._descriptors = os.pipe()
         weakref.finalize(self, _close, self._descriptors)
-        # Some have their turns elsewhere: in the loop of asyncio, or of a graphical toolkit.
+        # Some reactors take their turns elsewhere: in the loop of asyncio, or of a GUI toolkit.
         self._knows_turns = False
         wait = reactor.doIteration
 
@@ -80,26 +80,26 @@ class Untried:
         reactor.doIteration = wait_for_the_next_turn
 
     def turn(self) -> int:
-        """Return the number of the present turn; where that is not known, another each time."""
+        """Return the number of the current turn; if turns are unknown, a new number each time."""
         if not self._knows_turns:
             self._turn += 1
         return self._turn
 
     def add(self, writer: EagerConnection) -> None:
-        """Try a writer when the reactor looks for writers the next time."""
+        """Try a writer when the reactor next handles writers."""
         self._added.setdefault(writer, self._turn)
-        self._reactor.addWriter(self)  # again: somebody may have removed all
+        self._reactor.addWriter(self)  # again, because removeAll() may have been called
 
     def discard(self, writer: EagerConnection) -> None:
-        """Do not try a writer, if that was the plan."""
+        """Remove a writer, if it is to be tried."""
         self._added.pop(writer, None)
 
     def doWrite(self) -> None:
         """See ``IWriteDescriptor.doWrite``."""
         now = self.turn()
         for writer, turn in list(self._added.items()):
-            # Of those that were added in this turn the kernel has not been asked yet, and nobody
-            # is tried twice.
+            # Skip those added in this turn, for which the kernel has not been polled yet, and those
+            # that were tried or removed meanwhile.
             if turn < now and self._added.get(writer) == turn:
                 log.callWithLogger(writer, attempt, writer)
                 if self._added.get(writer) == turn:
@@ -111,12 +111,12 @@ class Untried:
         del self._added[writer]
         try:
             self._reactor.addWriter(writer)
-        except (OSError, ValueError):  # somebody else has closed its descriptor
+        except (OSError, ValueError):  # other code has closed its file descriptor
             log.callWithLogger(writer, writer.connectionLost, Failure(lost_file()))
 
     def connectionLost(self, reason: Failure) -> None:
-        """End those that wait, as the reactor ends all others when it stops."""
-        if isinstance(reason.value, KeyboardInterrupt):  # on its way out of the reactor
+        """Close the waiting writers, as the reactor closes all others when it stops."""
+        if isinstance(reason.value, KeyboardInterrupt):  # which must leave the reactor
             if self._added:
                 self._reactor.addWriter(self)
             raise reason.value
@@ -129,7 +129,7 @@ class Untried:
         return "-"
 
     def fileno(self) -> int:
-        """Return a descriptor that is always writable."""
+        """Return a file descriptor that is always writable."""
         return self._descriptors[1]
 
 

@@ -1,1 +1,1 @@
-"""What twistd sees of a service: its declaration, its options, and how it is run."""
+"""The twistd side of a service: its declaration, its options, and how it runs."""

@@ -1,4 +1,4 @@
-"""The command line of ``twistd`` itself, around a service's options."""
+"""The command line of ``twistd`` itself, which surrounds a service's options."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def goes_to_background(options: usage.Options) -> bool:
 
 
 def write_no_pid_file_unasked(options: usage.Options) -> None:
-    """Have ``twistd -n`` write a pid file only if it was told where.
+    """Stop ``twistd -n`` from writing a PID file, unless its path was given.
 
-    Who runs a service in the foreground knows its process. The file would lie in the current
-    directory, which may be read-only; and in a container it stops the next start after a kill: the
-    process ID in it is that of the new process itself, which twistd takes for another server.
+    Whoever runs a service in the foreground knows its process ID. The file would be in the current
+    directory, which may be read-only. In a container, it would prevent the next start after a kill:
+    it has the process ID of the new process itself, which twistd takes for another server.
     """
     top = _top(options)
     is_twistd = isinstance(top, ServerOptions) and "pidfile" in top
@@ -31,11 +31,11 @@ def write_no_pid_file_unasked(options: usage.Options) -> None:
 
 
 def command_again(options: usage.Options) -> list[str]:
-    """Return the command line of this process, for one that has no pid file."""
+    """Return the command line of this process, without a PID file."""
     top = _top(options)
     _options, rest = _parsed_again(top)
     no_file = ["--pidfile="] if isinstance(top, ServerOptions) else []
-    # As it was begun: python -m twisted has another path for modules than its file.
+    # The original arguments: python -m twisted searches other paths for modules than its file.
     return [sys.executable, *sys.orig_argv[1 : -len(rest)], *no_file, *rest]
 
 
@@ -46,16 +46,16 @@ def _top(options: Any) -> Any:
 
 
 def _parsed_again(top: usage.Options) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return what this process's command line has for ``twistd``, and what is behind that."""
+    """Return the options for ``twistd`` on this process's command line, and what follows them."""
     return getopt(sys.argv[1:], top.shortOpt, top.longOpt)
 
 
 def _asks_for(top: usage.Options, name: str) -> bool:
-    """Whether an option was given: a parsed one does not tell its default from a given value."""
+    """Whether an option was given, even with the value that is its default."""
     if top[name] != top.defaults[name]:
         return True
     try:
         given, _rest = _parsed_again(top)
-    except GetoptError:  # a program of somebody else's, which has options of its own
+    except GetoptError:  # another program, which has its own options
         return False
     return f"--{name}" in dict(given)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class LoadError(Exception):
-    """A dotted name that leads to nothing; one line."""
+    """The error, of one line, for a dotted name that cannot be imported."""
 
 
 def load(dotted_name: str) -> Any:
-    """Return the object with a dotted name; raise ``LoadError``."""
+    """Return the object with a dotted name; raise ``LoadError`` if there is none."""
     try:
         return namedAny(dotted_name)
     except (Exception, SystemExit) as error:
@@ -36,19 +36,19 @@ def load(dotted_name: str) -> Any:
 @implementer(IPlugin, IServiceMaker)
 @attrs.frozen
 class SocketServiceMaker:
-    """Declares a service to ``twistd`` and ``twist``; imports nothing of it before it is chosen.
+    """The declaration of a service to ``twistd`` and ``twist``, which import it only to run it.
 
     Parameters:
         tapname: the command, as in ``twistd -n sock-echo``.
         description: one line for ``twistd --help``.
-        stream: dotted name of a protocol factory class.
-        datagram: dotted name of a ``DatagramProtocol`` class, of which each listener gets an
-            object, or of an ``IDatagramFactory`` class; the same name as ``stream`` where one
+        stream: the dotted name of a protocol factory class.
+        datagram: the dotted name of an ``IDatagramFactory`` class, or of a ``DatagramProtocol``
+            class, of which each listener gets an instance. The same name as ``stream`` if one
             factory serves both.
         first: the kind, ``"stream"`` or ``"datagram"``, that ``--port`` and ``--socket`` mean
-            where there are both.
+            if the service has both.
 
-    Raises ``ValueError`` when neither kind is named.
+    Raises ``ValueError`` if neither kind is named.
     """
 
     tapname: str
@@ -67,13 +67,13 @@ class SocketServiceMaker:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What it serves: ``stream``, ``datagram`` or both, the one that ``--port`` means first."""
+        """The kinds served, ``stream``, ``datagram`` or both; first the one ``--port`` means."""
         both: tuple[Kind, ...] = ("stream", "datagram")
         kinds = [kind for kind in both if getattr(self, kind) is not None]
         return tuple(sorted(kinds, key=lambda kind: kind != self.first))
 
     def options(self) -> usage.Options:
-        """See ``IServiceMaker.options``: imports the service and reads what it declares."""
+        """Import the service, and return its options. See ``IServiceMaker.options``."""
         from sockservices.twistd.options import options_for
 
         try:

@@ -1,7 +1,7 @@
 """Services that packages declare as entry points, and the command ``sock`` that runs them.
 
-Entry points are read at each start, from each package's own metadata: there is no cache that
-could be stale, and one package's fault hides no other's services.
+Entry points are read at each start, from each package's own metadata. So no cache can be stale,
+and a broken package does not hide the services of others.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _log = Logger(namespace="sockservices")
 
 
 def service_entry_points() -> list[EntryPoint]:
-    """Return the entry points of all installed packages, by name; none is imported.
+    """Return the entry points of all installed packages, sorted by name, without importing them.
 
-    Of two with the same name ours counts, else the one that is found first; that, and a package
-    whose metadata cannot be read, is logged.
+    If two have the same name, ours wins, otherwise the first one found. A hidden entry point is
+    logged, and so is a package whose metadata cannot be read.
     """
     found: dict[str, EntryPoint] = {}
     for package in sorted(distributions(), key=_is_foreign):
         try:
             declared = list(package.entry_points.select(group=GROUP))
-        except Exception as error:  # whatever its metadata holds, it must not hide the others
+        except Exception as error:  # broken metadata must not hide the other packages
             _log.warn(
-                "the entry points of {package} cannot be read: {reason}",
+                "cannot read the entry points of {package}: {reason}",
                 package=_name(package),
                 reason=error,
             )
@@ -61,7 +61,7 @@ def _is_foreign(package: Distribution) -> bool:
 def _name(package: Distribution) -> str:
     try:
         return str(package.metadata["Name"])
-    except Exception:  # metadata in no encoding that anybody knows
+    except Exception:  # metadata in an unknown encoding
         return "a package without a readable name"
 
 
@@ -75,12 +75,12 @@ def declaration(entry_point: EntryPoint) -> SocketServiceMaker:
             f"cannot import {entry_point.value}: {type(error).__name__}: {first_line}"
         ) from error
     if not isinstance(found, SocketServiceMaker):
-        raise LoadError(f"{entry_point.value} is no SocketServiceMaker, but {found!r}")
+        raise LoadError(f"{entry_point.value} is not a SocketServiceMaker but {found!r}")
     return found
 
 
 def installed() -> Iterator[tuple[str, SocketServiceMaker | LoadError]]:
-    """Find the twistd commands, then those entry points that no twistd command declares."""
+    """Yield the twistd commands, then the entry points that no twistd command declares."""
     plugins = {
         maker.tapname: maker
         for maker in getPlugins(IServiceMaker)
@@ -111,14 +111,14 @@ class Options(OneLineErrors):
         ]
 
     def postOptions(self) -> None:
-        """Refuse to run nothing."""
+        """Reject a command line without a service."""
         if self.subCommand is None:
-            raise usage.UsageError("No service is named")
+            raise usage.UsageError("No service given")
 
     def explained(self, error: usage.UsageError) -> str:
-        """Say which services there are."""
+        """Add the names of the available services to an error."""
         names = ", ".join(each.name for each in service_entry_points())
-        return f"{error}; there are: {names or 'none installed'}"
+        return f"{error}; available: {names or 'none installed'}"
 
 
 def _options(entry_point: EntryPoint) -> usage.Options:
@@ -137,5 +137,5 @@ def _description(entry_point: EntryPoint) -> str:
 
 
 def makeService(options: Options) -> IService:
-    """Build the host. See ``twisted.application.service.ServiceMaker``."""
+    """Build what runs the service. See ``twisted.application.service.ServiceMaker``."""
     return make_service(options.subOptions)

@@ -1,4 +1,4 @@
-"""What ``twistd`` offers for a service: the options that every service has, and its own."""
+"""The ``twistd`` options of a service: those that every service has, and its own."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ GROUPS: tuple[type[Settings], ...] = (
     Stopping,
     Reloading,
 )
-"""The settings that every service has, in the order of ``--help``."""
+"""The setting groups that every service has, in the order of ``--help``."""
 
 EVERY_SERVICE = "sockservices"
-"""The prefix of environment variables that are for all services."""
+"""The prefix of environment variables for all services."""
 
 _EVERY = [each for group in GROUPS for each in settings_of(group)]
 _HELP_WIDTH, _HELP_COLUMN = 80, 28
@@ -54,13 +54,13 @@ _O = TypeVar("_O", bound=usage.Options)
 
 
 class OneLineErrors(usage.Options):
-    """Options whose errors are one line on standard error.
+    """Options that report an error in one line on standard error.
 
-    ``twistd`` prints the whole help, then the error, all on standard output.
+    By default, ``twistd`` prints the whole help and then the error, all on standard output.
     """
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse; end the process with status 2 for what cannot be understood."""
+        """Parse the arguments; exit with status 2 if they are invalid."""
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -97,7 +97,7 @@ class OneLineErrors(usage.Options):
 
 
 def _offers(settings: Iterable[Setting]) -> Callable[[type[_O]], type[_O]]:
-    """Make a decorator for classes of options that are to take these settings, all as text."""
+    """Return a class decorator that adds these settings to a class of options, all as text."""
     settings = list(settings)
     single = [each for each in settings if not (each.is_flag or each.is_repeated)]
 
@@ -130,7 +130,7 @@ class HostOptions(OneLineErrors):
     """
 
     served: Served
-    """What it serves."""
+    """The service that these options are for."""
 
     def __init__(self, command: str) -> None:
         self.repeated: dict[str, list[str]] = {}
@@ -138,7 +138,7 @@ class HostOptions(OneLineErrors):
         self.command = command
 
     def own_rows(self) -> list[tuple[str, str]]:
-        """Return the options of this command alone, as ``--help`` shows them."""
+        """Return the command's own options, as ``--help`` shows them."""
         return rows(self.served.settings())
 
     def own_source(self) -> Source:
@@ -156,12 +156,12 @@ class HostOptions(OneLineErrors):
         return Source(given, spelled_as_option)
 
     def own_sources(self) -> tuple[Source, ...]:
-        """Return where the values of the service's own settings come from, the first first."""
+        """Return the sources of the service's own settings, in order of precedence."""
         own = self.served.settings()
         return self.own_source(), from_environment(own, self.command, os.environ)
 
     def postOptions(self) -> None:
-        """Read the settings, and refuse what makes no sense."""
+        """Read the settings, and reject those that make no sense."""
         try:
             sources = (
                 self._given(_EVERY),
@@ -172,7 +172,7 @@ class HostOptions(OneLineErrors):
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
         if self.group(Reloading).reload and goes_to_background(self):
-            raise usage.UsageError("--reload is for the foreground: twistd -n")
+            raise usage.UsageError("--reload works only in the foreground: use twistd -n")
         if not self.listen():
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         write_no_pid_file_unasked(self)
@@ -182,23 +182,23 @@ class HostOptions(OneLineErrors):
         return self.command, EVERY_SERVICE
 
     def group(self, kind: type[_G]) -> _G:
-        """Return one of the groups of settings that every service has."""
+        """Return a group of settings that every service has."""
         found: _G = self._groups[kind]
         return found
 
     def listen(self) -> list[str]:
-        """Return the endpoint descriptions of all listeners that were asked for."""
-        if self.is_supervised:  # they were opened for us
+        """Return the endpoint descriptions of all requested listeners."""
+        if self.is_supervised:  # the supervisor has opened them
             return os.environ[SERVED].split(" ")
         return self.group(Listening).descriptions(self.served.first)
 
     @property
     def is_supervised(self) -> bool:
-        """Whether this is a process that a supervisor has started."""
+        """Whether a supervisor has started this process."""
         return self.group(Reloading).reload and is_supervised()
 
     def listening(self) -> Listening:
-        """Return where to listen, as descriptions alone."""
+        """Return where to listen, as endpoint descriptions only."""
         return attrs.evolve(
             self.group(Listening), listen=self.listen(), port=None, interface=None, socket=None
         )
@@ -207,7 +207,7 @@ class HostOptions(OneLineErrors):
         return Listening.described_for(self.served.first)
 
     def getUsage(self, width: int | None = None) -> str:
-        """Return the help: the service's own options first, then those that all have."""
+        """Return the help: the service's own options first, then those of every service."""
         from click import HelpFormatter
 
         help_text = HelpFormatter(width=width or _HELP_WIDTH)
@@ -225,7 +225,7 @@ class HostOptions(OneLineErrors):
         return "\n" + help_text.getvalue().lstrip()
 
     def end(self, why: str) -> NoReturn:
-        """End the process with one line and status 1."""
+        """Print one line, and exit with status 1."""
         say_on_stderr(f"{self._command()}: {why}")
         sys.exit(1)
 
@@ -237,18 +237,18 @@ _ALWAYS = [
 
 
 def rows(settings: Iterable[Setting]) -> list[tuple[str, str]]:
-    """Return settings as ``--help`` shows them: the option, and what it does."""
+    """Return settings as ``--help`` shows them: each option, and what it does."""
     return [(each.option, each.described()) for each in settings]
 
 
 def environment_rule(command: str) -> str:
-    """Return how the settings of a command are given in the environment."""
+    """Return the text that explains a command's environment variables."""
     own, every = (variable(each, "max_connections") for each in (command, EVERY_SERVICE))
     return (
-        f"Every option can also be set by an environment variable: {own} is "
-        f"--max-connections of this service, and {every} that of all services. The command line "
-        "wins over both, and the service's own variable over the other. Separate several values "
-        "with blanks."
+        f"Every option can also be set by an environment variable: {own} sets "
+        f"--max-connections for this service. {every} sets it for all services; that works for "
+        "every option except the service's own. The command line overrides both variables, and "
+        "the first overrides the second. Separate several values with spaces."
     )
 
 
@@ -258,12 +258,12 @@ def names_of_every_service() -> set[str]:
 
 
 def options_for(served: Served) -> HostOptions:
-    """Return options for one service: those of every service, and its own."""
+    """Return the options of a service: those of every service, and its own."""
     own = served.settings()
     taken = names_of_every_service()
     for each in own:
         if each.name in taken:
-            say_on_stderr(f"{served.name} declares --{each.name}, which every service has")
+            say_on_stderr(f"{served.name} declares --{each.name}, which every service already has")
             sys.exit(1)
 
     @_offers(own)

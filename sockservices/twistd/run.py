@@ -1,4 +1,4 @@
-"""Running a service by its options: in this process, or in others that a supervisor starts."""
+"""Running a service with its options: in this process, or in processes of a supervisor."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sockservices.errors import DescriptionError, SettingError
 from sockservices.exit import fail_process, stop_process
 from sockservices.host.host import SocketService
 from sockservices.process.background import ForegroundReport
-from sockservices.process.control import control, handle_signals
 from sockservices.process.file_descriptors import raise_limit
 from sockservices.process.reloading import Reloading, ReloadingService
+from sockservices.process.signals import control, handle_signals
 from sockservices.process.supervisor import follow_supervisor
 from sockservices.settings import spelled_as_option
 from sockservices.twistd.command_line import command_again, goes_to_background
@@ -19,7 +19,7 @@ from sockservices.twistd.options import GROUPS, HostOptions
 
 
 def make_service(options: HostOptions) -> SocketService | ReloadingService:
-    """Build what runs a service; end the process with one line if that fails."""
+    """Build what runs a service; if that fails, print one line and exit."""
     supervises = options.group(Reloading).reload and not options.is_supervised
     return _supervisor(options) if supervises else _host(options)
 

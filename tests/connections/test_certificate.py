@@ -97,5 +97,5 @@ def test_every_issuer_in_a_file_is_one(tmp_path: Path) -> None:
     ]
     Certificate(*files)
     (tmp_path / "issuers.pem").write_text("none")
-    with pytest.raises(ValueError, match=r"issuers\.pem has no certificate in PEM"):
+    with pytest.raises(ValueError, match=r"issuers\.pem contains no PEM certificate"):
         Certificate(*files)

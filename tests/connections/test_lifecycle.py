@@ -430,12 +430,12 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
 
 
 def test_users_cannot_be_told_of_datagrams(tmp_path: Path) -> None:
-    with pytest.raises(DescriptionError, match="users and groups can be told of streams only"):
+    with pytest.raises(DescriptionError, match="users and groups are known for streams only"):
         SocketService(EchoFactory(), [f"unixgram:{tmp_path}/d"], Limits(allow_user=[0]))
 
 
 def test_two_readers_of_headers_are_one_too_many() -> None:
-    with pytest.raises(ValueError, match="reads PROXY headers itself: one is enough"):
+    with pytest.raises(ValueError, match="already reads PROXY headers; do not enable"):
         SocketService(
             Factory.forProtocol(Telling), ["haproxy:tcp:0"], ProxyProtocol(proxy_protocol="any")
         )

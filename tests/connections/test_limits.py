@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from sockservices.connections import limits as module
 from sockservices.connections.ledger import Ledger
-from sockservices.connections.limits import Guards, Limits
+from sockservices.connections.limits import Limits, RunningLimits
 from sockservices.connections.networks import network
 from sockservices.connections.rates import Rate
 from sockservices.errors import SettingError
@@ -23,33 +23,29 @@ def peer(host: str) -> Any:
 
 
 class Entry:
-    """Guards, a ledger, a clock, and those who have come in."""
+    """RunningLimits, a ledger, a clock, and those who have come in."""
 
     def __init__(self, **limits: Any) -> None:
         self.now = 1000.0
         self.ledger = Ledger("echo")
-        self.guards = Guards(Limits(**limits), context(self.ledger), lambda: self.now)
+        self.guards = RunningLimits(Limits(**limits), context(self.ledger), lambda: self.now)
 
     def knock(self, host: str | None = "192.0.2.1") -> str | StringTransport:
         """Come in, or hear why not."""
         address = UNIXAddress(None) if host is None else peer(host)
         guards = self.guards
         reason = guards.ask_socket(address, None) if guards.ask_socket else None
-        reason = reason or (guards.ask_peer(address) if guards.ask_peer else None)
+        reason = reason or (guards.ask_peer(address, False) if guards.ask_peer else None)
         if reason is not None:
             return reason
         transport = StringTransport(peerAddress=address)
         connection = opened(self.ledger, transport, object())
-        if guards.entered is not None:
-            guards.entered(connection)
         if guards.opened is not None:
             guards.opened(connection, address)
         return transport
 
     def leave(self, transport: Any) -> None:
-        connection = self.ledger.close(transport, Failure(ConnectionDone()))
-        if self.guards.closed is not None:
-            self.guards.closed(connection)
+        self.ledger.close(transport, Failure(ConnectionDone()))
 
     def datagram(self, address: Any) -> str | None:
         """Return why a datagram is dropped."""
@@ -58,7 +54,7 @@ class Entry:
 
     def is_allowed(self, host: str) -> bool:
         assert self.guards.ask_peer is not None
-        return self.guards.ask_peer(peer(host)) is None
+        return self.guards.ask_peer(peer(host), True) is None
 
     def change(self, **limits: Any) -> None:
         self.guards.change(Limits(**limits))()
@@ -287,7 +283,7 @@ def test_how_much_of_an_ipv6_address_is_a_source(prefix: int, is_same: bool) -> 
 
 @pytest.mark.parametrize("text", ["0/60", "1/0", "x", "1", "1/-1", "", "1/1/1"])
 def test_what_is_no_rate_is_refused_for_embedders_too(text: str) -> None:
-    with pytest.raises(SettingError, match=r"^rate: .* is not a rate, as 100/60 for"):
+    with pytest.raises(SettingError, match=r"^rate: .* is not a rate, such as 100/60 for"):
         Limits(rate=text)  # type: ignore[arg-type]
     assert Limits(rate="100/60.5") == Limits(rate=Rate(100, 60.5))  # type: ignore[arg-type]
 
@@ -301,7 +297,7 @@ def test_what_goes_with_others_is_refused_without_them_for_embedders_too() -> No
 def test_limits_that_are_none_ask_nothing() -> None:
     guards = Entry().guards
     assert (guards.ask_socket, guards.ask_peer, guards.ask_datagram) == (None, None, None)
-    assert (guards.entered, guards.opened, guards.closed) == (None, None, None)
+    assert (guards.entered, guards.opened) == (None, None)
 
 
 # While it runs

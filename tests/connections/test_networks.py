@@ -51,7 +51,7 @@ def test_a_network_is_read(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "here", "192.0.2.1/24", "192.0.2.0/33", "192.0.2"])
 def test_another_text_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a network, as 192\.0\.2\.0/24 or") as raised:
+    with pytest.raises(ValueError, match=r"is not a network, such as 192\.0\.2\.0/24 or") as raised:
         network(text)
     assert repr(text) in str(raised.value)
 
@@ -86,5 +86,5 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_file_of_networks(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe is no regular file"):
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
         networks_in(str(tmp_path / "pipe"))

@@ -117,7 +117,7 @@ def test_it_is_refused_as_soon_as_it_is_plain() -> None:
         read_header(b"P", "v2")
     with pytest.raises(HeaderError, match="not with a PROXY header of version 1"):
         read_header(b"\r", "v1")
-    with pytest.raises(HeaderError, match="version and command are 0x30"):
+    with pytest.raises(HeaderError, match="version and command are not valid: 0x30"):
         read_header(SIGNATURE + b"\x30\x11\xff\xff", "any")
 
 

@@ -84,7 +84,7 @@ def test_a_rate_of_nothing_is_refused_at_once(wrong: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["0/60", "1/0", "x", "1", "1/-1", "", "1/1/1"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a rate, as 100/60 for 100 in 60 seconds"):
+    with pytest.raises(ValueError, match="is not a rate, such as 100/60 for 100 in 60 seconds"):
         to_rate(text)
 
 

@@ -147,8 +147,8 @@ async def test_one_that_cannot_listen_closes_the_others_and_says_so_once(tmp_pat
     assert service.addresses == []
     await deferLater(reactor, 0)  # a turn, in which ports close
     assert failures == [
-        f"unlucky: cannot listen on unix:{tmp_path}/file: {tmp_path}/file exists and is no "
-        "socket; it is left as it is"
+        f"unlucky: cannot listen on unix:{tmp_path}/file: {tmp_path}/file exists and is not a "
+        "socket; it was not changed"
     ]
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
     await service.stopService()

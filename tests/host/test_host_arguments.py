@@ -72,7 +72,7 @@ def test_one_group_of_a_kind_is_enough() -> None:
 
 @pytest.mark.parametrize("part", [Limits, 7, Listening(port=0)])
 def test_what_is_no_part_is_refused(part: Any) -> None:
-    with pytest.raises(TypeError, match=r"is no part of a host, as Limits\(\) is"):
+    with pytest.raises(TypeError, match=r"is not a part of a host, such as Limits\(\)$"):
         SocketService(EchoFactory(), [LOOPBACK], part)
 
 
@@ -94,7 +94,10 @@ def test_a_listener_has_tls_once(tmp_path: Path) -> None:
         SocketService(EchoFactory(), listen=[description])
         with pytest.raises(DescriptionError) as raised:
             SocketService(EchoFactory(), [description], certificate)
-        assert str(raised.value) == f"{description!r} has TLS of its own: one is enough"
+        assert (
+            str(raised.value)
+            == f"{description!r} already uses TLS; do not set a TLS certificate as well"
+        )
     for description in ("tcp:0", "haproxy:tcp:0", f"unix:{tmp_path}/ssl"):
         SocketService(EchoFactory(), [description], certificate)
 
@@ -126,7 +129,7 @@ async def test_times_are_those_that_were_given(certificate: TLS) -> None:
     [
         ({}, "sockservices.transports.tcp"),
         ({"stock_transports": False}, "sockservices.transports.tcp"),
-        ({"stock_transports": True}, "sockservices.transports.stock"),
+        ({"stock_transports": True}, "sockservices.transports.stock_streams"),
     ],
 )
 @with_reactor
@@ -259,7 +262,7 @@ class RunningGreeting(RunningPart[Greeting]):
         self.ask_peer = self._ask if settings.greeting == "closed" else None
         self.opened = self._opened
 
-    def _ask(self, _peer: Any) -> str:
+    def _ask(self, _peer: Any, _has_place: bool) -> str:
         return "denied"
 
     def _opened(self, connection: Connection, peer: Any) -> None:

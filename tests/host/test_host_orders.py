@@ -72,7 +72,7 @@ async def test_suspended_it_lets_connections_wait_and_resumed_it_takes_them() ->
             assert not service.is_suspended
         await client.whole
     assert client.data == b"Connection 1!\n"
-    assert _said(events, "counter") == ["suspended: 0 connections live", "resumed"]
+    assert _said(events, "counter") == ["suspended: 0 live connections", "resumed"]
     await service.stopService()
 
 
@@ -84,7 +84,7 @@ async def test_suspended_it_lets_datagrams_wait_and_tells_how_many_connections_l
     await until(lambda: service.ledger.live)
     with logged() as events:
         service.suspend()
-    assert _said(events, "echo") == ["suspended: 1 connections live"]
+    assert _said(events, "echo") == ["suspended: 1 live connections"]
     sender = reactor.listenUDP(0, _Sender(datagrams.port), interface="127.0.0.1")
     await _turns()
     assert service.ledger.totals.datagrams == 0
@@ -234,7 +234,7 @@ async def test_a_stop_accepts_those_that_wait(before: list[Any], served: int) ->
         each(service)
     with logged() as events:
         await service.stopService()
-    assert _said(events, "hello")[-1] == f"stopped: {served} connections finished, 0 were cut"
+    assert _said(events, "hello")[-1] == f"stopped: {served} connections finished, 0 were reset"
     for client in clients:
         with client:
             if served:
@@ -267,7 +267,7 @@ async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
     with logged() as events:
         await service.stopService()
     assert _said(events, "echo") == [
-        "stopped: 0 connections finished, 0 were cut",
+        "stopped: 0 connections finished, 0 were reset",
         "refused since the start: denied 1, rate 2",
     ]
     assert [each for each in reactor.getDelayedCalls() if "Timeouts" in str(each)] == []
@@ -280,7 +280,7 @@ async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
     await _started(service)
     with logged() as events:
         await service.stopService()
-    assert _said(events, "echo") == ["stopped: 0 connections finished, 0 were cut"]
+    assert _said(events, "echo") == ["stopped: 0 connections finished, 0 were reset"]
 
 
 @with_reactor
@@ -298,8 +298,8 @@ async def test_of_two_stops_the_later_one_takes_up_who_is_accepted_late() -> Non
         await stopped
         await stopped_again
     assert sorted(each for each in _said(events, "echo") if each.startswith("stopped")) == [
-        "stopped: 0 connections finished, 1 were cut",
-        "stopped: 0 connections finished, 1 were cut",
+        "stopped: 0 connections finished, 1 were reset",
+        "stopped: 0 connections finished, 1 were reset",
     ]
     await client.whole
 

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from sockservices.connections.ledger import Ledger
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.listening import StreamListener
-from sockservices.transports.stock import TCPPort
+from sockservices.transports.hosted_port import ForeignPort
+from sockservices.transports.stock_streams import TCPPort
 from tests.fakes import ManualReactor, logged, opened, result_of
 
 
@@ -43,6 +44,8 @@ class Port:
 
 class Simple:
     """One that does not know how to wait."""
+
+    def stopListening(self) -> None: ...
 
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 1)
@@ -113,7 +116,7 @@ def test_who_serves_is_asked_by_number_and_told_of_the_port() -> None:
     told: list[Any] = []
     first, second = Port(1), Port(2)
     ports = _ports(first, second)
-    ports.listen(told.append, lambda number, port: told.append((number, port)))
+    ports.listen(told.append, lambda number, port: told.append((number, port.port)))
     assert told == [0, (0, first), 1, (1, second)]
     assert ports.descriptions == ["tcp:127.0.0.1:1", "tcp:127.0.0.1:2"]
     assert ports.are_wanted
@@ -171,7 +174,7 @@ def test_it_is_told_once_a_minute(setup: Setup) -> None:
             setup.port.on_exhausted(_FULL)
             setup.clock.advance(0.5)
         assert [formatEvent(event) for event in log] == [
-            "new connections wait: Too many open files, with 0 connections live "
+            "new connections wait: Too many open files, with 0 live connections "
             "(others in the next minute are only counted)"
         ]
         setup.clock.advance(60)
@@ -187,4 +190,4 @@ def test_a_stop_tries_no_more(setup: Setup) -> None:
 
 
 def test_a_port_of_a_foreign_kind_is_left_alone(setup: Setup) -> None:
-    setup.exhaustion.watch(object())
+    setup.exhaustion.watch(ForeignPort(Port(), "stream"))

@@ -93,7 +93,7 @@ def test_without_connections_it_is_done_at_once(setup: Setup, log: list[Any]) ->
     setup.stop(graceful_timeout=10)
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 0 connections finished, 0 were cut"]
+    assert _texts(log) == ["stopped: 0 connections finished, 0 were reset"]
 
 
 def test_those_that_read_are_closed_in_order_the_others_are_cut(
@@ -108,7 +108,7 @@ def test_those_that_read_are_closed_in_order_the_others_are_cut(
     assert stuck.how == ["lose", "abort"]
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 1 connections finished, 1 were cut"]
+    assert _texts(log) == ["stopped: 1 connections finished, 1 were reset"]
     assert setup.ledger.totals.closed == {"closed": 1, "stop": 1}
 
 
@@ -130,7 +130,7 @@ def test_work_may_be_finished_first(setup: Setup, log: list[Any]) -> None:
         "stopping: 2 connections remain, 3 s left",
         "stopping: 2 connections remain, 2 s left",
         "stopping: 1 connections remain, 1 s left",
-        "stopped: 2 connections finished, 0 were cut",
+        "stopped: 2 connections finished, 0 were reset",
     ]
 
 
@@ -148,7 +148,7 @@ def test_in_a_hurry_all_are_cut(setup: Setup, log: list[Any]) -> None:
     stop.hurry()
     assert [peer.how for peer in peers] == [["abort"], ["abort"]]
     assert setup.done == [None]
-    assert _texts(log)[-1] == "stopped: 0 connections finished, 2 were cut"
+    assert _texts(log)[-1] == "stopped: 0 connections finished, 2 were reset"
     stop.hurry()
     assert setup.done == [None]
 
@@ -206,7 +206,7 @@ def test_those_that_end_before_it_begins_have_finished(setup: Setup, log: list[A
     stop.begin(is_accepting=False)
     setup.ledger.close(late, Failure(ConnectionDone()))
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 2 connections finished, 0 were cut"]
+    assert _texts(log) == ["stopped: 2 connections finished, 0 were reset"]
 
 
 def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
@@ -220,7 +220,7 @@ def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
     setup.clock.advance(0)
     assert peer.how == ["abort"]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 0 connections finished, 1 were cut"]
+    assert _texts(log) == ["stopped: 0 connections finished, 1 were reset"]
 
 
 def test_connections_of_another_start_are_none_of_its_business(setup: Setup) -> None:
@@ -252,7 +252,7 @@ def test_one_accepted_late_is_told_and_may_finish(setup: Setup, log: list[Any]) 
     assert late.how == ["lose"]
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were cut"
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were reset"
 
 
 def test_one_accepted_while_all_is_delivered_is_read_first(setup: Setup, log: list[Any]) -> None:
@@ -265,7 +265,7 @@ def test_one_accepted_while_all_is_delivered_is_read_first(setup: Setup, log: li
     assert (late.how, gone.how) == (["lose"], [])
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were cut"
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 0 were reset"
 
 
 def test_it_is_done_when_nobody_is_accepted_any_more(setup: Setup) -> None:
@@ -282,7 +282,7 @@ def test_what_was_cut_for_another_reason_keeps_it(setup: Setup, log: list[Any]) 
     setup.stop(graceful_timeout=5)
     setup.ledger.of(stuck).end("idle-timeout")
     assert setup.ledger.totals.closed == {"idle-timeout": 1}
-    assert _texts(log)[-1] == "stopped: 0 connections finished, 1 were cut"
+    assert _texts(log)[-1] == "stopped: 0 connections finished, 1 were reset"
 
 
 def test_a_producer_that_fails_does_not_keep_its_connection_open(setup: Setup) -> None:

@@ -152,7 +152,7 @@ def test_what_has_no_type_and_argument_is_no_description(text: str) -> None:
     [
         (
             "tcp:7:::1",
-            "in 'tcp:7:::1', an argument is empty; a colon",
+            "in 'tcp:7:::1', an argument is empty; write a colon",
         ),
         ("tcp:7:127.0.0.1:5:6", "in 'tcp:7:127.0.0.1:5:6', '6' is one argument too many"),
         ("tcp:port=7:door=8", "'door' is unknown: tcp takes port, interface, backlog"),

@@ -123,19 +123,19 @@ def test_one_is_found(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("systemd:domain=INET", "needs index=NUMBER or name=NAME, one of them"),
-        ("systemd:index=0:name=tcp", "needs index=NUMBER or name=NAME, one of them"),
+        ("systemd:domain=INET", "needs either index=NUMBER or name=NAME"),
+        ("systemd:index=0:name=tcp", "needs either index=NUMBER or name=NAME"),
         ("systemd:index=-1", "index: -1 is not a whole number, 0 or more"),
         ("systemd:index=9", "index: the sockets that were passed are 0 to 8"),
         ("systemd:name=no", "name: the sockets that were passed are tcp, tcp6, unix"),
-        ("systemd-datagram:name=twin", "name: 2 have it, of tcp, tcp6"),
+        ("systemd-datagram:name=twin", "name: 2 of tcp, tcp6"),
         ("systemd:domain=UNIX:name=tcp", "domain: the socket's is INET"),
-        ("systemd:domain=X:name=tcp", "domain: 'X' is none of INET, INET6, UNIX"),
+        ("systemd:domain=X:name=tcp", "domain: 'X' is not one of INET, INET6, UNIX"),
         ("systemd:name=udp", "is a datagram socket, not a stream socket; write systemd-datagram:"),
         ("systemd-datagram:name=tcp", "is a stream socket, not a datagram socket; write systemd:"),
         ("systemd:name=packets", "is a packet socket, not a stream socket"),
         ("systemd:name=connected", "does not listen: its unit needs Accept=no"),
-        ("systemd:name=file", "is no socket: Socket operation on non-socket"),
+        ("systemd:name=file", "is not a socket: Socket operation on non-socket"),
     ],
 )
 def test_errors(passed: list[Inherited], text: str, reason: str) -> None:

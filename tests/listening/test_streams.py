@@ -40,11 +40,6 @@ def test_tcp(description: str, port: int, backlog: int, interface: str) -> None:
     assert (server[0], server[2], server[3]) == (port, backlog, interface)
 
 
-def test_the_backlog_is_that_of_descriptions_that_do_not_say() -> None:
-    assert _listening("tcp:7", backlog=3).tcpServers[0][2] == 3
-    assert _listening("tcp:7:backlog=4", backlog=3).tcpServers[0][2] == 4
-
-
 @pytest.mark.parametrize(
     ("description", "backlog", "mode", "lockfile"),
     [
@@ -73,7 +68,9 @@ def test_a_unix_path_has_a_limit(length: int, monkeypatch: pytest.MonkeyPatch) -
     if length <= 107:
         listener(MemoryReactorClock(), description, Listening())
     else:
-        with pytest.raises(DescriptionError, match="is 108 bytes long; this system takes 107"):
+        with pytest.raises(
+            DescriptionError, match="is 108 bytes long; the limit on this system is 107"
+        ):
             listener(MemoryReactorClock(), description, Listening())
 
 
@@ -86,9 +83,9 @@ def test_a_unix_path_has_a_limit(length: int, monkeypatch: pytest.MonkeyPatch) -
         ("ssl:7:privateKey=/nowhere/key", "/nowhere/key: No such file or directory"),
         ("systemd:domain=INET:index=0", "no socket was passed to this process"),
         ("systemd:domain=NOTHING:index=0", "NOTHING"),
-        ("haproxy:systemd:domain=INET:index=0", "no such descriptor is inherited"),
+        ("haproxy:systemd:domain=INET:index=0", "no such file descriptor was inherited"),
         ("haproxy:udp:7", "in 'haproxy:udp:7'"),
-        ("unix:/run/\0x", "holds a zero byte"),
+        ("unix:/run/\0x", "contains a null byte"),
         ("unix:", "address: is empty"),
         ("unix:/run/x:mode=999", "mode: '999' is not a file mode"),
         ("unix:/run/x:lockfile=perhaps", "lockfile: 'perhaps' is neither yes nor no"),

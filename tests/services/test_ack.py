@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 
 from sockservices.printable import escaped
 from sockservices.services.ack import AckFactory, Acknowledge
+from sockservices.testing import StreamServiceContract
 from tests.fakes import Source, connected, output_to, pipe_at, read_pipe, with_reactor
 
 reactor: Any = _reactor
@@ -121,3 +122,8 @@ def test_a_message_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
         transport = StringTransport()
         connected(Acknowledge(b"ok", output), transport).dataReceived(b"hello")
         assert transport.producerState == "paused"
+
+
+class TestAck(StreamServiceContract):
+    factory = AckFactory
+    examples = (b"hello\n",)

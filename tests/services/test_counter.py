@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
 from sockservices.services.counter import CounterFactory
+from sockservices.testing import StreamServiceContract
 from tests.fakes import connected
 
 
@@ -53,3 +54,7 @@ def test_other_braces_in_a_greeting_stay_as_they_are() -> None:
 def test_a_greeting_that_is_no_utf_8_is_sent_byte_by_byte() -> None:
     # As a command line gives it: PEP 383.
     assert _greeted(CounterFactory(greeting="\udcff{}")).value() == b"\xff1"
+
+
+class TestCounter(StreamServiceContract):
+    factory = CounterFactory

@@ -16,6 +16,7 @@ from zope.interface import alsoProvides
 
 from sockservices.service import IDatagramFactory, ITruncationReceiver
 from sockservices.services.echo import Echo, EchoFactory
+from sockservices.testing import DatagramServiceContract, StreamServiceContract
 from tests.fakes import ManualReactor, SlowPeer, Source, connected, logged, output_to, pipe_at
 
 _PEER = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -229,3 +230,12 @@ def test_each_datagram_listener_gets_a_protocol_of_its_own() -> None:
     factory = EchoFactory()
     assert IDatagramFactory.providedBy(factory)
     assert factory.build_datagram_protocol() is not factory.build_datagram_protocol()
+
+
+class TestEcho(StreamServiceContract):
+    factory = EchoFactory
+    examples = (b"hello\n",)
+
+
+class TestDatagramEcho(DatagramServiceContract):
+    factory = EchoFactory

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
 from sockservices.services.hello import HelloFactory
+from sockservices.testing import StreamServiceContract
 from tests.fakes import connected
 
 
@@ -40,5 +41,9 @@ def test_bytes_of_a_command_line_are_sent_as_they_were_typed(raw: bytes) -> None
 
 def test_a_message_has_escapes() -> None:
     assert _greeted(HelloFactory(message=r"a\tb\n")).value() == b"a\tb\n"
-    with pytest.raises(ValueError, match="is no escape"):
+    with pytest.raises(ValueError, match="is not an escape"):
         HelloFactory(message=r"\q")
+
+
+class TestHello(StreamServiceContract):
+    factory = HelloFactory

@@ -21,6 +21,7 @@ from sockservices.services.hexdump import (
     json_line,
     plain,
 )
+from sockservices.testing import DatagramServiceContract, StreamServiceContract
 from tests.fakes import Source, close_output, connected, output_to, pipe_at
 
 # Rows that repeat, so that the squeezing has something to squeeze.
@@ -111,13 +112,13 @@ def test_the_time_of_a_json_line_is_now_and_says_its_zone() -> None:
 
 def test_what_was_cut_is_marked() -> None:
     cut = b"AB", 9, True, "somebody"
-    assert plain(*cut) == "41 42 [cut: 2 of 9 bytes]\n"
-    assert canonical(*cut).splitlines()[-2:] == ["00000002", "[cut: 2 of 9 bytes]"]
+    assert plain(*cut) == "41 42 [truncated: 2 of 9 bytes]\n"
+    assert canonical(*cut).splitlines()[-2:] == ["00000002", "[truncated: 2 of 9 bytes]"]
     assert json.loads(json_line(*cut))["truncated"] is True
 
 
 def test_what_was_cut_to_nothing_is_marked() -> None:
-    assert plain(b"", 9, True, "somebody") == "[cut: 0 of 9 bytes]\n"
+    assert plain(b"", 9, True, "somebody") == "[truncated: 0 of 9 bytes]\n"
 
 
 @contextmanager
@@ -222,7 +223,7 @@ def test_without_a_count_it_goes_on(tmp_path: Path, stopped: list[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"format": "xml"}, "'xml' is none of plain, canonical, json"),
+        ({"format": "xml"}, "'xml' is not one of plain, canonical, json"),
         ({"count": "0"}, "0 is not a whole number, 1 or more"),
         ({"max_size": 1 << 25}, f"{1 << 25} is not a whole number from 1 to {1 << 24}"),
     ],
@@ -249,3 +250,11 @@ def test_a_dump_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
         assert source.told == ["pause"]
         protocol.datagram_truncated(b"cut", 9, None)
         assert source.told == ["pause"] * 2
+
+
+class TestHexdump(StreamServiceContract):
+    factory = HexdumpFactory
+
+
+class TestDatagramHexdump(DatagramServiceContract):
+    factory = HexdumpFactory

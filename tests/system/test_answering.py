@@ -102,7 +102,7 @@ def test_a_path_is_answered_only_if_it_is_the_senders(folder: Path) -> None:
         elsewhere = f'mount -t tmpfs -o mode=777 tmpfs {folder}/seen && exec "$@"'
         apart = ("unshare", "--mount", "sh", "-c", elsewhere, "sh", *NOBODY)
         with _sent(folder, apart, f"{folder}/seen/roots"):
-            echo.err.wait_for("no answer to .*/roots: the socket of that name does not belong to")
+            echo.err.wait_for("no answer to .*/roots: the socket at that path does not belong to")
         roots.setblocking(False)
         with pytest.raises(BlockingIOError):
             roots.recv(10)
@@ -114,7 +114,7 @@ def test_a_path_is_answered_only_if_it_is_the_senders(folder: Path) -> None:
 def test_a_relative_name_is_not_answered(folder: Path) -> None:
     with Service("sock-echo", f"--listen=unixgram:{folder}/echo/s", "--report", cwd=folder) as echo:
         with _sent(folder, (), "s"):
-            echo.err.wait_for("no answer to s: the name is relative, and means another socket here")
+            echo.err.wait_for("no answer to s: the path is relative, and names another socket here")
         with _sent(folder, (), f"{folder}/theirs/own") as honest:
             honest.out.wait_for("hello")
         assert echo.stop() == 0
@@ -130,5 +130,5 @@ def test_without_proc_no_path_is_answered_and_the_log_says_why(folder: Path) -> 
     with Running(command, folder) as echo:
         echo.err.wait_for("listening on")
         with _sent(folder, (), f"{folder}/theirs/own"):
-            echo.err.wait_for("no answer to .*/own: without /proc it cannot be sent to the socket")
+            echo.err.wait_for("no answer to .*/own: /proc is not mounted, and is needed")
         assert echo.stop() == 0

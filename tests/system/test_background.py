@@ -52,7 +52,7 @@ def test_a_failure_to_listen_is_its_one_line(tmp_path: Path, name: str) -> None:
     done = run(*_TWISTD, "sock-echo", f"--socket={name}", cwd=tmp_path)
     line = (
         f"sock-echo: cannot listen on unix:{name}: "
-        f"{name} exists and is no socket; it is left as it is\n"
+        f"{name} exists and is not a socket; it was not changed\n"
     )
     assert done.stderr.decode() == f"twistd: {line}"
     assert (done.returncode, done.stdout) == (1, b"")
@@ -144,7 +144,7 @@ def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
             os.sched_yield()
     log = (tmp_path / "log").read_text()
     assert not (tmp_path / "s").exists(), log
-    assert "stopped: 0 connections finished, 0 were cut" in log
+    assert "stopped: 0 connections finished, 0 were reset" in log
     assert "Traceback" not in log
 
 

@@ -72,7 +72,7 @@ def _content(folder: Path) -> dict[str, tuple[int, int]]:
         (["--socket", ""], "--socket: is empty"),
         (
             ["--socket", "s", "--mode", "999"],
-            "--mode: '999' is not a file mode: octal digits, 000 to 777, as in 660",
+            "--mode: '999' is not a file mode: octal digits, 000 to 777, such as 660",
         ),
         (
             ["--port", "0", "--backlog", "0"],
@@ -105,8 +105,8 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
     [
         (
             "7",
-            "'7' is not an endpoint description: wanted TYPE:ARGUMENT, as in tcp:7, unix:/run/x, "
-            "udp:7 or unixgram:/run/x",
+            "'7' is not an endpoint description: expected TYPE:ARGUMENT, such as tcp:7, "
+            "unix:/run/x, udp:7 or unixgram:/run/x",
         ),
         ("tcp:http", "in 'tcp:http', port: 'http' is not a whole number from 0 to 65535"),
         ("tcp:70000", "in 'tcp:70000', port: 70000 is not a whole number from 0 to 65535"),
@@ -126,20 +126,19 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
         (
             "unix:a:mode=999",
             "in 'unix:a:mode=999', mode: '999' is not a file mode: octal digits, 000 to 777, "
-            "as in 660",
+            "such as 660",
         ),
         ("udp:port", "in 'udp:port', port: 'port' is not a whole number from 0 to 65535"),
         ("udp:7:mode=660", "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface"),
         ("unixgram:", "in 'unixgram:', address: is empty"),
         (
             "tcp:0:interface=::1",
-            "in 'tcp:0:interface=::1', an argument is empty; "
-            "a colon inside an argument is written \\:",
+            "in 'tcp:0:interface=::1', an argument is empty; write a colon in an argument as \\:",
         ),
         ("tcp:port=0:port=1", "in 'tcp:port=0:port=1', port is given twice"),
         (
             "unixgram:mode=660",
-            "'unixgram:mode=660' needs a path or abstract=NAME, one of them",
+            "'unixgram:mode=660' needs either a path or abstract=NAME",
         ),
         (
             "unixgram:abstract=x:mode=660",
@@ -225,13 +224,13 @@ def test_a_path_longer_than_the_system_takes(
     folder: Path, command: str, kind: int, prefix: str
 ) -> None:
     _status, said = _refused(folder, command, "--socket", "/tmp/" + "x" * 103)
-    assert said.endswith("xxx is 108 bytes long; this system takes 107")
+    assert said.endswith("xxx is 108 bytes long; the limit on this system is 107")
 
 
 @_BOTH
 def test_a_missing_folder(folder: Path, command: str, kind: int, prefix: str) -> None:
     _status, said = _refused(folder, command, "--socket", "none/s")
-    assert said == f"{command}: cannot listen on {prefix}:none/s: the folder none does not exist"
+    assert said == f"{command}: cannot listen on {prefix}:none/s: the directory none does not exist"
 
 
 @_BOTH
@@ -242,7 +241,7 @@ def test_an_unwritable_folder(folder: Path, command: str, kind: int, prefix: str
     _status, said = _refused(folder, command, "--socket=closed/s", prefix=_WITHOUT_RIGHTS)
     assert said == (
         f"{command}: cannot listen on {prefix}:closed/s: "
-        "the folder closed is not writable: Permission denied"
+        "the directory closed is not writable: Permission denied"
     )
 
 
@@ -262,7 +261,7 @@ def test_a_file_that_is_no_socket_is_never_removed(
     _status, said = _refused(folder, command, "--socket=precious")
     assert said == (
         f"{command}: cannot listen on {prefix}:precious: "
-        "precious exists and is no socket; it is left as it is"
+        "precious exists and is not a socket; it was not changed"
     )
 
 
@@ -435,7 +434,7 @@ def test_a_factory_whose_module_is_not_there(folder: Path) -> None:
     ("arguments", "line"),
     [
         (["--count", "0"], "--count: 0 is not a whole number, 1 or more"),
-        (["--format", "pretty"], "--format: 'pretty' is none of plain, canonical, json"),
+        (["--format", "pretty"], "--format: 'pretty' is not one of plain, canonical, json"),
         (["--max-size", "many"], "--max-size: 'many' is not a whole number from 1 to 16777216"),
     ],
 )
@@ -501,7 +500,7 @@ def test_the_mode_is_in_force_before_the_first_peer_can_connect(
         (
             ["--socket=none/s"],
             1,
-            "sock-echo: cannot listen on unix:none/s: the folder none does not exist",
+            "sock-echo: cannot listen on unix:none/s: the directory none does not exist",
         ),
     ],
 )

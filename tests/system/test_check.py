@@ -116,18 +116,18 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("heavy", ["declaration: it imports bad_heavy, with every twistd command"]),
+        ("heavy", ["declaration: it imports bad_heavy whenever twistd starts"]),
         ("silent", ["declaration: it has no description for twistd --help"]),
         ("nameless", ["declaration: it has no description for twistd --help"]),
-        ("function", ["seen:  NoneType is no protocol factory"]),
-        ("number", ["declaration: stream='bad_options.NUMBER' is no protocol factory"]),
+        ("function", ["seen:  NoneType is not a protocol factory"]),
+        ("number", ["declaration: stream='bad_options.NUMBER' is not a protocol factory"]),
         ("several", ["stream: no input raises an exception", "seen:  "]),
         ("leaving", ["seen:  SystemExit: 3"]),
         ("crowded", ["declaration: it imports ", " modules, most of them of "]),
         ("unhelpful", ["declaration: --level has no help text"]),
         ("clashing", ["declaration: --backlog is an option that every service has"]),
         ("unknown", ["declaration: cannot import 'bad_options.Nothing'"]),
-        ("mistaken", ["declaration: stream='bad_options.Protocol' is no protocol factory"]),
+        ("mistaken", ["declaration: stream='bad_options.Protocol' is not a protocol factory"]),
         (
             "broken",
             [

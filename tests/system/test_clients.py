@@ -89,13 +89,13 @@ def test_send_waits_for_a_reply(tmp_path: Path, listen: str) -> None:
             1,
             "sockservices send: no reply from unixgram:u within 0.05 s\n",
         ),
-        (["unixgram:u", "--hex", "4"], 2, "'4' is not hex: pairs of digits, as in '4d 65'\n"),
+        (["unixgram:u", "--hex", "4"], 2, "'4' is not hex: use pairs of digits, such as '4d 65'\n"),
         (["unixgram:u"], 2, "give one of TEXT, --hex and --file\n"),
         (["unixgram:u", "x", "--hex", "4d"], 2, "give one of TEXT, --hex and --file\n"),
         (
             ["tcp:127.0.0.1:7", "x"],
             2,
-            "is none of udp:HOST:PORT, unixgram:PATH, unixgram:abstract=NAME\n",
+            "is not udp:HOST:PORT, unixgram:PATH or unixgram:abstract=NAME\n",
         ),
         (["udp:127.0.0.1:http", "x"], 2, "port: 'http' is not a whole number from 0 to 65535\n"),
         (["unixgram:u", "x", "--repeat", "0"], 2, "0 is not in the range x>=1.\n"),
@@ -220,7 +220,7 @@ def test_connect_to_nobody(tmp_path: Path) -> None:
 def test_connect_to_what_is_no_description(tmp_path: Path, description: str) -> None:
     done = run(_COMMAND, "connect", description, cwd=tmp_path)
     assert done.returncode == 2
-    assert b"wanted as in tcp:127.0.0.1:7 or unix:/run/x" in done.stderr
+    assert b"expected something like tcp:127.0.0.1:7 or unix:/run/x" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
@@ -241,7 +241,7 @@ def test_connect_whose_reader_has_gone(tmp_path: Path) -> None:
             connect.process.stdin.write(b"x" * 100)
             connect.process.stdin.flush()
             assert connect.wait() == 1
-            assert connect.err.whole().endswith(": standard output cannot be written to any more\n")
+            assert connect.err.whole().endswith(": cannot write to standard output\n")
 
 
 @needs("openssl")
@@ -309,13 +309,13 @@ def test_help_of_the_command_names_its_subcommands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
-        (["connect", "unix:" + "x" * 200], 2, "is 200 bytes long; this system takes 107"),
-        (["connect", "tcp:a..b:7"], 2, "'a..b' is no name of a host"),
+        (["connect", "unix:" + "x" * 200], 2, "is 200 bytes long; the limit on this system is 107"),
+        (["connect", "tcp:a..b:7"], 2, "'a..b' is not a valid host name"),
         (["connect", "tls:localhost:1:certificate=none"], 1, "No such file or directory"),
         (["connect", "tcp:127.0.0.1:1\\"], 2, "ends with a backslash that escapes nothing"),
         (["connect", "tcp:127.0.0.1:1", "--timeout=nan"], 2, "nan is not a number of seconds"),
         (["connect", "x:1\nforged"], 2, "Unknown endpoint type: 'x'"),
-        (["send", "udp:a..b:7", "x"], 1, "cannot find a..b: that is no name of a host"),
+        (["send", "udp:a..b:7", "x"], 1, "cannot find a..b: it is not a valid host name"),
         (["send", "udp:9", "x", "--wait=inf"], 2, "inf is not in the range 0<x<=1000000.0"),
         (["send", "udp:9", "x", "--interval=nan"], 2, "nan is not a number of seconds"),
         (["frobnicate"], 2, "No such command 'frobnicate'."),
@@ -354,7 +354,7 @@ def test_connect_tells_when_what_came_could_not_be_written(tmp_path: Path) -> No
             cwd=tmp_path,
         )
         assert done.returncode == 1
-        assert done.stderr.endswith(b": standard output cannot be written to any more\n")
+        assert done.stderr.endswith(b": cannot write to standard output\n")
 
 
 def test_connect_tells_that_the_peer_has_reset(tmp_path: Path) -> None:

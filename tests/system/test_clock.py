@@ -108,4 +108,4 @@ def test_set_forward_a_stop_is_not_cut_short(tmp_path: Path, reactor: str) -> No
             _exchange(client)
         client.close()
         assert service.wait() == 0
-    assert "stopped: 1 connections finished, 0 were cut" in service.err.text
+    assert "stopped: 1 connections finished, 0 were reset" in service.err.text

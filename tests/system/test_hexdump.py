@@ -82,7 +82,7 @@ def test_longer_than_max_size_is_marked_as_cut(tmp_path: Path) -> None:
     ) as hexdump:
         _send(tmp_path / "u", b"abc")
         assert hexdump.wait() == 0
-        assert hexdump.out.whole() == "61 62 [cut: 2 of 3 bytes]\n"
+        assert hexdump.out.whole() == "61 62 [truncated: 2 of 3 bytes]\n"
 
 
 def test_count_is_exact_in_a_burst(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _listening(
     [
         ("systemd:index=0", "no socket was passed to this process"),
         ("systemd-datagram:name=x", "no socket was passed to this process"),
-        ("systemd:domain=INET", "needs index=NUMBER or name=NAME, one of them"),
+        ("systemd:domain=INET", "needs either index=NUMBER or name=NAME"),
     ],
 )
 def test_an_error_is_one_line(tmp_path: Path, description: str, reason: str) -> None:
@@ -208,7 +208,7 @@ def test_restarts_under_load_lose_nothing(
                 half_way.shutdown(socket.SHUT_WR)
                 assert read_all(half_way) == b"two"
                 assert echo.wait() == 0
-                echo.err.wait_for("stopped: [1-9][0-9]* connections finished, 0 were cut")
+                echo.err.wait_for("stopped: [1-9][0-9]* connections finished, 0 were reset")
                 assert "Traceback" not in echo.err.text
         with service():
             ended.set()

@@ -204,7 +204,7 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
             living.sendall(b"1")
             assert living.recv(1) == b"1"
             echo.process.send_signal(signal.SIGUSR2)
-            echo.err.wait_for("suspended: 1 connections live")
+            echo.err.wait_for("suspended: 1 live connections")
             with echo.connect() as waiting:
                 waiting.sendall(b"3")
                 living.sendall(b"2")
@@ -219,7 +219,7 @@ def test_a_suspended_service_lets_datagrams_wait(tmp_path: Path) -> None:
     with Service("sock-echo", "--listen=udp:0:interface=127.0.0.1", cwd=tmp_path) as echo:
         with echo.connect_datagrams() as client:
             echo.process.send_signal(signal.SIGUSR2)
-            echo.err.wait_for("suspended: 0 connections live")
+            echo.err.wait_for("suspended: 0 live connections")
             client.send(b"1")
             assert _waits_to_be_read(echo.port)
             echo.process.send_signal(signal.SIGUSR2)
@@ -335,11 +335,11 @@ def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> 
     ("option", "said"),
     [
         ("--max-connections=0", "--max-connections: 0 is not a whole number, 1 or more"),
-        ("--rate=10", "--rate: '10' is not a rate, as 100/60 for 100 in 60 seconds"),
+        ("--rate=10", "--rate: '10' is not a rate, such as 100/60 for 100 in 60 seconds"),
         ("--rate=0/1", "--rate: '0/1' is not a rate"),
-        ("--allow=here", "--allow: 'here' is not a network, as 192.0.2.0/24"),
+        ("--allow=here", "--allow: 'here' is not a network, such as 192.0.2.0/24"),
         ("--deny-file=none", "--deny-file: none: No such file or directory"),
-        ("--at-limit=cry", "--at-limit: 'cry' is none of refuse, wait"),
+        ("--at-limit=cry", "--at-limit: 'cry' is not one of refuse, wait"),
         ("--idle-timeout=0", "--idle-timeout: '0' is not a number of seconds, more than 0"),
         ("--graceful-timeout=-1", "--graceful-timeout: '-1' is not a number of seconds, 0 or"),
         ("--handshake-timeout=0", "--handshake-timeout: '0' is not a number of seconds, more than"),
@@ -350,7 +350,7 @@ def test_over_tls_a_newcomer_is_refused_before_the_handshake(tmp_path: Path) -> 
         ("--allow-user=no-such", "--allow-user: there is no user 'no-such'"),
         ("--allow-group=no-such", "--allow-group: there is no group 'no-such'"),
         ("--ipv6-prefix=129", "--ipv6-prefix: 129 is not a whole number from 1 to 128"),
-        ("--proxy-protocol=v3", "--proxy-protocol: 'v3' is none of off, v1, v2, any"),
+        ("--proxy-protocol=v3", "--proxy-protocol: 'v3' is not one of off, v1, v2, any"),
         ("--proxy-allow-from=x", "--proxy-allow-from: 'x' is not a network"),
         ("--proxy-allow-from=::1", "--proxy-allow-from goes with --proxy-protocol"),
     ],
@@ -377,7 +377,7 @@ def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
             client.sendall(b"x")
             client.settimeout(PATIENCE)
         said = echo.err.wait_for(
-            r"new connections wait: Too many open files, with (\d+) connections live"
+            r"new connections wait: Too many open files, with (\d+) live connections"
         )
         served, waiting = clients[: int(said[1])], clients[int(said[1]) :]
         assert 50 < len(served) < 100

@@ -51,9 +51,7 @@ def test_no_gap_is_left(tmp_path: Path) -> None:
             assert "@@" not in path.read_text() + str(path)
 
 
-NO_NAME = (
-    "is no name for a package: wanted is one as shout or my_chat, of 60 characters at the most"
-)
+NO_NAME = "is not a usable package name: choose one like shout or my_chat, of at most 60 characters"
 
 
 @pytest.mark.parametrize(
@@ -61,15 +59,15 @@ NO_NAME = (
     [
         *((name, f"'{name}' {NO_NAME}") for name in ("a-b", "2x", "Shout", "_x", "x_", "__main__")),
         ("a" * 61, f"'{'a' * 61}' {NO_NAME}"),
-        ("dist", "'dist' is a folder that every project has"),
-        ("tests", "'tests' is a folder that every project has"),
-        ("class", "'class' is a word of Python"),
-        ("match", "'match' is a word of Python"),
-        ("json", "there is a module named 'json' already, which it would hide"),
-        ("echo", "there is a service named 'echo' already"),
-        ("web", "there is a service named 'web' already"),
-        ("occupied", "occupied is there already; it is left as it is"),
-        ("dangling", "dangling is there already; it is left as it is"),
+        ("dist", "'dist' is a directory that every project has"),
+        ("tests", "'tests' is a directory that every project has"),
+        ("class", "'class' is a Python keyword"),
+        ("match", "'match' is a Python keyword"),
+        ("json", "a module named 'json' already exists: the new package would hide it"),
+        ("echo", "a service named 'echo' already exists"),
+        ("web", "a service named 'web' already exists"),
+        ("occupied", "occupied already exists; it was not changed"),
+        ("dangling", "dangling already exists; it was not changed"),
     ],
 )
 def test_a_bad_name_is_one_line(tmp_path: Path, name: str, why: str) -> None:

@@ -224,13 +224,13 @@ def test_sock_lists_the_entry_points_and_tells_the_broken(
         (
             ["none"],
             2,
-            "sock: Unknown command: none; there are: abroken, ack, counter, echo, "
+            "sock: Unknown command: none; available: abroken, ack, counter, echo, "
             "hello, hexdump, shout, zbroken",
         ),
         (
             [],
             2,
-            "sock: No service is named; there are: abroken, ack, counter, echo, hello, hexdump, "
+            "sock: No service given; available: abroken, ack, counter, echo, hello, hexdump, "
             "shout, zbroken",
         ),
         (["shout", "--port=x"], 2, "sock shout: --port: 'x' is not a whole number from 0 to 65535"),

@@ -161,7 +161,9 @@ def test_liars_are_refused_and_counted(tmp_path: Path) -> None:
             assert client.recv(100) == b"honest"
         echo.stop()
         echo.err.wait_for(f"refused since the start: proxy-header {len(lies)}\n")
-        echo.err.wait_for("no PROXY header from 127.0.0.1, port [0-9]+: it begins with b'GET / ")
+        echo.err.wait_for(
+            "no valid PROXY header from 127.0.0.1, port [0-9]+: it begins with b'GET / "
+        )
         assert "Traceback" not in echo.err.text
 
 

@@ -26,7 +26,7 @@ def test_the_environment_sets_what_options_set(tmp_path: Path) -> None:
 def test_a_bad_variable_is_one_line_that_names_it(tmp_path: Path) -> None:
     for name, value, line in (
         ("SOCKSERVICES_BACKLOG", "0", "0 is not a whole number from 1 to 2147483647"),
-        ("SOCK_HELLO_MESSAGE", r"\q", r"in '\\q', '\\q' is no escape: "),
+        ("SOCK_HELLO_MESSAGE", r"\q", r"in '\\q', '\\q' is not an escape: "),
         ("SOCK_HELLO_STOCK_TRANSPORTS", "maybe", "'maybe' is neither yes nor no"),
     ):
         done = run(BIN / "twistd", "-n", "sock-hello", "--port=0", cwd=tmp_path, env={name: value})

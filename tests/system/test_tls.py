@@ -109,7 +109,7 @@ def test_what_was_written_is_delivered_at_a_stop(folder: Path, goes_on: bool) ->
             more = b"more " * (20 << 20) if goes_on else b""
             assert len(_exchange(client, more)) == (20 << 20) - 1
         assert filling.wait() == 0
-        filling.err.wait_for("stopped: 1 connections finished, 0 were cut")
+        filling.err.wait_for("stopped: 1 connections finished, 0 were reset")
 
 
 @pytest.mark.parametrize("listen", [OWN, TWISTEDS])
@@ -309,7 +309,7 @@ def test_clients_must_show_a_certificate_where_they_are_asked_to(folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("listen", "said"), [(OWN, "trusted/cert.pem has no cert"), (TWISTEDS, "PEM")]
+    ("listen", "said"), [(OWN, "trusted/cert.pem contains no PEM cert"), (TWISTEDS, "PEM")]
 )
 def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
     folder: Path, listen: tuple[str, ...], said: str
@@ -338,11 +338,11 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
     ("options", "status", "said"),
     [
         (["--tls-cert=none.pem"], 2, "--tls-cert: none.pem: No such file or directory"),
-        (["--tls-cert=key.pem"], 1, "--tls-cert: key.pem has no certificate in PEM"),
+        (["--tls-cert=key.pem"], 1, "--tls-cert: key.pem contains no PEM certificate"),
         (
             ["--tls-cert=trusted/cert.pem"],
             1,
-            "--tls-cert: trusted/cert.pem has no key in PEM",
+            "--tls-cert: trusted/cert.pem contains no PEM key",
         ),
         (
             ["--tls-cert=trusted/cert.pem", "--tls-key=other/key.pem"],
@@ -357,36 +357,37 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
         (
             ["--tls-cert=trusted/cert.pem", "--tls-key=encrypted.pem"],
             1,
-            "--tls-cert: encrypted.pem is encrypted: a service has nobody to ask for a passphrase",
+            "--tls-cert: encrypted.pem is encrypted: a service cannot ask for a passphrase",
         ),
-        (["--tls-cert=pipe"], 2, "--tls-cert: pipe is no regular file"),
+        (["--tls-cert=pipe"], 2, "--tls-cert: pipe is not a regular file"),
         (
             ["--tls-cert=weak.pem", "--tls-key=weak-key.pem"],
             1,
-            "--tls-cert: weak.pem has no certificate to use: ee key too small",
+            "--tls-cert: weak.pem has no usable certificate: ee key too small",
         ),
         (
             ["--tls-cert=pss.pem", "--tls-key=pss-key.pem"],
             1,
-            "--tls-cert: pss.pem is for RSA-PSS only, which cannot be used; RSA can",
+            "--tls-cert: pss.pem is for RSA-PSS only, which is not supported; use RSA",
         ),
         (
             ["--tls-cert=odd.pem", "--tls-key=key.pem"],
             1,
-            "--tls-cert: odd.pem has no certificate to use: "
+            "--tls-cert: odd.pem has no usable certificate: "
             "Curve 1.3.36.3.3.2.8.1.1.1 is not supported",
         ),
         (
             ["--tls-cert=trusted/cert.pem", "--tls-key=odd-key.pem"],
             1,
-            "--tls-cert: odd-key.pem has no key to use: "
+            "--tls-cert: odd-key.pem has no usable key: "
             "Curve 1.3.36.3.3.2.8.1.1.1 is not supported",
         ),
         (["--tls-key=key.pem"], 2, "--tls-key goes with --tls-cert"),
         (
             [*TLS, "--listen=ssl:0:privateKey=key.pem:certKey=trusted/cert.pem"],
             1,
-            "'ssl:0:privateKey=key.pem:certKey=trusted/cert.pem' has TLS of its own: one is enough",
+            "'ssl:0:privateKey=key.pem:certKey=trusted/cert.pem' already uses TLS; "
+            "do not set a TLS certificate as well",
         ),
     ],
 )
@@ -451,5 +452,5 @@ def test_a_peer_that_does_not_answer_the_end_does_not_hold_up_the_stop(
         with _wrap(_trusting(folder), greeting.connect()) as idle:
             assert idle.recv(5) == b"hello"
             assert greeting.stop() == 0
-            greeting.err.wait_for("stopped: 1 connections finished, 0 were cut")
+            greeting.err.wait_for("stopped: 1 connections finished, 0 were reset")
             assert idle.recv(1) == b""

@@ -107,12 +107,12 @@ def test_a_listener_whose_backlog_is_full_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_no_socket_is_left_as_it_is(tmp_path: Path, kind: socket.SocketKind) -> None:
     path = tmp_path / "thing"
     path.write_text("mine")
-    with pytest.raises(ListenError, match="exists and is no socket; it is left as it is"):
+    with pytest.raises(ListenError, match="exists and is not a socket; it was not changed"):
         _take(path, kind)
     assert path.read_text() == "mine"
     path.unlink()
     path.mkdir()
-    with pytest.raises(ListenError, match="exists and is no socket"):
+    with pytest.raises(ListenError, match="exists and is not a socket"):
         _take(path, kind)
     assert path.is_dir()
 
@@ -124,7 +124,7 @@ def test_a_link_is_left_as_it_is_wherever_it_leads(tmp_path: Path, kind: socket.
     for target in ("stale", "nowhere"):
         path = tmp_path / f"link-to-{target}"
         path.symlink_to(target)
-        with pytest.raises(ListenError, match="exists and is no socket"):
+        with pytest.raises(ListenError, match="exists and is not a socket"):
             _take(path, kind)
         assert path.is_symlink()
     assert (tmp_path / "stale").is_socket()
@@ -133,8 +133,8 @@ def test_a_link_is_left_as_it_is_wherever_it_leads(tmp_path: Path, kind: socket.
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("missing/socket", "the folder .*missing does not exist"),
-        ("file/socket", "file is not a folder"),
+        ("missing/socket", "the directory .*missing does not exist"),
+        ("file/socket", "file is not a directory"),
     ],
 )
 def test_the_folder_at_fault_is_named(tmp_path: Path, path: str, reason: str) -> None:

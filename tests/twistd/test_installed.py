@@ -104,7 +104,7 @@ def test_a_declaration_is_imported() -> None:
         ("leaving_services:maker", "cannot import leaving_services:maker: SystemExit: 3"),
         (
             "strangers_services:nothing",
-            "strangers_services:nothing is no SocketServiceMaker, but 7",
+            "strangers_services:nothing is not a SocketServiceMaker but 7",
         ),
         ("strangers_services:missing", "cannot import strangers_services:missing: AttributeError"),
         ("no_such_module_here:maker", "cannot import no_such_module_here:maker: ModuleNotFound"),
@@ -139,7 +139,7 @@ def test_a_subcommand_makes_its_service(packages: Packages) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
-    [([], "No service is named; there are: "), (["nothing"], "nothing; there are: ")],
+    [([], "No service given; available: "), (["nothing"], "nothing; available: ")],
 )
 def test_a_usage_error_names_the_services(
     arguments: list[str], line: str, capfd: pytest.CaptureFixture[str]
@@ -174,5 +174,5 @@ def test_without_any_service_that_is_said(
     monkeypatch.setattr("sockservices.twistd.installed.distributions", lambda: nobody)
     with pytest.raises(SystemExit):
         _options().parseOptions([])
-    assert capfd.readouterr().err.endswith("there are: none installed\n")
+    assert capfd.readouterr().err.endswith("available: none installed\n")
     assert importlib.metadata.version("sockservices")

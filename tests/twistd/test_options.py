@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
@@ -8,77 +7,29 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.protocol import Factory
 from twisted.python import usage
-from twisted.scripts._twistd_unix import ServerOptions
-from zope.interface import implementer
 
 from sockservices.connections.limits import Limits
-from sockservices.converters import whole_number
-from sockservices.errors import SettingError
-from sockservices.exit import fail_process
 from sockservices.host.stopping import Stopping
-from sockservices.service import IDatagramFactory, Served
+from sockservices.service import Served
 from sockservices.services.echo import EchoFactory
-from sockservices.settings import Source, setting, spelled_as_option
-from sockservices.twistd import run
-from sockservices.twistd.command_line import goes_to_background
-from sockservices.twistd.options import HostOptions, OneLineErrors, options_for
+from sockservices.settings import setting
+from sockservices.twistd.options import OneLineErrors, options_for
 from tests.fakes import factory_of
-
-
-def make_service(options: Any) -> Any:
-    return run.make_service(options)
-
-
-@attrs.define(eq=False, slots=False)
-class Attrs(Factory):
-    word: str = setting(default="a\tb", help="A word to say.")
-    max_size: int = setting(default=8, converter=whole_number(least=1), help="In bytes.")
-    loud: bool = setting(default=False, help="Say it loudly.")
-
-
-@dataclasses.dataclass(eq=False)
-class Data(Factory):
-    word: str
-    times: int = 2
-    loud: bool = False
-    parts: list[str] = dataclasses.field(default_factory=list)
-
-
-class Plain(Factory):
-    def __init__(self, word: str = "hi", *, sure: bool = True) -> None:
-        self.word = word
-        self.sure = sure
-
-
-class Datagrams(DatagramProtocol):
-    def __init__(self, word: str = "hi", mark: str = "!") -> None:
-        self.word = word
-        self.mark = mark
-
-
-@implementer(IDatagramFactory)
-class DatagramFactory:
-    def __init__(self, mark: str = "!") -> None:
-        self.mark = mark
-
-    def build_datagram_protocol(self) -> Datagrams:
-        return Datagrams(mark=self.mark)
-
-
-def _stream(factory: Any) -> HostOptions:
-    return options_for(Served("tried", factory, None, "stream"))
-
-
-def _parsed(factory: Any, *arguments: str) -> HostOptions:
-    options = _stream(factory)
-    options.parseOptions(["--port=0", *arguments])
-    return options
+from tests.twistd.tried import (
+    Attrs,
+    Data,
+    Datagrams,
+    Plain,
+    make_service,
+    parsed_options,
+    stream_options,
+)
 
 
 def _built(factory: Any, *arguments: str) -> Any:
-    return factory_of(make_service(_parsed(factory, *arguments)))
+    return factory_of(make_service(parsed_options(factory, *arguments)))
 
 
 def _refused(
@@ -98,14 +49,14 @@ def _refused(
 
 
 def test_an_option_of_an_attrs_class_has_its_help_and_default() -> None:
-    shown = " ".join(_stream(Attrs).getUsage().split())
+    shown = " ".join(stream_options(Attrs).getUsage().split())
     assert "--word=TEXT A word to say. [default: a\\tb]" in shown
     assert "--max-size=NUMBER In bytes. [default: 8]" in shown
     assert "--loud Say it loudly." in shown
 
 
 def test_an_option_of_a_dataclass_has_its_default_or_is_required() -> None:
-    shown = " ".join(_stream(Data).getUsage().split())
+    shown = " ".join(stream_options(Data).getUsage().split())
     assert "--word=TEXT [required]" in shown
     assert "--times=NUMBER [default: 2]" in shown
     assert "--loud " in shown
@@ -113,13 +64,13 @@ def test_an_option_of_a_dataclass_has_its_default_or_is_required() -> None:
 
 
 def test_an_option_of_a_plain_class_has_its_default() -> None:
-    shown = " ".join(_stream(Plain).getUsage().split())
+    shown = " ".join(stream_options(Plain).getUsage().split())
     assert "--word=TEXT [default: hi]" in shown
     assert "--sure=YES|NO [default: True]" in shown
 
 
 def test_the_help_has_groups_and_the_services_own_first() -> None:
-    shown = _stream(Attrs).getUsage()
+    shown = stream_options(Attrs).getUsage()
     headings = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
     assert headings == [
         "Options of tried",
@@ -137,7 +88,7 @@ def test_the_help_has_groups_and_the_services_own_first() -> None:
 
 
 def test_every_service_has_the_same_options_beside_its_own() -> None:
-    shown = _stream(Plain).getUsage()
+    shown = stream_options(Plain).getUsage()
     for name in ("--port=", "--interface=", "--socket=", "--mode=", "--backlog=", "--listen="):
         assert name in shown
 
@@ -175,67 +126,11 @@ def test_an_option_that_every_service_has_cannot_be_declared(
         "Clashing", {name: setting(default="", help="")}, bases=(Factory,), eq=False, slots=False
     )
     with pytest.raises(SystemExit) as caught:
-        _stream(clashing)
+        stream_options(clashing)
     assert caught.value.code == 1
-    assert capfd.readouterr().err.endswith(f": tried declares --{name}, which every service has\n")
-
-
-def test_a_required_option_that_is_missing_is_one_line(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        make_service(_parsed(Data))
-    assert caught.value.code == 1
-    assert capfd.readouterr().err.endswith(": options: Data needs --word\n")
-
-
-# Both kinds
-
-
-def test_each_kind_gets_the_options_that_it_declares() -> None:
-    for datagram in (Datagrams, DatagramFactory):
-        served = Served("tried", Plain, datagram, "stream")
-        assert {each.name for each in served.settings()} == {"word", "mark", "sure"}
-        options = options_for(served)
-        options.parseOptions(["--port=0", "--word=x", "--mark=?", "--sure=no"])
-        service = make_service(options)
-        stream = factory_of(service)
-        build = service._build_datagram_protocol
-        assert (stream.word, stream.sure) == ("x", False)
-        assert build is not None
-        assert build().mark == "?"
-
-
-def test_each_datagram_listener_gets_a_protocol_of_its_own() -> None:
-    options = options_for(Served("tried", None, Datagrams, "datagram"))
-    options.parseOptions(["--listen=udp:0", "--listen=udp:0", "--mark=?"])
-    build = make_service(options)._build_datagram_protocol
-    assert build is not None
-    first, second, third = build(), build(), build()
-    assert len({first, second, third}) == 3
-    assert {each.mark for each in (first, second, third)} == {"?"}
-
-
-def test_one_factory_for_both_kinds_is_built_once() -> None:
-    options = options_for(Served("tried", EchoFactory, EchoFactory, "stream"))
-    options.parseOptions(["--port=0", "--listen=udp:0", "--once"])
-    service = make_service(options)
-    assert service._build_datagram_protocol is not None
-    assert service._build_datagram_protocol()._options is factory_of(service)
-
-
-def test_an_object_that_is_built_takes_no_options() -> None:
-    stream: Any = Plain()
-    protocol: Any = Datagrams()
-    factory: Any = DatagramFactory()
-    for served in (
-        Served("tried", stream, None, "stream"),
-        Served("tried", None, protocol, "datagram"),
-        Served("tried", None, factory, "datagram"),
-    ):
-        assert {stream, protocol, factory}.issuperset({*served.build()} - {None})
-        with pytest.raises(SettingError, match="already built: it takes no options"):
-            served.build(Source({"word": "x"}, spelled_as_option))
+    assert capfd.readouterr().err.endswith(
+        f": tried declares --{name}, which every service already has\n"
+    )
 
 
 # Where to listen
@@ -283,7 +178,7 @@ def test_the_help_says_what_port_and_socket_mean() -> None:
         (["--port=65536"], "--port: 65536 is not a whole number from 0 to 65535"),
         (["--interface=lo", "--port=0"], "--interface: 'lo' is not an IPv4 or IPv6 address"),
         (["--socket="], "--socket: is empty"),
-        (["--mode=999"], "--mode: '999' is not a file mode: octal digits, 000 to 777, as in 660"),
+        (["--mode=999"], "--mode: '999' is not a file mode: octal digits, 000 to 777, such as 660"),
         (["--backlog=0"], "--backlog: 0 is not a whole number from 1 to 2147483647"),
         (["--max-size=0"], "--max-size: 0 is not a whole number, 1 or more"),
     ],
@@ -291,38 +186,26 @@ def test_the_help_says_what_port_and_socket_mean() -> None:
 def test_a_usage_error_is_one_line_and_status_2(
     arguments: list[str], line: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert _refused(_stream(Attrs), arguments, capfd) == f"options: {line}"
+    assert _refused(stream_options(Attrs), arguments, capfd) == f"options: {line}"
 
 
 @pytest.mark.parametrize("arguments", [["--nothing"], ["stray"], ["--port"]])
 def test_what_is_unknown_is_one_line_and_status_2(
     arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert _refused(_stream(Attrs), arguments, capfd).startswith("options: ")
-
-
-@pytest.mark.parametrize("arguments", [["--listen=tcp:x"], ["--listen=udp:0"], ["--listen="]])
-def test_a_description_that_is_wrong_is_one_line_and_status_1(
-    arguments: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    options = _stream(Attrs)
-    options.parseOptions(arguments)
-    with pytest.raises(SystemExit) as caught:
-        make_service(options)
-    assert caught.value.code == 1
-    assert capfd.readouterr().err.count("\n") == 1
+    assert _refused(stream_options(Attrs), arguments, capfd).startswith("options: ")
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        _stream(Plain).parseOptions(["--version"])
+        stream_options(Plain).parseOptions(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("sockservices ")
 
 
 def test_an_error_names_the_command(capfd: pytest.CaptureFixture[str]) -> None:
     class Above(usage.Options):
-        subCommands = [["tried", None, lambda: _stream(Plain), ""]]  # noqa: RUF012
+        subCommands = [["tried", None, lambda: stream_options(Plain), ""]]  # noqa: RUF012
 
     assert _refused(Above(), ["tried"], capfd).startswith("tried: nothing to listen on")  # type: ignore[no-untyped-call]
 
@@ -336,17 +219,17 @@ def test_the_environment_has_what_the_command_line_has(monkeypatch: pytest.Monke
     monkeypatch.setenv("SOCKSERVICES_FLUSH", "7")
     monkeypatch.setenv("TRIED_WORD", "own")
     monkeypatch.setenv("TRIED_LOUD", "yes")
-    options = _parsed(Attrs)
+    options = parsed_options(Attrs)
     assert options.group(Limits).max_connections == 5
     assert options.group(Stopping).flush == 7
     built = factory_of(make_service(options))
     assert (built.word, built.loud) == ("own", True)
-    assert _parsed(Attrs, "--max-connections=9").group(Limits).max_connections == 9
+    assert parsed_options(Attrs, "--max-connections=9").group(Limits).max_connections == 9
 
 
 def test_where_to_listen_can_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIED_LISTEN", r"tcp:0:interface=\:\:1 'unix:/run/my socket'")
-    options = _stream(Plain)
+    options = stream_options(Plain)
     options.parseOptions([])
     assert options.listen() == [r"tcp:0:interface=\:\:1", "unix:/run/my socket"]
 
@@ -360,58 +243,8 @@ def test_a_bad_value_names_its_variable(
         ("TRIED_ALLOW", "1.2.3.4 x", "'x' is not a network"),
     ):
         monkeypatch.setenv(name, value)
-        assert _refused(_stream(Attrs), [], capfd).startswith(f"options: {name}: {line}")
+        assert _refused(stream_options(Attrs), [], capfd).startswith(f"options: {name}: {line}")
         monkeypatch.delenv(name)
-
-
-# In the background
-
-
-class _Report:
-    """Stands where the report would, which waits for a fork of this process."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def listening(self) -> None:
-        self.said.append("listening")
-
-    def failed(self, message: str) -> None:
-        self.said.append(message)
-
-
-@pytest.mark.parametrize(
-    ("given", "background"), [(None, True), ("nodaemon", False), ("debug", False)]
-)
-def test_twistd_goes_to_the_background_unless_it_is_told_not_to(
-    given: str | None, background: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reports: list[_Report] = []
-
-    def report() -> _Report:
-        reports.append(_Report())
-        return reports[-1]
-
-    monkeypatch.setattr(run, "ForegroundReport", report)
-    monkeypatch.setattr(ServerOptions, "subCommands", [["tried", None, lambda: _stream(Plain), ""]])
-    top = ServerOptions()
-    top.parseOptions(["tried", "--port=0"])
-    if given is not None:
-        top[given] = True
-    service = make_service(top.subOptions)
-    assert len(reports) == background
-    assert service._on_failure == (reports[0].failed if background else fail_process)
-    if background:
-        service.when_listening().addErrback(lambda _failure: None)
-        service.stopService()
-        assert reports[0].said == []
-
-
-def test_without_twistd_there_is_no_background() -> None:
-    options = _parsed(Plain)
-    assert not goes_to_background(options)
-    options.parent = usage.Options()
-    assert not goes_to_background(options)
 
 
 def test_errors_of_any_options_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:

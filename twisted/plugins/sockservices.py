@@ -1,6 +1,6 @@
-"""All that sockservices plugs into Twisted.
+"""The Twisted plugins of sockservices.
 
-The names at the top of this file never change: Twisted's plugin cache may outlive a version.
+The top-level names of this file never change, because Twisted's plugin cache may outlive a version.
 """
 
 from twisted.application.reactors import Reactor
@@ -10,7 +10,7 @@ from sockservices.twistd.declaration import SocketServiceMaker
 
 sock_echo = SocketServiceMaker(
     "sock-echo",
-    "Sends back what arrives (RFC 862).",
+    "Sends back what it receives (RFC 862).",
     stream="sockservices.services.echo.EchoFactory",
     datagram="sockservices.services.echo.EchoFactory",
 )
@@ -43,20 +43,20 @@ sock_hello = SocketServiceMaker(
 
 sock_serve = ServiceMaker(
     "sock-serve",
-    "sockservices.twistd.serve",
-    "Any protocol factory or datagram protocol, by its dotted name.",
+    "sockservices.twistd.sock_serve",
+    "Serves any protocol factory or datagram protocol, by its dotted name.",
     "sock-serve",
 )
 
 sock = ServiceMaker(
     "sock",
     "sockservices.twistd.installed",
-    "Any service that an installed package declares as an entry point.",
+    "Runs any service that an installed package declares as an entry point.",
     "sock",
 )
 
 eager_reactor = Reactor(
     "eager",
     "sockservices.transports",
-    "Linux's epoll with transports that write at once (sockservices).",
+    "Linux epoll with transports that write at once (sockservices).",
 )

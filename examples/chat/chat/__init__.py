@@ -1,7 +1,7 @@
-"""A chat with rooms: state that connections share, and peers that do not keep up with it.
+"""A chat with rooms: an example of shared state, and of peers that do not keep up.
 
-Who joins a room hears what the others there say. A peer that does not read is not waited for: what
-it misses is counted, and it is told when it reads again.
+Whoever joins a room receives what the others there say. The chat does not wait for a peer that does
+not read: it counts the lines that the peer misses, and tells it when it reads again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ HELP = "/join ROOM, /who, /quit; anything else is said in your room"
 
 @implementer(IPushProducer, IDrainable)
 class Chatter(LineOnlyReceiver):
-    """One connection, which has a number for a name and is in one room at a time."""
+    """One connection, which is named by a number and is in one room at a time."""
 
     delimiter = b"\n"
-    MAX_LENGTH = 4096  # bytes of a line; a longer one ends the connection
+    MAX_LENGTH = 4096  # bytes in a line; a longer line closes the connection
 
     transport: Any
 
@@ -36,13 +36,13 @@ class Chatter(LineOnlyReceiver):
         self._missed = 0
 
     def connectionMade(self) -> None:
-        """Be told when the peer keeps up and when it does not; greet it."""
+        """Register as a producer, to notice a peer that does not keep up, and greet the peer."""
         self.transport.registerProducer(self, True)
         self.tell(f"welcome, {self.name}: {HELP}")
         self._join("lobby")
 
     def lineReceived(self, line: bytes) -> None:
-        """Do what the line says."""
+        """Run a command, or say the line in the room."""
         text = "".join(each for each in line.decode("utf-8", "replace") if each.isprintable())
         command, _space, rest = text.partition(" ")
         if command == "/join" and rest.strip():
@@ -58,11 +58,11 @@ class Chatter(LineOnlyReceiver):
             self._factory.say(self.room, f"{self.name}: {text}", but=self)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._close()
 
     def tell(self, text: str) -> None:
-        """Send a line, if the peer keeps up."""
+        """Send a line, or count it as missed if the peer does not keep up."""
         if self._reads:
             self.sendLine(text.encode())
         else:
@@ -90,23 +90,23 @@ class Chatter(LineOnlyReceiver):
         self.transport.loseConnection()
 
     def connectionLost(self, reason: object = None) -> None:
-        """Be in no room any more."""
+        """Leave the room."""
         self._leave("left")
 
     def drain(self) -> None:
-        """See ``IDrainable``: say good-bye at a stop."""
+        """Say good-bye at shutdown. See ``IDrainable``."""
         self.tell("the chat closes: good-bye")
         self._close()
 
-    # IPushProducer: the transport says how its peer reads.
+    # IPushProducer: the transport calls these as its peer stops and resumes reading.
 
     def pauseProducing(self) -> None:
-        """The peer does not keep up: what it says waits, and what it would hear is counted."""
+        """Stop reading from a peer that does not keep up, and count the lines that it misses."""
         self._reads = False
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The peer has read."""
+        """Tell the peer how many lines it missed, and read from it again."""
         self._reads = True
         missed, self._missed = self._missed, 0
         if missed:
@@ -114,15 +114,17 @@ class Chatter(LineOnlyReceiver):
         self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The connection is over."""
+        """Do nothing: ``connectionLost`` follows."""
 
 
 @attrs.define(eq=False, slots=False)
 class ChatFactory(Factory):
-    """The rooms, which all connections share."""
+    """The factory, with the rooms that all connections share."""
 
     longest_room: int = setting(
-        default=32, converter=whole_number(1, 1000), help="Characters of a room's name."
+        default=32,
+        converter=whole_number(1, 1000),
+        help="Truncate room names to this many characters.",
     )
     rooms: dict[str, set[Chatter]] = attrs.field(init=False, factory=dict)
     _count: int = attrs.field(init=False, default=0)
@@ -134,7 +136,7 @@ class ChatFactory(Factory):
         return Chatter(self, self._count)
 
     def say(self, room: str, text: str, but: Chatter | None = None) -> None:
-        """Let all in a room hear something."""
+        """Send a line to everybody in a room."""
         for each in self.rooms.get(room, ()):
             if each is not but:
                 each.tell(text)

@@ -1,9 +1,9 @@
-"""Keys and values: messages with their length before them, and clients known by certificates.
+"""A key-value store: an example of length-prefixed messages, and of client certificates.
 
 A message is four bytes of length, then ``SET key value``, ``GET key`` or ``DEL key``; a key has no
-spaces, a value is any bytes. The answer comes the same way: ``OK``, ``= value``, ``NONE`` or ``ERR
-reason``. Each client has keys of its own: which one it is says the name in its certificate, which
-the service asks for with --tls-client-ca; without TLS all share the same.
+spaces, a value is any bytes. An answer has the same form: ``OK``, ``= value``, ``NONE`` or ``ERR
+reason``. Each client has its own keys. It is identified by the name in its certificate, which the
+service requires with --tls-client-ca; without TLS, all clients share the same keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class KeyValue(Int32StringReceiver):
         self.MAX_LENGTH = factory.max_message
 
     def connectionMade(self) -> None:
-        """Read no more while the peer does not read its answers."""
+        """Stop reading from a peer that does not read its answers."""
         self.transport.registerProducer(self.transport, True)
 
     def stringReceived(self, string: bytes) -> None:
@@ -36,7 +36,7 @@ class KeyValue(Int32StringReceiver):
         self.sendString(self._answer(verb, rest))
 
     def lengthLimitExceeded(self, length: int) -> None:
-        """Say so, and end the connection."""
+        """Send an error, and close the connection."""
         self.sendString(b"ERR a message has at most %d bytes" % self.MAX_LENGTH)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -58,26 +58,28 @@ class KeyValue(Int32StringReceiver):
         return b"ERR wanted is SET, GET or DEL"
 
     def _client(self) -> str:
-        # Not before the first message: only then the handshake is certainly over.
+        # Call this only after the first message, when the handshake is certainly complete.
         certificate = getattr(self.transport, "getPeerCertificate", lambda: None)()
         return certificate.get_subject().CN if certificate is not None else ""
 
 
 @attrs.define(eq=False, slots=False)
 class KeyValueFactory(Factory):
-    """What is kept, for all connections; it is in memory, and gone at the end."""
+    """The factory, with the keys of all clients, which are only in memory."""
 
     max_keys: int = setting(
-        default=10_000, converter=whole_number(1), help="Keys that a client may have."
+        default=10_000, converter=whole_number(1), help="Limit each client to this many keys."
     )
     max_message: int = setting(
-        default=65_536, converter=whole_number(16), help="Bytes of a message."
+        default=65_536,
+        converter=whole_number(16),
+        help="Reject messages longer than this many bytes.",
     )
     _kept: dict[str, dict[bytes, bytes]] = attrs.field(init=False, factory=dict)
     noisy = False
 
     def kept_for(self, client: str) -> dict[bytes, bytes]:
-        """Return what a client has."""
+        """Return the keys and values of a client."""
         return self._kept.setdefault(client, {})
 
     def buildProtocol(self, addr: object) -> KeyValue:

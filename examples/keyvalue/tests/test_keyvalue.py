@@ -45,7 +45,7 @@ async def test_what_is_set_is_there_until_it_is_deleted(serve, client):
 
 @pytest.fixture
 def certificates(tmp_path):
-    """An authority, and what it has signed for the service and two clients."""
+    """Create a certificate authority, and certificates for the service and two clients."""
 
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)

@@ -1,6 +1,6 @@
-"""Collects syslog messages from datagrams, a line of JSON each.
+"""A syslog collector, which receives datagrams and writes a line of JSON for each.
 
-A collector loses nothing: what is no message of RFC 5424 is kept as it came.
+It loses nothing: a datagram that is not an RFC 5424 message is kept as it arrived.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Collector(DatagramProtocol):
 
     transport: Any
     noisy = False
-    max_datagram_size = 8192  # more than anybody has to take (section 6.1), and quickly parsed
+    max_datagram_size = 8192  # more than section 6.1 requires, and fast to parse
 
     def __init__(self, factory: SyslogFactory) -> None:
         self._factory = factory
@@ -39,12 +39,12 @@ class Collector(DatagramProtocol):
         self.datagrams_received([(datagram, addr)])
 
     def datagrams_received(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        """Collect what had arrived, and write it at once."""
+        """Collect a batch of messages, and write them together."""
         lines = [self._factory.line(datagram) for datagram, _peer in datagrams]
         self._factory.output.write_texts(filter(None, lines), self.transport)
 
     def datagram_truncated(self, data: bytes, size: int, peer: object) -> None:
-        """Collect the beginning of a longer one, and say that it is one."""
+        """Collect the beginning of a longer message, and mark it as truncated."""
         line = self._factory.line(data, size)
         self._factory.output.write_texts(filter(None, [line]), self.transport)
 
@@ -52,12 +52,12 @@ class Collector(DatagramProtocol):
 @implementer(IDatagramFactory)
 @attrs.define(eq=False)
 class SyslogFactory:
-    """One output for all listeners."""
+    """The factory, with one output for all listeners."""
 
     least_severity: str = setting(
         default="debug",
         converter=one_of(*SEVERITIES),
-        help=f"Keep these and graver ones: {', '.join(SEVERITIES)}.",
+        help=f"Keep messages of this severity or worse: {', '.join(SEVERITIES)}.",
     )
     to: str | None = setting(default=None, help="Append to this file instead of standard output.")
     output: Output = attrs.field(init=False)
@@ -70,11 +70,11 @@ class SyslogFactory:
         return Collector(self)
 
     def line(self, datagram: bytes, cut_of: int | None = None) -> str:
-        """Return what is printed for a datagram: nothing, for one that is not grave enough.
+        """Return the line to write for a datagram, or nothing if it is not severe enough.
 
         Parameters:
-            datagram: what came; bytes that are no UTF-8 are kept as PEP 383 has it.
-            cut_of: how many bytes it had, if not all of them are here.
+            datagram: the datagram; bytes that are not UTF-8 are kept, by PEP 383.
+            cut_of: its original length, if it was truncated.
         """
         text = datagram.decode("utf-8", "surrogateescape")
         try:

@@ -1,4 +1,4 @@
-"""A syslog message (RFC 5424): text to fields."""
+"""Parsing of syslog messages (RFC 5424)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACILITIES = (
     *(f"local{number}" for number in range(8)),
 )
 
-# Section 6, rule by rule. "-" stands for what is not known.
+# Section 6, rule by rule. "-" stands for an unknown value.
 _GRAMMAR = r"""
 start: header " " data [MSG]
 header: "<" PRI ">" VERSION " " TIMESTAMP " " HOSTNAME " " APPNAME " " PROCID " " MSGID
@@ -51,11 +51,11 @@ _HEADER = ("version", "timestamp", "hostname", "appname", "procid", "msgid")
 
 
 class NotSyslogError(ValueError):
-    """Text that is no message of RFC 5424."""
+    """The error for text that is not an RFC 5424 message."""
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the fields of a message, what is not known as ``None``.
+    """Return the fields of a message; unknown ones are ``None``.
 
     Parameters:
         text: one message.
@@ -89,7 +89,7 @@ class _Fields(lark.Transformer[lark.Token, dict[str, Any]]):
         found: dict[str, dict[str, list[str]]] = {}
         for element, parameters in elements:
             of_element = found.setdefault(element, {})
-            for name, value in parameters:  # a name may come several times
+            for name, value in parameters:  # a name may be repeated
                 of_element.setdefault(name, []).append(value)
         return found
 

@@ -1,4 +1,4 @@
-"""What the chat plugs into twistd."""
+"""The twistd plugin of the chat."""
 
 from sockservices import SocketServiceMaker
 

@@ -1,4 +1,4 @@
-"""What the key-value service plugs into twistd."""
+"""The twistd plugin of the key-value store."""
 
 from sockservices import SocketServiceMaker
 

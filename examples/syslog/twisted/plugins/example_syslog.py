@@ -1,4 +1,4 @@
-"""What the collector plugs into twistd."""
+"""The twistd plugin of the collector."""
 
 from sockservices import SocketServiceMaker
 

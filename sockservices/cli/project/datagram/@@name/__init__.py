@@ -1,4 +1,4 @@
-"""@@title: answers each datagram with the same in capitals."""
+"""@@title: answers each datagram with its text in capitals."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class @@{title}Protocol(AnsweringProtocol):
 @implementer(IDatagramFactory)
 @attrs.define(eq=False, slots=False)
 class @@{title}Factory:
-    """Builds a protocol for each listener. Its fields are the options of the command."""
+    """The factory, which builds a protocol for each listener. Its fields are command options."""
 
-    suffix: str = setting(default="", help="What to add to each answer.")
+    suffix: str = setting(default="", help="Append this to each answer.")
 
     def build_datagram_protocol(self) -> @@{title}Protocol:
         return @@{title}Protocol(self.suffix.encode())

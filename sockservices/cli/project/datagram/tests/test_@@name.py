@@ -4,7 +4,7 @@ from @@name import @@{title}Factory
 
 
 class TestContract(DatagramServiceContract):
-    """What every service holds to: empty, largest, repeated datagrams, and more."""
+    """The rules of every service: empty, largest and repeated datagrams, and more."""
 
     factory = @@{title}Factory
     examples = (b"hello",)

@@ -1,4 +1,4 @@
-"""What @@name declares to sockservices: names alone, nothing is imported before it is used."""
+"""The declaration of @@name: dotted names only, so that nothing is imported until it is used."""
 
 from sockservices import SocketServiceMaker
 

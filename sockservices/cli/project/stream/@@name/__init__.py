@@ -15,13 +15,13 @@ class @@{title}Protocol(LineOnlyReceiver):
 
     transport: Any
     delimiter = b"\n"
-    MAX_LENGTH = 65536  # bytes of a line; a longer one ends the connection
+    MAX_LENGTH = 65536  # bytes in a line; a longer line closes the connection
 
     def __init__(self, suffix: bytes) -> None:
         self._suffix = suffix
 
     def connectionMade(self) -> None:
-        # While the peer does not read its answers, nothing more is read of it.
+        # Stop reading from a peer that does not read its answers.
         self.transport.registerProducer(self.transport, True)
 
     def lineReceived(self, line: bytes) -> None:
@@ -34,9 +34,9 @@ class @@{title}Protocol(LineOnlyReceiver):
 
 @attrs.define(eq=False, slots=False)
 class @@{title}Factory(Factory):
-    """Builds a protocol for each connection. Its fields are the options of the command."""
+    """The factory, which builds a protocol for each connection. Its fields are command options."""
 
-    suffix: str = setting(default="", help="What to add to each line.")
+    suffix: str = setting(default="", help="Append this to each line.")
     noisy = False
 
     def buildProtocol(self, addr: object) -> @@{title}Protocol:

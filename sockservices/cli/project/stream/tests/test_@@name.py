@@ -5,7 +5,7 @@ from @@name import @@{title}Factory
 
 
 class TestContract(StreamServiceContract):
-    """What every service holds to: any cutting of the input, peers that go, and more."""
+    """The rules of every service: input split anywhere, peers that disconnect, and more."""
 
     factory = @@{title}Factory
     examples = (b"hello\n", b"two\nlines\n")

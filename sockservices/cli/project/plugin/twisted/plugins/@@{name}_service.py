@@ -1,4 +1,4 @@
-"""What twistd is told: names alone, so that nothing is imported before it is used."""
+"""The twistd plugin: dotted names only, so that nothing is imported until it is used."""
 
 from sockservices import SocketServiceMaker
 

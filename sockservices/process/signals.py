@@ -1,0 +1,104 @@
+"""Signals that control a running service, and reports to the service manager.
+
+SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR2 suspends and resumes. The first signal to stop
+does so gracefully, the second at once; the exit status is 0 either way. With Twisted's own
+handlers, ``twistd`` exits as if the signal had killed it, and reports an error for a second one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from sockservices.exit import stop_process
+from sockservices.host.host import SocketService
+from sockservices.printable import spaced
+from sockservices.process.notify import Manager
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+def control(reactor: Any, host: SocketService) -> None:
+    """Let signals control a service, and report its state to the service manager.
+
+    Call this before the service starts.
+    """
+    manager = Manager()
+
+    is_stopping = False
+
+    def status() -> str:
+        return "suspended" if host.is_suspended else f"listening on {spaced(host.descriptions)}"
+
+    def ready() -> None:
+        manager.ready(status())
+
+    def reload() -> None:
+        if is_stopping:  # and the manager knows it
+            host.reload()
+            return
+        manager.reloading()
+        host.reload()
+        ready()
+
+    def suspend_or_resume() -> None:
+        if is_stopping:
+            return
+        if host.is_suspended:
+            host.resume()
+        else:
+            host.suspend()
+        manager.status(status())
+
+    def stopping() -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        manager.stopping(f"stopping: {host.ledger.live} connections remain")
+
+    handle_signals(reactor, hurry=host.hurry, reload=reload, suspend_or_resume=suspend_or_resume)
+    host.when_listening().addCallbacks(
+        # Once signals stop the service gracefully.
+        lambda _addresses: reactor.callWhenRunning(ready),
+        lambda _failure: None,
+    )
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)
+
+
+def handle_signals(
+    reactor: Any,
+    *,
+    hurry: Callable[[], None],
+    reload: Callable[[], None],
+    suspend_or_resume: Callable[[], None],
+) -> None:
+    """Handle signals once the reactor runs.
+
+    Parameters:
+        reactor: an ``IReactorThreads`` and ``IReactorCore``.
+        hurry: closes at once what is still finishing after a first SIGTERM or SIGINT.
+        reload: for SIGHUP.
+        suspend_or_resume: for SIGUSR2.
+    """
+    received: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        reactor.callFromThread(stop_process if len(received) == 1 else hurry)
+
+    others = {signal.SIGHUP: reload, signal.SIGUSR2: suspend_or_resume}
+
+    def other(number: int, _frame: FrameType | None) -> None:
+        reactor.callFromThread(others[signal.Signals(number)])
+
+    def install() -> None:
+        for number in _ENDING:
+            # Our parent may have set the signal to be ignored, as nohup(1) does.
+            if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
+                signal.signal(number, end)
+        for number in others:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, other)
+
+    reactor.callWhenRunning(install)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Factory
+
+from sockservices.host.host import SocketService
+from sockservices.process import signals as module
+from sockservices.process.signals import control, handle_signals
+from sockservices.testing.in_process import LOOPBACK
+from tests.fakes import with_reactor
+
+reactor: Any = _reactor
+
+
+class Reactor:
+    """Runs at once what is for when it runs; keeps what is for its end."""
+
+    def __init__(self) -> None:
+        self.at_shutdown: list[Callable[[], None]] = []
+
+    def callWhenRunning(self, function: Callable[..., None]) -> None:  # noqa: N802
+        function()
+
+    def callFromThread(self, function: Callable[..., None]) -> None:  # noqa: N802
+        function()
+
+    def addSystemEventTrigger(  # noqa: N802
+        self, phase: str, event: str, function: Callable[[], None]
+    ) -> None:
+        assert (phase, event) == ("before", "shutdown")
+        self.at_shutdown.append(function)
+
+
+class Signals:
+    """The handlers of a process: those of twistd, until they are others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stopped = 0
+        self.handlers: dict[int, Any] = {
+            signal.SIGTERM: self._twisteds,
+            signal.SIGINT: self._twisteds,
+            signal.SIGHUP: signal.SIG_DFL,
+            signal.SIGUSR2: signal.SIG_DFL,
+        }
+        monkeypatch.setattr(signal, "getsignal", self.handlers.get)
+        monkeypatch.setattr(signal, "signal", self.handlers.__setitem__)
+        monkeypatch.setattr(module, "stop_process", self._stop)
+
+    def _twisteds(self, *_: object) -> None:
+        raise AssertionError("Twisted's own handler is called")
+
+    def _stop(self) -> None:
+        self.stopped += 1
+
+    def send(self, number: signal.Signals) -> None:
+        self.handlers[number](number, None)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
+    return Signals(monkeypatch)
+
+
+@pytest.fixture
+def asked(signals: Signals) -> list[str]:
+    """Return what signals have asked for."""
+    asked: list[str] = []
+    handle_signals(
+        Reactor(),
+        hurry=lambda: asked.append("hurry"),
+        reload=lambda: asked.append("reload"),
+        suspend_or_resume=lambda: asked.append("suspend or resume"),
+    )
+    return asked
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_to_stop_does_it_in_order_and_the_second_at_once(
+    signals: Signals, asked: list[str], first: signal.Signals, second: signal.Signals
+) -> None:
+    signals.send(first)
+    assert (signals.stopped, asked) == (1, [])
+    signals.send(second)
+    assert (signals.stopped, asked) == (1, ["hurry"])
+
+
+def test_the_others_ask_for_what_they_are_for(signals: Signals, asked: list[str]) -> None:
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+        signals.send(number)
+    assert asked == ["reload", "suspend or resume", "reload"]
+    assert signals.stopped == 0
+
+
+def test_what_was_ignored_stays_ignored(signals: Signals) -> None:
+    for number in signals.handlers:
+        signals.handlers[number] = signal.SIG_IGN
+    handle_signals(Reactor(), hurry=str, reload=str, suspend_or_resume=str)  # type: ignore[arg-type]
+    assert set(signals.handlers.values()) == {signal.SIG_IGN}
+
+
+def test_where_twisted_handles_no_end_neither_do_we(signals: Signals) -> None:
+    """A reactor may run without handlers (``installSignalHandlers=False``)."""
+    signals.handlers[signal.SIGTERM] = signals.handlers[signal.SIGINT] = signal.SIG_DFL
+    handle_signals(Reactor(), hurry=str, reload=str, suspend_or_resume=str)  # type: ignore[arg-type]
+    assert signals.handlers[signal.SIGTERM] == signals.handlers[signal.SIGINT] == signal.SIG_DFL
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """Return what a service manager has heard since it was last asked, but for the time."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+
+        def heard() -> list[str]:
+            lines: list[str] = []
+            while True:
+                try:
+                    lines += listening.recv(1 << 16).decode().split("\n")
+                except BlockingIOError:
+                    return [each for each in lines if not each.startswith("MONOTONIC_USEC=")]
+
+        yield heard
+
+
+async def _controlled() -> tuple[SocketService, Reactor]:
+    factory = Factory()
+    factory.noisy = False
+    host = SocketService(factory, [LOOPBACK], name="tried")
+    fake = Reactor()
+    control(fake, host)
+    host.startService()
+    await host.when_listening()
+    return host, fake
+
+
+@with_reactor
+async def test_the_manager_hears_when_it_listens_is_suspended_and_resumes(
+    signals: Signals, manager: Callable[[], list[str]]
+) -> None:
+    host, _fake = await _controlled()
+    listens = f"STATUS=listening on {host.descriptions[0]}"
+    assert manager() == ["READY=1", listens]
+    signals.send(signal.SIGUSR2)
+    assert host.is_suspended
+    assert manager() == ["STATUS=suspended"]
+    signals.send(signal.SIGUSR2)
+    assert not host.is_suspended
+    assert manager() == [listens]
+    await host.stopService()
+
+
+@with_reactor
+async def test_the_manager_hears_that_it_reloads_and_has(
+    signals: Signals, manager: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _fake = await _controlled()
+    reloads: list[list[str]] = []
+    monkeypatch.setattr(host, "reload", lambda: reloads.append(manager()))
+    listens = f"STATUS=listening on {host.descriptions[0]}"
+    manager()
+    signals.send(signal.SIGHUP)
+    assert reloads == [["RELOADING=1"]]
+    assert manager() == ["READY=1", listens]
+    await host.stopService()
+
+
+@with_reactor
+async def test_from_its_stop_on_the_manager_hears_of_nothing_else(
+    signals: Signals, manager: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, fake = await _controlled()
+    reloads: list[str] = []
+    monkeypatch.setattr(host, "reload", lambda: reloads.append("reload"))
+    manager()
+    [stopping] = fake.at_shutdown
+    stopping()
+    told = manager()
+    assert told[0] == "STOPPING=1"
+    assert "0 connections" in told[1]
+    signals.send(signal.SIGHUP)
+    signals.send(signal.SIGUSR2)
+    assert reloads == ["reload"]
+    assert not host.is_suspended
+    assert manager() == []
+    await host.stopService()
+
+
+@with_reactor
+async def test_one_that_cannot_listen_is_never_ready(
+    signals: Signals, manager: Callable[[], list[str]]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        lines: list[str] = []
+        where = [f"tcp:{number}:interface=127.0.0.1"]
+        host = SocketService(Factory(), where, on_failure=lines.append)
+        control(Reactor(), host)
+        host.startService()
+    assert len(lines) == 1
+    assert manager() == []
+    await host.stopService()

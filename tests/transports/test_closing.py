@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from sockservices.transports import EagerStreams
+from sockservices.transports.closing import close_after_delivery
+from sockservices.transports.streams import StockStreams
+from tests.transports.pairs import Pair
+from tests.transports.reactors import started
+
+ANSWER = bytes(range(256)) * (1 << 12)  # a mebibyte; more than is on its way at once
+
+
+@pytest.fixture
+def reactor() -> Iterator[Any]:
+    with started(EPollReactor) as made:
+        yield made
+
+
+KINDS = pytest.mark.parametrize("kind", [EagerStreams, StockStreams])
+
+
+@KINDS
+def test_all_that_was_written_arrives_whatever_the_peer_sends_meanwhile(
+    reactor: Any, kind: Any
+) -> None:
+    with Pair(reactor, kind) as pair:
+        pair.peer.sendall(b"never read")
+        pair.transport.write(ANSWER)
+        close_after_delivery(pair.transport, reactor)
+        for _ in range(20):
+            pair.peer.sendall(b"more and more")
+            reactor.iterate(0)
+        assert pair.read_all() == ANSWER
+        pair.until(lambda: pair.protocol.reasons)
+        assert b"more" not in pair.protocol.received
+        [reason] = pair.protocol.reasons
+        assert reason.check(ConnectionDone)
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
+def test_with_nothing_on_its_way_it_is_closed_at_once(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        close_after_delivery(pair.transport, reactor)
+        assert pair.transport.disconnecting or pair.transport.disconnected
+        assert reactor.getDelayedCalls() == []
+        assert pair.read_all() == b""
+        assert len(pair.protocol.reasons) == 1
+
+
+@KINDS
+def test_a_peer_that_ends_its_side_gets_the_rest(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        pair.transport.write(ANSWER)
+        close_after_delivery(pair.transport, reactor)
+        pair.peer.shutdown(1)
+        assert pair.read_all() == ANSWER
+        pair.until(lambda: pair.protocol.reasons)
+        assert len(pair.protocol.reasons) == 1
+
+
+@KINDS
+def test_a_peer_that_goes_before_it_has_all_ends_it(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        pair.transport.write(ANSWER)
+        close_after_delivery(pair.transport, reactor)
+        for _ in range(5):
+            reactor.iterate(0)
+        assert pair.protocol.reasons == []
+        pair.peer.close()
+        pair.until(lambda: pair.protocol.reasons)
+        assert len(pair.protocol.reasons) == 1
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
+def test_it_stays_open_until_all_is_acknowledged(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        pair.transport.write(ANSWER)
+        close_after_delivery(pair.transport, reactor)
+        for _ in range(20):
+            reactor.iterate(0.001)
+        assert pair.protocol.reasons == []
+        assert pair.read_all() == ANSWER
+
+
+@KINDS
+def test_a_unix_socket_has_no_reset_to_fear(reactor: Any, kind: Any, tmp_path: Path) -> None:
+    with Pair(reactor, kind, tmp_path) as pair:
+        pair.transport.write(b"answer")
+        close_after_delivery(pair.transport, reactor)
+        assert pair.transport.disconnecting
+        assert pair.read_all() == b"answer"
+        assert len(pair.protocol.reasons) == 1
+
+
+def test_one_that_closes_already_goes_on_closing(reactor: Any) -> None:
+    with Pair(reactor, EagerStreams) as pair:
+        pair.transport.write(ANSWER)
+        pair.transport.loseConnection()
+        close_after_delivery(pair.transport, reactor)
+        assert pair.read_all() == ANSWER
+        assert len(pair.protocol.reasons) == 1
+
+
+class Below(StringTransport):
+    """A transport below TLS."""
+
+
+class Encrypted(StringTransport):
+    """A connection with TLS that has said that it ends, or has not."""
+
+    def __init__(self, shutdown: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.transport = Below()  # type: ignore[no-untyped-call]
+        self._shutdown = shutdown
+
+    def getHandle(self) -> Any:  # noqa: N802 - as ITCPTransport's kin call it
+        return self
+
+    def get_shutdown(self) -> int:
+        return self._shutdown
+
+
+@pytest.mark.parametrize(("shutdown", "closes"), [(0, False), (1, True), (2, False), (3, True)])
+def test_what_tls_runs_on_is_closed_when_tls_has_said_that_it_ends(
+    shutdown: int, closes: bool
+) -> None:
+    encrypted = Encrypted(shutdown)
+    close_after_delivery(encrypted, Clock())
+    assert encrypted.disconnecting
+    assert encrypted.transport.disconnecting is closes

@@ -1,0 +1,134 @@
+"""TLS over eager TCP: from the beginning, started late, and behind Twisted's PROXY wrapper."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.ssl import CertificateOptions, DefaultOpenSSLContextFactory
+
+from sockservices.transports import EagerReactor, EagerStreams, tcp
+from tests.certificates import make_certificate
+from tests.transports.reactors import started, turn_until
+
+MESSAGE = os.urandom(1 << 20)
+
+
+@pytest.fixture(params=[EPollReactor, EagerReactor])
+def reactor(request: Any) -> Any:
+    with started(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("certificate")
+    make_certificate(folder)
+    return DefaultOpenSSLContextFactory(str(folder / "key.pem"), str(folder / "trusted/cert.pem"))
+
+
+def _streams(reactor: Any) -> Any:
+    return reactor if isinstance(reactor, EagerReactor) else EagerStreams(reactor)
+
+
+class Collecting(Protocol):
+    """Keeps what it gets; writes the message, and closes when it has it back."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.is_lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.is_lost = True
+
+
+class Echoing(Protocol):
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+def _client(protocol: Protocol) -> ClientFactory:
+    factory = ClientFactory()
+    factory.protocol = lambda: protocol
+    factory.noisy = False
+    return factory
+
+
+def test_from_the_beginning(reactor: Any, certificate: Any) -> None:
+    streams, servers = _streams(reactor), []
+
+    def build() -> Protocol:
+        servers.append(Echoing())
+        return servers[-1]
+
+    port = streams.listenSSL(0, Factory.forProtocol(build), certificate, interface="127.0.0.1")
+    client = Collecting()
+    streams.connectSSL("127.0.0.1", port.getHost().port, _client(client), CertificateOptions())
+    turn_until(reactor, lambda: client.transport)
+    client.transport.write(MESSAGE)
+    turn_until(reactor, lambda: len(client.got) == len(MESSAGE))
+    assert client.got == MESSAGE
+    assert type(servers[0].transport.transport) is tcp.Server
+    assert type(client.transport.transport) is tcp.Client
+    client.transport.loseConnection()
+    turn_until(reactor, lambda: client.is_lost)
+
+
+def test_started_late(reactor: Any, certificate: Any) -> None:
+    """As STARTTLS of SMTP: a line each way in the clear, and then the handshake."""
+    streams = _streams(reactor)
+
+    class Starting(Echoing):
+        def dataReceived(self, data: bytes) -> None:
+            if data == b"STARTTLS\n":
+                self.transport.write(b"go ahead\n")
+                self.transport.startTLS(certificate)
+                self.dataReceived = super().dataReceived  # type: ignore[method-assign]
+
+    port = streams.listenTCP(0, Factory.forProtocol(Starting), interface="127.0.0.1")
+    client = Collecting()
+    streams.connectTCP("127.0.0.1", port.getHost().port, _client(client))
+    turn_until(reactor, lambda: client.transport)
+    client.transport.write(b"STARTTLS\n")
+    turn_until(reactor, lambda: client.got == b"go ahead\n")
+    client.got = b""
+    client.transport.startTLS(CertificateOptions())
+    client.transport.writeSequence([MESSAGE[:10], MESSAGE[10:]])
+    turn_until(reactor, lambda: len(client.got) == len(MESSAGE))
+    assert client.got == MESSAGE
+    client.transport.loseConnection()
+    turn_until(reactor, lambda: client.is_lost)
+
+
+def test_behind_twisteds_proxy_wrapper(reactor: Any) -> None:
+    ports: list[Any] = []
+    endpoint = serverFromString(_streams(reactor), "haproxy:tcp:0:interface=127.0.0.1")
+    endpoint.listen(Factory.forProtocol(Echoing)).addCallback(ports.append)
+    (port,) = ports
+    assert type(port) is tcp.Port
+    address: Any = port.getHost()
+    with socket.create_connection((address.host, address.port)) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\nhello")
+        client.setblocking(False)
+        got: list[bytes] = []
+
+        def has_come() -> list[bytes]:
+            with suppress(BlockingIOError):
+                got.append(client.recv(100))
+            return got
+
+        turn_until(reactor, has_come)
+    assert got == [b"hello"]
