@@ -10,6 +10,7 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent
 from twisted.python import log
 from zope.interface import implementer
 
@@ -444,3 +445,55 @@ def test_two_readers_of_headers_are_one_too_many() -> None:
 def test_users_are_of_unix_listeners() -> None:
     with pytest.raises(SettingError, match="goes with a Unix stream listener"):
         SocketService(Factory.forProtocol(Telling), ["tcp:0"], Limits(allow_user=[0]))
+
+
+# A service that fails
+
+
+class Broken(Factory):
+    """Fails in one step or another."""
+
+    noisy = False
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.step == "built":
+            raise RuntimeError("built")
+        return None if self.step == "refused" else Fragile()
+
+
+class Fragile(Protocol):
+    def connectionMade(self) -> None:
+        raise RuntimeError("connected")
+
+
+@pytest.mark.parametrize(
+    ("step", "opened", "refused", "said"),
+    [
+        ("built", 0, {"service": 1}, "Broken failed on a new connection from 127.0.0.1, port "),
+        ("connected", 1, {}, "Fragile failed on a new connection from 127.0.0.1, port "),
+        ("refused", 0, {"service": 1}, None),
+    ],
+)
+@pytest.mark.parametrize("proxied", [False, True])
+@with_reactor
+async def test_a_service_that_fails_costs_its_connection(
+    step: str, opened: int, refused: dict[str, int], said: str | None, proxied: bool
+) -> None:
+    parts = [ANY] if proxied else []
+    service = SocketService(Broken(step), [LOOPBACK], *parts)
+    service.startService()
+    [address] = await service.when_listening()
+    with logged() as events:
+        text = f"tcp:127.0.0.1:{address.port}"
+        client: Client = await connectProtocol(clientFromString(reactor, text), Client())
+        client.transport.write(LOCAL)
+        assert await client.whole == b""
+        await until(lambda: not service.ledger.live)
+    totals = service.ledger.totals
+    assert (totals.opened, totals.refused) == (opened, refused)
+    failures = [formatEvent(each) for each in events if "log_failure" in each]
+    assert [each.startswith(said or "") for each in failures] == ([True] if said else [])
+    await service.stopService()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
@@ -343,3 +346,104 @@ def test_a_change_that_cannot_be_made_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"^deny_file: .* line 1: 'nowhere' is not a network"):
         entry.reload()
     assert entry.knock() == "denied"
+
+
+# Users, and buffers
+
+
+class UnixPair:
+    """A connection on a Unix socket, in the ledger."""
+
+    def __init__(self, entry: Entry, peer: Any = None) -> None:
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX)
+        transport: Any = StringTransport(peerAddress=peer or UNIXAddress(None))
+        transport.getHandle = lambda: self.ours
+        self.connection = opened(entry.ledger, transport, object())
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+
+def test_a_user_is_asked_for_on_unix_sockets_alone() -> None:
+    for limits, expected in (
+        ({"allow_user": [os.getuid()]}, None),
+        ({"allow_user": [os.getuid() + 1]}, "user"),
+        ({"allow_group": [os.getgid()]}, None),
+        ({"allow_group": [os.getgid() + 1000]}, "user"),
+        ({"allow_user": [os.getuid() + 1], "allow_group": [os.getgid()]}, None),
+    ):
+        ask = Entry(**limits).guards.ask_socket
+        assert ask is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        with ours, theirs:
+            assert ask(UNIXAddress(None), ours) == expected
+        assert ask(UNIXAddress(None), ours) == "user"  # of a closed one nothing is known
+        assert ask(UNIXAddress(None), None) == "user"
+        assert ask(peer("192.0.2.1"), None) is None
+
+
+def test_who_is_not_a_user_any_more_is_ended() -> None:
+    entry = Entry()
+    pair, other = UnixPair(entry), entry.knock("192.0.2.1")
+    entry.change(allow_user=[os.getuid()])
+    assert pair.connection.cut is None
+    entry.change(allow_user=[os.getuid() + 1])
+    assert pair.connection.cut == "user"
+    assert entry.ledger.of(other).cut is None
+    pair.close()
+
+
+def test_a_transport_that_has_no_socket_is_of_no_user() -> None:
+    entry = Entry()
+    connection = opened(entry.ledger, StringTransport(peerAddress=UNIXAddress(None)), object())
+    entry.change(allow_user=[os.getuid()])
+    assert connection.cut == "user"
+
+
+def test_who_is_still_to_be_identified_is_not_asked_about() -> None:
+    entry = Entry()
+    connection = entry.ledger.enter("tcp:7", StringTransport(peerAddress=peer("192.0.2.1")))
+    entry.change(deny=["192.0.2.0/24"], max_per_source=1)
+    assert (connection.cut, connection.source) == (None, None)
+
+
+def test_a_port_is_told_how_much_may_wait() -> None:
+    class Port:
+        max_unsent: int | None = None
+        on_overflow: Any = None
+
+    entry, port = Entry(max_write_buffer=5), Port()
+    entry.guards.listens(port)
+    assert port.max_unsent == 5
+    transport = entry.knock()
+    port.on_overflow(transport)
+    assert entry.ledger.of(transport).cut == "max-write-buffer"
+    entry.change()
+    entry.guards.listens(port)
+    assert port.max_unsent is None
+
+
+def test_who_waits_for_a_place_is_told_by_who_leaves() -> None:
+    told: list[str] = []
+    ledger = Ledger("echo")
+    where = attrs.evolve(
+        context(ledger),
+        pause=lambda reason: told.append(f"pause {reason}"),
+        resume=lambda reason: told.append(f"resume {reason}"),
+    )
+    limits = Limits(max_connections=1, at_limit="wait")
+    guards = RunningLimits(limits, where)
+    assert told == ["resume full"]
+    transport = StringTransport(peerAddress=peer("192.0.2.1"))
+    connection = opened(ledger, transport, object())
+    assert guards.opened is not None
+    assert guards.entered is not None
+    guards.opened(connection, peer("192.0.2.1"))
+    assert told[1:] == ["pause full"]
+    ledger.close(transport, Failure(ConnectionDone()))
+    assert told[2:] == ["resume full"]
+    guards.entered(ledger.enter("tcp:7", transport))
+    assert told[3:] == ["pause full"]
+    guards.change(Limits(max_connections=1))()
+    assert told[4:] == ["resume full"]

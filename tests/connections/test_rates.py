@@ -92,3 +92,29 @@ def test_a_rate_is_shown_as_it_is_written() -> None:
     for text in ("100/60", "1/0.5"):
         assert str(to_rate(text)) == text
     assert to_rate(Rate(1, 2)) == Rate(1, 2)
+
+
+def test_a_place_is_free_again_when_the_time_is_over_and_not_before() -> None:
+    for rates, reason in (
+        (_held_to(Rate(2, 10)), "rate"),
+        (_held_to(None, Rate(2, 10)), "rate-per-source"),
+    ):
+        assert [rates.refusal("a", now) for now in (0.0, 1.0, 9.9)] == [None, None, reason]
+        assert [rates.refusal("a", now) for now in (10.0, 10.9, 11.0)] == [None, reason, None]
+
+
+def test_who_is_refused_for_its_source_uses_nothing_of_the_rate_of_all() -> None:
+    rates = _held_to(Rate(2, 10), Rate(1, 10))
+    assert rates.refusal("a", 0.0) is None
+    assert rates.refusal("a", 0.0) == "rate-per-source"
+    assert rates.refusal(None, 0.0) is None  # without a source
+    assert rates.refusal("b", 0.0) == "rate"
+    assert (rates.sources, rates.times) == (1, 1)
+
+
+def test_those_of_whom_nothing_is_held_any_more_are_forgotten_one_by_one() -> None:
+    rates = _held_to(None, Rate(1, 10))
+    for number in range(3):
+        assert rates.refusal(number, float(number)) is None
+    assert rates.refusal("later", 11.0) is None  # 0 and 1 are over
+    assert (rates.sources, rates.times) == (2, 2)
