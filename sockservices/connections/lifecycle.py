@@ -244,13 +244,13 @@ class ConnectionAcceptor(Acceptor):
             connect: connects the protocol, given the transport.
         """
         connection = self.ledger.open(transport, served)
-        if self.hooks.opened is not None:
-            self.hooks.opened(connection, peer)
         if protocol is not served and INegotiated.providedBy(protocol):
             # The handshake ends with the peer's Finished message: RFC 8446, section 2.
             tls: Any = protocol
             self.wait(connection, lambda: tls.getHandle().get_peer_finished() is not None)
         try:
+            if self.hooks.opened is not None:
+                self.hooks.opened(connection, peer)
             connect(transport)
         except BaseException:
             failed(protocol, peer)

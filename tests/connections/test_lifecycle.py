@@ -14,10 +14,10 @@ from twisted.logger import formatEvent
 from twisted.python import log
 from zope.interface import implementer
 
-from sockservices.connections.ledger import Closed, Event, Opened, Refused
+from sockservices.connections.ledger import Closed, Connection, Event, Opened, Refused
 from sockservices.connections.limits import Limits
 from sockservices.connections.networks import network
-from sockservices.connections.parts import Part
+from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.connections.proxy_protocol import ProxyProtocol
 from sockservices.connections.timeouts import Timeouts
 from sockservices.errors import DescriptionError, SettingError
@@ -497,3 +497,28 @@ async def test_a_service_that_fails_costs_its_connection(
     failures = [formatEvent(each) for each in events if "log_failure" in each]
     assert [each.startswith(said or "") for each in failures] == ([True] if said else [])
     await service.stopService()
+
+
+class Careless(Part):
+    """A part that fails when a connection is opened."""
+
+    def begin(self, context: Context) -> RunningPart[Any]:
+        running: RunningPart[Any] = RunningPart(self, context)
+        running.opened = self._fail
+        return running
+
+    def _fail(self, _connection: Connection, _peer: Any) -> None:
+        raise RuntimeError("opened")
+
+
+@with_reactor
+async def test_a_part_that_fails_costs_the_connection_and_not_its_place() -> None:
+    async with Setup(Telling, ProxyProtocol(), Careless()) as setup:
+        with logged() as events:
+            client = await setup.connect()
+            assert await client.whole == b""
+            await until(lambda: not setup.service.ledger.live)
+    assert [str(each["log_failure"].value) for each in events if "log_failure" in each] == [
+        "opened"
+    ]
+    assert setup.service.ledger.totals.closed == {"aborted": 1}
