@@ -34,7 +34,10 @@ def whole_number(least: int | None = None, most: int | None = None) -> Callable[
         wanted = "a whole number"
 
     def convert(value: str | int) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+        is_text = isinstance(value, str)
+        if is_text and re.fullmatch(r"[+-]?[0-9]+", str(value)) is None:
+            raise ValueError(f"{value!r} is not {wanted}")
+        if not (is_text or isinstance(value, int)):
             raise ValueError(f"{value!r} is not {wanted}")
         number = int(value)
         if (least is not None and number < least) or (most is not None and number > most):
@@ -56,7 +59,7 @@ def seconds(value: str | float) -> float:
     """Convert a number of seconds, 0 or more; raise ``ValueError`` for others."""
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise ValueError(f"{value!r} is not a number of seconds, such as 2 or 0.5") from None
     if not 0 <= number < math.inf:
         raise ValueError(f"{value!r} is not a number of seconds, 0 or more")
@@ -91,9 +94,10 @@ def yes_or_no(value: str | bool) -> bool:
     """Convert ``yes`` or ``no`` (``true``, ``on``, ``1``; ``false``, ``off``, ``0``) to a bool."""
     if isinstance(value, bool):
         return value
-    if value.lower() in _TRUE:
+    text = str(value).lower()
+    if text in _TRUE:
         return True
-    if value.lower() in _FALSE:
+    if text in _FALSE:
         return False
     raise ValueError(f"{value!r} is neither yes nor no")
 

@@ -17,7 +17,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,8 +100,9 @@ def _as_it_is(value: Any) -> Any:
 
 def _each(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
     def convert_each(values: Any) -> tuple[Any, ...]:
-        several = values if isinstance(values, Iterable) and not isinstance(values, str) else None
-        return tuple(map(convert, [values] if several is None else several))
+        # Not every iterable: a network is one of its addresses.
+        are_several = isinstance(values, (list, tuple, set, frozenset, Iterator))
+        return tuple(map(convert, values if are_several else [values]))
 
     return convert_each
 
@@ -112,7 +113,7 @@ def _naming(convert: Callable[[Any], Any]) -> Any:
     def convert_naming(value: Any, field: attrs.Attribute[Any]) -> Any:
         try:
             return convert(value)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of any kind, for a value of a wrong type
             raise SettingError(ArgumentName(str(field.alias)), f": {error}") from None
 
     return attrs.Converter(convert_naming, takes_field=True)

@@ -268,3 +268,25 @@ def test_any_values_can_stand_in_one_variable(values: list[str]) -> None:
     quoted = " ".join(f"'{each}'" for each in values)
     [each] = [each for each in settings_of(Declared) if each.is_repeated]
     assert from_environment([each], "x", {"X_MANY": quoted}).given == {"many": values}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most": 2.7},
+        {"most": float("inf")},
+        {"most": b"7"},
+        {"many": 1.5},
+        {"many": b"12"},
+        {"mode": 1.0},
+    ],
+)
+def test_a_value_of_a_wrong_type_is_one_line(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=rf"^{next(iter(wrong))}: "):
+        _Declared(**wrong)
+
+
+def test_a_repeated_setting_takes_any_collection_and_one_value() -> None:
+    for many in ((1, 2), [1, 2], iter([1, 2]), (each for each in (1, 2))):
+        assert _Declared(many=many).many == (1, 2)
+    assert _Declared(many=7).many == (7,)

@@ -47,8 +47,9 @@ def _list(command: str, maker: SocketServiceMaker | LoadError) -> None:
         click.echo(f"      broken: {error}")
         return
     if own:
-        help_text = click.HelpFormatter(width=80)
-        help_text.current_indent = 6
+        indent = 6
+        help_text = click.HelpFormatter(width=80 - indent)  # which does not count it
+        help_text.current_indent = indent
         help_text.write_dl(own)
         click.echo(help_text.getvalue(), nl=False)
 

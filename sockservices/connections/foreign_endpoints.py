@@ -28,6 +28,8 @@ from sockservices.connections.ledger import Connection, Ledger, Reason
 from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks, failed
 from sockservices.transports import deliver_at_the_end
 
+_NOT_ASKED = object()
+
 
 class ForeignAcceptor(ConnectionAcceptor):
     """A ``ConnectionAcceptor`` for a foreign listener."""
@@ -62,13 +64,17 @@ class ForeignAcceptor(ConnectionAcceptor):
         """See ``ConnectionAcceptor.build``."""
         if self._outer is None:
             return super().build(peer)
-        self.inner.built = None
+        self.inner.built = _NOT_ASKED
         try:
             protocol = self._outer.buildProtocol(peer)
         except BaseException:
             failed(self._outer, peer)
             return None, None
-        return protocol, self.inner.built if protocol is not None else None
+        if protocol is None:
+            return None, None
+        # Layers may build the service's protocol only when they know more of the peer.
+        built = self.inner.built
+        return protocol, protocol if built is _NOT_ASKED else built
 
     def build_inside(self, peer: IAddress) -> tuple[Any, Any]:
         """Build the protocol inside the layers."""

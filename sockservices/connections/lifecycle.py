@@ -122,17 +122,21 @@ class ConnectionAcceptor(Acceptor):
         """Start the life of a connection; see ``Acceptor``."""
         address = port.address_of(peer)
         hooks = self.hooks
-        ask = hooks.ask_socket
-        reason = ask(address, accepted) if ask is not None else None
-        if reason is None and hooks.header is not None:
-            ask = hooks.ask_place
-            reason = ask() if ask is not None else None
+        try:
+            ask = hooks.ask_socket
+            reason = ask(address, accepted) if ask is not None else None
+            if reason is None and hooks.header is not None:
+                ask = hooks.ask_place
+                reason = ask() if ask is not None else None
+                if reason is None:
+                    self._read_header(port, accepted, peer)
+                    return
             if reason is None:
-                self._read_header(port, accepted, peer)
-                return
-        if reason is None:
-            ask = hooks.ask_peer
-            reason = ask(address, False) if ask is not None else None
+                ask = hooks.ask_peer
+                reason = ask(address, False) if ask is not None else None
+        except BaseException:
+            failed(self, address)
+            reason = "service"
         if reason is None:
             protocol, served = self.build(address)
             if served is not None:
@@ -151,11 +155,15 @@ class ConnectionAcceptor(Acceptor):
     def _read_header(self, port: AcceptingPort, accepted: socket.socket, peer: Any) -> None:
         reader = self.header_reader(self._has_header)
         transport = port.transport_for(accepted, reader, peer, proxied=True)
-        connection = self.enter(transport)
-        if self.hooks.entered is not None:
-            self.hooks.entered(connection)
-        self.wait(connection, lambda: False)
         reader.makeConnection(transport)
+        connection = self.enter(transport)
+        try:
+            if self.hooks.entered is not None:
+                self.hooks.entered(connection)
+            self.wait(connection, lambda: False)
+        except BaseException:
+            failed(self, transport.getPeer())
+            transport.abortConnection()
 
     def header_reader(self, found: Callable[..., None]) -> Any:
         """Return the protocol that reads the header and passes it to the function."""
@@ -176,7 +184,11 @@ class ConnectionAcceptor(Acceptor):
     def admit(self, transport: Any, peer: IAddress) -> tuple[Any, Any] | None:
         """Build the protocol of an entered connection, or reset the connection if it is refused."""
         ask = self.hooks.ask_peer
-        reason = ask(peer, True) if ask is not None else None
+        try:
+            reason = ask(peer, True) if ask is not None else None
+        except BaseException:
+            failed(self, peer)
+            reason = "service"
         protocol, served = self.build(peer) if reason is None else (None, None)
         if served is None:
             self.reset(transport, reason or "service")
@@ -244,11 +256,11 @@ class ConnectionAcceptor(Acceptor):
             connect: connects the protocol, given the transport.
         """
         connection = self.ledger.open(transport, served)
-        if protocol is not served and INegotiated.providedBy(protocol):
-            # The handshake ends with the peer's Finished message: RFC 8446, section 2.
-            tls: Any = protocol
-            self.wait(connection, lambda: tls.getHandle().get_peer_finished() is not None)
         try:
+            if protocol is not served and INegotiated.providedBy(protocol):
+                # The handshake ends with the peer's Finished message: RFC 8446, section 2.
+                tls: Any = protocol
+                self.wait(connection, lambda: tls.getHandle().get_peer_finished() is not None)
             if self.hooks.opened is not None:
                 self.hooks.opened(connection, peer)
             connect(transport)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -233,7 +234,7 @@ class RunningLimits(RunningPart[Limits]):
         # The checks of each connection read plain attributes, which is fastest.
         self._most = limits.max_connections or sys.maxsize
         self._most_per_source = limits.max_per_source or sys.maxsize
-        self.ask_socket = self._refuses_user if asks_for_users else None
+        self.ask_socket = self._refuses_socket if asks_for_users else None
         self.ask_place = self._refuses_place if has_most else None
         asks_about_peers = has_most or asks_about_networks or per_source or has_rates
         self.ask_peer = self._refuses_peer if asks_about_peers else None
@@ -272,9 +273,12 @@ class RunningLimits(RunningPart[Limits]):
     def _refuses_place(self) -> Reason | None:
         return "max-connections" if self.is_full else None
 
-    def _refuses_user(self, peer: IAddress, accepted: Any) -> Reason | None:
+    def _refuses_socket(self, peer: IAddress, accepted: Any) -> Reason | None:
         if not isinstance(peer, UNIXAddress):
             return None
+        return self._refuses_place() or self._refuses_user(accepted)
+
+    def _refuses_user(self, accepted: Any) -> Reason | None:
         try:
             who = credentials_of(accepted)
         except (AttributeError, OSError):  # a foreign transport, or a closed one
@@ -289,15 +293,19 @@ class RunningLimits(RunningPart[Limits]):
             return "denied"
         if self.ask_socket is None:
             return None
-        return self.ask_socket(peer, getattr(transport, "getHandle", lambda: None)())
+        handle = getattr(transport, "getHandle", lambda: None)()
+        # The peer may be the one that a proxy's header names; the user is the proxy's.
+        family = getattr(handle, "family", None)
+        is_unix = isinstance(peer, UNIXAddress) if family is None else family == socket.AF_UNIX
+        return self._refuses_user(handle) if is_unix else None
 
     def _refuses_peer(self, peer: IAddress, has_place: bool) -> Reason | None:
-        if not has_place and len(self._connected) >= self._most:
-            return "max-connections"
         who = self._known(peer.host) if isinstance(peer, _OF_THE_INTERNET) else _NOBODY
         self._asked, self._asked_known = peer, who
         if not who.is_admitted:
             return "denied"
+        if not has_place and len(self._connected) >= self._most:
+            return "max-connections"
         source = who.limited
         if source is not None and source.live >= self._most_per_source:
             return "max-per-source"

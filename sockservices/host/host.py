@@ -89,9 +89,9 @@ class SocketService(Service):
         self._rare_log = RareLog(self._log)
         self.ledger = Ledger(self.name)
         """Its live connections, and the totals."""
-        self._listening = (
-            listen if isinstance(listen, Listening) else Listening(listen=tuple(listen))
-        )
+        if not isinstance(listen, Listening):
+            listen = Listening(listen=[listen] if isinstance(listen, str) else list(listen))
+        self._listening = listen
         self._hooks = Hooks()
         kind: Kind = "stream" if self._factory is not None else "datagram"
         self._acceptors: list[ConnectionAcceptor] = []
@@ -160,14 +160,16 @@ class SocketService(Service):
             check_unchanged(before.get(type(each), each), each)
         check_use(self.name, self._listeners, (self.settings | given).values())
         added = [kind for kind in given if kind not in self._parts]
-        running = {kind: given[kind].begin(self._context) for kind in added}
         ready = [self._parts[kind].change(given[kind]) for kind in given if kind not in added]
-        for apply in ready:
-            apply()
-        self._parts |= running
+        running = {kind: given[kind].begin(self._context) for kind in added}
+        try:
+            for apply in ready:
+                apply()
+        finally:  # whatever was applied is in force
+            self._parts |= running
+            self._refresh()
         for part in running.values() if self._ports.are_wanted else ():
             part.start()
-        self._refresh()
 
     def reload(self) -> None:
         """Read the files again: the certificate and the lists of networks.
@@ -283,7 +285,11 @@ class SocketService(Service):
     def _limit_datagrams(self, port: DatagramPort, description: str) -> None:
         def refuses(peer: Any) -> bool:
             known = address_of_datagram(peer)
-            reason = self._hooks.ask_datagram(known)
+            try:
+                reason = self._hooks.ask_datagram(known)
+            except Exception:  # in a part: it must not end the listener
+                self._log.failure("a part failed on a datagram")
+                return True
             if reason is not None:
                 self.ledger.refuse(description, known, reason)
             return reason is not None

@@ -31,16 +31,17 @@ backlog_length = whole_number(1, 2**31 - 1)
 
 def ip_address(value: str) -> str:
     """Check that a value is a numeric IPv4 or IPv6 address; raise ``ValueError``."""
-    if isIPAddress(value) or isIPv6Address(value):
-        return value
+    text = str(value)  # an object of the module ipaddress, too
+    if isIPAddress(text) or isIPv6Address(text):
+        return text
     raise ValueError(f"{value!r} is not an IPv4 or IPv6 address")
 
 
-def not_empty(value: str) -> str:
-    """Check that a value is not empty; raise ``ValueError``."""
+def not_empty(value: str | os.PathLike[str]) -> str:
+    """Check that a text or path is not empty; raise ``ValueError``."""
     if not value:
         raise ValueError("is empty")
-    return value
+    return os.fspath(value)
 
 
 @attrs.frozen

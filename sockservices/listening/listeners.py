@@ -30,6 +30,12 @@ from sockservices.settings import Setting, Settings, setting, settings_of
 from sockservices.transports import with_streams
 
 
+def _text(value: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not an endpoint description, such as tcp:7")
+    return value
+
+
 @attrs.frozen
 class Listening(Settings):
     """Settings for where and how a service listens."""
@@ -58,6 +64,7 @@ class Listening(Settings):
         help="Listen on a Unix stream socket at this path.",
     )
     listen: Sequence[str] = setting(
+        converter=_text,
         unit="description",
         repeated=True,
         changeable=False,

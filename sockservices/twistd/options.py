@@ -157,7 +157,8 @@ class HostOptions(OneLineErrors):
 
     def own_sources(self) -> tuple[Source, ...]:
         """Return the sources of the service's own settings, in order of precedence."""
-        own = self.served.settings()
+        taken = names_of_every_service()  # a factory that is no plugin may have the same names
+        own = [each for each in self.served.settings() if each.name not in taken]
         return self.own_source(), from_environment(own, self.command, os.environ)
 
     def postOptions(self) -> None:

@@ -13,7 +13,7 @@ from twisted.python import usage
 from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
 from sockservices.service import Served
-from sockservices.settings import Source
+from sockservices.settings import Source, variable
 from sockservices.twistd.declaration import LoadError, load
 from sockservices.twistd.options import HostOptions
 from sockservices.twistd.run import make_service
@@ -32,7 +32,7 @@ class Options(HostOptions):
     def __init__(self) -> None:
         super().__init__("sock-serve")
         self.served = Served(self.command, None, None, "stream")  # until --factory is read
-        self._with: dict[str, str] = {}
+        self._with: dict[str, list[str]] = {}
 
     def opt_with(self, pair: str) -> None:
         """Pass this argument, NAME=VALUE, to the factory. Can be repeated."""
@@ -40,7 +40,7 @@ class Options(HostOptions):
             name, value = name_and_value(pair, "NAME=VALUE")
         except ValueError as error:
             raise usage.UsageError(f"--with: {error}") from None
-        self._with[name] = value
+        self._with.setdefault(name, []).append(value)
 
     def own_rows(self) -> list[tuple[str, str]]:
         """See ``HostOptions.own_rows``."""
@@ -51,11 +51,16 @@ class Options(HostOptions):
 
     def own_source(self) -> Source:
         """Return the arguments given by ``--with``."""
-        return Source(self._with, lambda argument: f"--with {argument}")
+        repeated = {each.argument for each in self.served.settings() if each.is_repeated}
+        given = {
+            name: values if name in repeated else values[-1] for name, values in self._with.items()
+        }
+        return Source(given, lambda argument: f"--with {argument}")
 
     def postOptions(self) -> None:
         """Find the factory, and check its arguments."""
-        if self["factory"] is None:
+        self["factory"] = self["factory"] or os.environ.get(variable(self.command, "factory"))
+        if not self["factory"]:
             raise usage.UsageError("nothing to serve: give --factory package.module.Factory")
         with contextlib.suppress(FileNotFoundError):  # the directory may have been removed
             sys.path.append(os.getcwd())  # as python -m does, but after all installed packages

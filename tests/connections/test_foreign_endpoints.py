@@ -336,3 +336,22 @@ def test_tls_may_ask_which_protocols_the_service_speaks() -> None:
     assert IProtocolNegotiationFactory.providedBy(admitting)
     assert admitting.acceptableProtocols() == [b"h2"]
     assert not IProtocolNegotiationFactory.providedBy(_admitting(Factory()))
+
+
+class Sniffing(Factory):
+    """A layer that builds the service's protocol when the first bytes have come."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return Protocol()
+
+
+def test_a_layer_may_build_the_services_protocol_later() -> None:
+    acceptor = _acceptor(Factory.forProtocol(Greeting))
+    acceptor.around(Sniffing(acceptor.inner))
+    protocol, served = acceptor.build(_PEER)
+    assert protocol is served
+    assert type(protocol) is Protocol
+    assert isinstance(acceptor.inner.buildProtocol(_PEER), Greeting)

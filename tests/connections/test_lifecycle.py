@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.endpoints import clientFromString, connectProtocol
@@ -14,7 +15,7 @@ from twisted.logger import formatEvent
 from twisted.python import log
 from zope.interface import implementer
 
-from sockservices.connections.ledger import Closed, Connection, Event, Opened, Refused
+from sockservices.connections.ledger import Closed, Connection, Event, Ledger, Opened, Refused
 from sockservices.connections.limits import Limits
 from sockservices.connections.networks import network
 from sockservices.connections.parts import Context, Part, RunningPart
@@ -522,3 +523,53 @@ async def test_a_part_that_fails_costs_the_connection_and_not_its_place() -> Non
         "opened"
     ]
     assert setup.service.ledger.totals.closed == {"aborted": 1}
+
+
+class Asking(Factory):
+    """Remembers for whom it was asked."""
+
+    noisy = False
+    protocol = Telling
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self.asked.append(addr)
+        return super().buildProtocol(addr)
+
+
+@attrs.frozen
+class Watching(Part):
+    def begin(self, context: Context) -> RunningPart[Any]:
+        running: RunningPart[Any] = RunningPart(self, context)
+        told: list[str] = context.ledger.told  # type: ignore[attr-defined]
+        running.entered = lambda each: told.append(f"entered {each.id} {each.protocol}")
+        running.opened = lambda each, peer: told.append(f"opened {each.id} {peer.host}")
+        running.closed = lambda each: told.append(f"closed {each.id}")
+        return running
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+@with_reactor
+async def test_the_factory_and_the_parts_are_told_who_it_is(
+    proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Ledger, "told", told, raising=False)
+    factory = Asking()
+    parts = [ANY, Watching()] if proxied else [Watching()]
+    service = SocketService(factory, [LOOPBACK], *parts)
+    service.startService()
+    [address] = await service.when_listening()
+    text = f"tcp:127.0.0.1:{address.port}"
+    client: Client = await connectProtocol(clientFromString(reactor, text), Client())
+    host = "192.0.2.1" if proxied else "127.0.0.1"
+    client.transport.write(HEADER if proxied else b"")
+    await client.until(host.encode())
+    client.transport.loseConnection()
+    await until(lambda: not service.ledger.live)
+    assert [each.host for each in factory.asked] == [host]
+    entered = ["entered 1 None"] if proxied else []
+    assert told == [*entered, f"opened 1 {host}", "closed 1"]
+    await service.stopService()

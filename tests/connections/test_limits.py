@@ -447,3 +447,57 @@ def test_who_waits_for_a_place_is_told_by_who_leaves() -> None:
     assert told[3:] == ["pause full"]
     guards.change(Limits(max_connections=1))()
     assert told[4:] == ["resume full"]
+
+
+def test_one_that_is_opened_after_another_was_asked_counts_where_it_belongs() -> None:
+    entry = Entry(max_per_source=1)
+    guards, first, second = entry.guards, peer("192.0.2.1"), peer("192.0.2.2")
+    assert guards.ask_peer is not None
+    assert guards.opened is not None
+    assert guards.ask_peer(first, False) is None
+    assert guards.ask_peer(second, False) is None
+    connection = opened(entry.ledger, StringTransport(peerAddress=first), object())
+    guards.opened(connection, first)
+    assert guards.ask_peer(first, False) == "max-per-source"
+    assert guards.ask_peer(second, False) is None
+
+
+def test_a_place_is_asked_for_only_by_those_who_have_none() -> None:
+    entry = Entry(max_connections=1)
+    entry.knock()
+    guards = entry.guards
+    assert guards.ask_peer is not None
+    assert guards.ask_place is not None
+    assert guards.ask_peer(peer("192.0.2.1"), False) == "max-connections"
+    assert guards.ask_peer(peer("192.0.2.1"), True) is None
+    assert guards.ask_place() == "max-connections"
+
+
+def test_one_network_is_one_and_not_its_addresses() -> None:
+    for allow in (network("10.0.0.0/8"), "10.0.0.0/8", [network("10.0.0.0/8")]):
+        assert Limits(allow=allow).allow == (network("10.0.0.0/8"),)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"^allow: b'10\.0\.0\.0/8' is not a network"):
+        Limits(allow=b"10.0.0.0/8")  # type: ignore[arg-type]
+
+
+def test_who_is_denied_is_denied_also_when_it_is_full() -> None:
+    entry = Entry(max_connections=1, deny=[network("192.0.2.9")])
+    entry.knock()
+    assert entry.knock("192.0.2.9") == "denied"
+    assert entry.knock() == "max-connections"
+
+
+def test_of_a_unix_peer_its_place_is_asked_before_its_user() -> None:
+    entry = Entry(max_connections=1, allow_user=[os.getuid() + 1])
+    entry.knock()
+    assert entry.knock(None) == "max-connections"
+
+
+def test_the_user_is_that_of_the_socket_and_not_of_whom_a_header_names() -> None:
+    entry = Entry()
+    named = StringTransport(peerAddress=UNIXAddress(b"/run/of/a/client"))
+    with socket.socket() as ours:
+        named.getHandle = lambda: ours  # type: ignore[attr-defined]
+        connection = opened(entry.ledger, named, object())
+        entry.change(allow_user=[os.getuid() + 1])
+    assert connection.cut is None

@@ -12,6 +12,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import formatEvent
 
 from sockservices.connections.ledger import Closed, Connection, Event, Opened
 from sockservices.connections.limits import Limits
@@ -26,7 +27,7 @@ from sockservices.listening import Listening
 from sockservices.services.echo import EchoFactory
 from sockservices.settings import Settings, setting
 from tests.certificates import HAVE_FOLDERS, make_certificate
-from tests.fakes import Heard, until, with_reactor
+from tests.fakes import Heard, logged, until, with_reactor
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -290,3 +291,118 @@ async def test_a_part_of_somebody_elses_takes_part_in_each_life() -> None:
         client.transport.loseConnection()
         await service.stopService()
         assert RunningGreeting.told == ["start", "echo 127.0.0.1 1", "stop"]
+
+
+@attrs.frozen
+class Fixed(Part):
+    heading = "Fixed"
+
+    word: str = setting(default="", help="Stay as it is.", changeable=False)
+    many: int = setting(default=0, help="Go with a Unix listener.", listener="Unix stream")
+
+    def begin(self, context: Context) -> RunningPart[Fixed]:
+        return RunningPart(self, context)
+
+
+@with_reactor
+async def test_a_part_that_is_added_starts_if_the_host_runs_and_is_checked() -> None:
+    RunningGreeting.told.clear()
+    service = SocketService(EchoFactory(), [LOOPBACK], name="echo")
+    service.startService()
+    await service.when_listening()
+    service.change(Greeting(), Fixed(word="first"))
+    assert RunningGreeting.told == ["start"]
+    with pytest.raises(SettingError, match=r"^word cannot change while the service runs$"):
+        service.change(Fixed(word="second"))
+    with pytest.raises(SettingError, match=r"^many goes with a Unix stream listener, and echo has"):
+        service.change(Fixed(word="first", many=1))
+    await service.stopService()
+    assert RunningGreeting.told == ["start", "stop"]
+
+
+def test_a_reload_without_files_says_so() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK], name="echo")
+    with logged() as events:
+        service.reload()
+    assert [formatEvent(each) for each in events] == [
+        "reloaded: nothing, because no files are used"
+    ]
+
+
+class RunningBroken(RunningPart[Fixed]):
+    """Fails in one hook."""
+
+    def apply(self, settings: Fixed, prepared: object) -> None:
+        self.settings = settings
+        if settings.word == "apply":
+            raise RuntimeError("apply")
+        for name in ("ask_socket", "ask_peer", "ask_datagram", "entered", "waiting"):
+            setattr(self, name, self._fail if name == settings.word else None)
+
+    def _fail(self, *_about: Any) -> None:
+        raise RuntimeError(self.settings.word)
+
+
+@attrs.frozen
+class Broken(Fixed):
+    word: str = setting(default="", help="Where to fail.")
+
+    def begin(self, context: Context) -> RunningPart[Fixed]:
+        return RunningBroken(self, context)
+
+
+@pytest.mark.parametrize(
+    ("word", "proxied"),
+    [
+        ("ask_socket", False),
+        ("ask_socket", True),
+        ("ask_peer", False),
+        ("ask_peer", True),
+        ("entered", True),
+        ("waiting", True),
+    ],
+)
+@with_reactor
+async def test_a_part_that_fails_leaves_no_connection_behind(word: str, proxied: bool) -> None:
+    proxy = ProxyProtocol(proxy_protocol="any") if proxied else ProxyProtocol()
+    service = SocketService(EchoFactory(), [LOOPBACK], proxy, Broken(word=word))
+    service.startService()
+    await service.when_listening()
+    with logged() as events:
+        client = await _client(service)
+        client.transport.write(b"PROXY UNKNOWN\r\n")
+        assert await client.whole == b""
+        await until(lambda: not service.ledger.live)
+    assert [str(each["log_failure"].value) for each in events if "log_failure" in each] == [word]
+    assert sum(service.ledger.totals.refused.values()) == 1
+    await service.stopService()
+
+
+@with_reactor
+async def test_a_part_that_fails_on_a_datagram_does_not_end_the_listener() -> None:
+    broken = Broken(word="ask_datagram")
+    service = SocketService(EchoFactory(), ["udp:0:interface=127.0.0.1"], broken)
+    service.startService()
+    [address] = await service.when_listening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, logged() as events:
+        client.settimeout(30)
+        client.sendto(b"1", ("127.0.0.1", address.port))
+        await until(lambda: any("log_failure" in each for each in events))
+        service.change(Broken())
+        client.sendto(b"2", ("127.0.0.1", address.port))
+        await until(lambda: service.ledger.totals.datagrams == 1)
+        assert client.recv(9) == b"2"
+    await service.stopService()
+
+
+def test_what_was_applied_before_a_part_failed_is_in_force() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK], Broken())
+    with pytest.raises(RuntimeError, match="apply"):
+        service.change(Limits(max_connections=1), Broken(word="apply"))
+    assert service.settings[Limits] == Limits(max_connections=1)
+
+
+def test_one_description_is_one_and_what_is_none_is_refused() -> None:
+    assert len(SocketService(EchoFactory(), "tcp:0")._listeners) == 1
+    with pytest.raises(SettingError, match="listen: 5 is not an endpoint description, such as"):
+        SocketService(EchoFactory(), [5])  # type: ignore[list-item]

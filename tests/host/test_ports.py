@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from sockservices.connections.ledger import Ledger
 from sockservices.host.ports import Exhaustion, Ports
-from sockservices.listening import StreamListener
+from sockservices.listening import DatagramListener, Listener, StreamListener
 from sockservices.transports.hosted_port import ForeignPort
 from sockservices.transports.stock_streams import TCPPort
 from tests.fakes import ManualReactor, logged, opened, result_of
@@ -191,3 +191,23 @@ def test_a_stop_tries_no_more(setup: Setup) -> None:
 
 def test_a_port_of_a_foreign_kind_is_left_alone(setup: Setup) -> None:
     setup.exhaustion.watch(ForeignPort(Port(), "stream"))
+
+
+def test_datagrams_come_although_streams_wait() -> None:
+    streams, datagrams = Port(1), Port(2)
+    listeners: list[Listener] = [
+        StreamListener("tcp:7", Endpoint(streams)),
+        DatagramListener("udp:7", Endpoint(datagrams)),
+    ]
+    ports = Ports(listeners, Logger("test"))
+    ports.listen(lambda _number: Factory(), lambda _number, _port: None)
+    exhaustion = Exhaustion(ports, Ledger("echo"), Clock(), Logger("echo"))
+    watched: Any = ports.open[0]
+    exhaustion.watch(watched)
+    watched.on_exhausted(_FULL)
+    assert (streams.told, datagrams.told) == (["stop"], [])
+    ports.pause("suspended")
+    assert (streams.told, datagrams.told) == (["stop"], ["stop"])
+    ports.resume("suspended")
+    exhaustion.stop()
+    assert (streams.told, datagrams.told) == (["stop"], ["stop", "start"])

@@ -3,12 +3,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
+from sockservices.connections.limits import Limits
+from sockservices.connections.rates import Rate
 from sockservices.host.host import SocketService
 from sockservices.service import IDatagramFactory
+from sockservices.settings import setting
 from sockservices.twistd.sock_serve import Options, makeService
 from tests.fakes import factory_of
 
@@ -122,3 +126,26 @@ def test_a_usage_error_is_one_line_and_status_2(
     assert said.out == ""
     assert f": options: {line}" in said.err
     assert said.err.count("\n") == 1
+
+
+class Several(Factory):
+    def __init__(self, rate: int = 1) -> None:
+        self.rate = rate
+
+
+@attrs.define(eq=False, slots=False)
+class Words(Factory):
+    words: tuple[str, ...] = setting(repeated=True, help="Words.")
+
+
+def test_a_repeated_setting_takes_with_several_times() -> None:
+    given = ("--with=words=a", "--with=words=b")
+    assert factory_of(_service(f"--factory={HERE}.Words", "--port=0", *given)).words == ("a", "b")
+
+
+def test_a_variable_of_every_service_is_not_the_factorys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCK_SERVE_RATE", "5/60")
+    monkeypatch.setenv("SOCK_SERVE_FACTORY", f"{HERE}.Several")
+    service = _service("--port=0")
+    assert factory_of(service).rate == 1
+    assert service.settings[Limits] == Limits(rate=Rate(5, 60))
