@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
 from sockservices.connections.ledger import Connection
 from sockservices.connections.parts import Context, Part, RunningPart
-from sockservices.converters import some_seconds
+from sockservices.converters import some_seconds, whole_number
 from sockservices.settings import setting
 from sockservices.timer import Timer
 
@@ -46,6 +50,14 @@ class Timeouts(Part):
         unit="seconds",
         help="Close a connection whose TLS handshake or PROXY header takes longer than this.",
     )
+    tcp_keepalive: int | None = setting(
+        default=None,
+        converter=whole_number(1, 32767),  # TCP_KEEPIDLE: tcp(7)
+        unit="seconds",
+        listener="TCP",
+        help="Send a TCP keepalive probe after this many seconds without traffic, and again at the "
+        "same interval. After three unanswered probes the connection is lost.",
+    )
 
     def begin(self, context: Context) -> RunningTimeouts:
         """See ``Part.begin``."""
@@ -65,8 +77,13 @@ class RunningTimeouts(RunningPart[Timeouts]):
 
     def apply(self, settings: Timeouts, prepared: object) -> None:
         """See ``RunningPart.apply``."""
+        before = getattr(self, "settings", settings)
         self.settings = settings
         self.waiting = self._wait
+        self.opened = self._opened if settings.tcp_keepalive is not None else None
+        if settings.tcp_keepalive != before.tcp_keepalive:
+            for connection in self.context.ledger:
+                _keep_alive(connection, settings.tcp_keepalive)
         times = [each for each in (settings.idle_timeout, settings.max_time) if each is not None]
         self._interval = max(_LEAST, min(_MOST, min(times) / _PARTS)) if times else None
         self._look_later()
@@ -100,6 +117,9 @@ class RunningTimeouts(RunningPart[Timeouts]):
                 _log.failure("connection {id} could not be closed", id=connection.id)
         self._look_later()
 
+    def _opened(self, connection: Connection, _peer: IAddress) -> None:
+        _keep_alive(connection, self.settings.tcp_keepalive)
+
     def _wait(self, connection: Connection, is_done: Callable[[], bool]) -> None:
         def judge() -> None:
             if not is_done():
@@ -107,3 +127,27 @@ class RunningTimeouts(RunningPart[Timeouts]):
 
         seconds = self.settings.handshake_timeout
         connection.deadline = self.context.reactor.callLater(seconds, judge)
+
+
+_KEEPALIVE_PROBES = 3
+
+
+def _keep_alive(connection: Connection, seconds: int | None) -> None:
+    """Have the kernel probe a silent peer (tcp(7)), or not any more."""
+    handle: Any = getattr(connection.transport, "getHandle", lambda: None)()
+    if getattr(handle, "family", None) not in (socket.AF_INET, socket.AF_INET6):
+        return
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(seconds is not None))]
+    if seconds is not None:
+        options += [
+            (socket.IPPROTO_TCP, getattr(socket, name), value)
+            for name, value in (
+                ("TCP_KEEPIDLE", seconds),
+                ("TCP_KEEPINTVL", seconds),
+                ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+            )
+            if hasattr(socket, name)  # macOS calls the first one otherwise
+        ]
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for option in options:
+            handle.setsockopt(*option)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -140,3 +144,62 @@ def test_one_that_waits_too_long_is_ended_unless_it_is_done(setup: Setup) -> Non
     setup.pass_by(0.2)
     assert (done.aborted, waiting.aborted) == (0, 1)
     assert setup.ledger.of(waiting).cut == "handshake-timeout"
+
+
+# Keepalive
+
+
+@contextmanager
+def _tcp(setup: Setup) -> Iterator[Any]:
+    """Enter a connection in the ledger; yields its socket."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as theirs:
+            ours, _address = server.accept()
+            transport: Any = setup.connection()
+            transport.getHandle = lambda: ours
+            with ours, theirs:
+                yield transport, ours
+
+
+def _kept_alive(of: socket.socket) -> list[int]:
+    names = (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    )
+    return [of.getsockopt(*name) for name in names]
+
+
+def test_a_tcp_connection_is_kept_alive_when_it_is_opened(setup: Setup) -> None:
+    timeouts = Timeouts(tcp_keepalive=7).begin(setup.context)
+    with _tcp(setup) as (transport, ours):
+        assert _kept_alive(ours)[0] == 0
+        assert timeouts.opened is not None
+        timeouts.opened(setup.ledger.of(transport), IPv4Address("TCP", "127.0.0.1", 1))
+        assert _kept_alive(ours) == [1, 7, 7, 3]
+
+
+def test_keepalive_changes_for_those_that_live(setup: Setup) -> None:
+    timeouts = Timeouts().begin(setup.context)
+    assert timeouts.opened is None
+    with _tcp(setup) as (_transport, ours):
+        timeouts.change(Timeouts(tcp_keepalive=9))()
+        assert _kept_alive(ours) == [1, 9, 9, 3]
+        timeouts.change(Timeouts())()
+        assert _kept_alive(ours)[0] == 0
+
+
+def test_what_is_not_tcp_or_has_ended_is_left_alone(setup: Setup) -> None:
+    transport: Any = setup.connection()
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    transport.getHandle = lambda: ours
+    ended: Any = setup.connection()
+    gone = socket.socket()
+    gone.close()
+    ended.getHandle = lambda: gone
+    setup.connection()  # which has no socket at all
+    with ours, theirs:
+        timeouts = Timeouts().begin(setup.context)
+        timeouts.change(Timeouts(tcp_keepalive=9))()
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
