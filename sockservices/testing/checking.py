@@ -103,8 +103,10 @@ def check(
 
 def _within(error: BaseException) -> Iterator[BaseException]:
     yield error
-    for each in getattr(error, "exceptions", ()):
-        yield from _within(each)
+    # Older versions of Hypothesis raise it from the first failure.
+    for each in (*getattr(error, "exceptions", ()), error.__cause__):
+        if each is not None:
+            yield from _within(each)
 
 
 class _Input:
