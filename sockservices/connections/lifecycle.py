@@ -163,7 +163,7 @@ class ConnectionAcceptor(Acceptor):
             self.wait(connection, lambda: False)
         except BaseException:
             failed(self, transport.getPeer())
-            transport.abortConnection()
+            connection.end("service")
 
     def header_reader(self, found: Callable[..., None]) -> Any:
         """Return the protocol that reads the header and passes it to the function."""

@@ -432,7 +432,10 @@ async def test_unix_peers_are_let_in_by_their_user_and_group(
 
 
 def test_users_cannot_be_told_of_datagrams(tmp_path: Path) -> None:
-    with pytest.raises(DescriptionError, match="users and groups are known for streams only"):
+    with pytest.raises(
+        DescriptionError,
+        match=r"/d' is for datagrams, but users and groups are known for streams only$",
+    ):
         SocketService(EchoFactory(), [f"unixgram:{tmp_path}/d"], Limits(allow_user=[0]))
 
 
@@ -485,6 +488,8 @@ async def test_a_service_that_fails_costs_its_connection(
 ) -> None:
     parts = [ANY] if proxied else []
     service = SocketService(Broken(step), [LOOPBACK], *parts)
+    told: list[Event] = []
+    service.ledger.subscribe(told.append)
     service.startService()
     [address] = await service.when_listening()
     with logged() as events:
@@ -495,6 +500,9 @@ async def test_a_service_that_fails_costs_its_connection(
         await until(lambda: not service.ledger.live)
     totals = service.ledger.totals
     assert (totals.opened, totals.refused) == (opened, refused)
+    for each in told:
+        known: Any = each if isinstance(each, Refused) else each.connection
+        assert (known.listener, known.peer.host) == (LOOPBACK, "127.0.0.1")
     failures = [formatEvent(each) for each in events if "log_failure" in each]
     assert [each.startswith(said or "") for each in failures] == ([True] if said else [])
     await service.stopService()

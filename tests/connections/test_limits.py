@@ -99,6 +99,7 @@ def test_so_many_from_one_source(same: tuple[str, str], other: str) -> None:
     assert isinstance(entry.knock(other), StringTransport)
     entry.leave(transports[0])
     assert isinstance(entry.knock(same[0]), StringTransport)
+    assert entry.knock(same[0]) == "max-per-source"
 
 
 def test_who_has_left_is_forgotten() -> None:

@@ -118,3 +118,26 @@ def test_those_of_whom_nothing_is_held_any_more_are_forgotten_one_by_one() -> No
         assert rates.refusal(number, float(number)) is None
     assert rates.refusal("later", 11.0) is None  # 0 and 1 are over
     assert (rates.sources, rates.times) == (2, 2)
+
+
+def test_a_source_holds_no_more_times_than_its_rate_needs() -> None:
+    rates = _held_to(None, Rate(3, 10))
+    for now in (0.0, 0.0, 0.0, 10.0, 10.0, 10.0, 20.0):
+        assert rates.refusal("a", now) is None
+        assert rates.times <= 3
+    assert rates.times == 3
+
+
+def test_as_many_times_as_may_be_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_TIMES", 6)
+    rates = _held_to(None, Rate(3, 60))
+    for source in ("a", "a", "a", "b", "b", "c"):
+        assert rates.refusal(source, 0.0) is None
+    assert (rates.sources, rates.times) == (3, 6)
+
+
+def test_the_only_source_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_TIMES", 5)
+    rates = _held_to(None, Rate(10, 60))
+    assert [rates.refusal("a", 0.0) for _ in range(10)] == [None] * 10
+    assert rates.refusal("a", 0.0) == "rate-per-source"

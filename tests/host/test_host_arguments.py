@@ -10,8 +10,9 @@ import attrs
 import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.endpoints import clientFromString, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.logger import formatEvent
 
 from sockservices.connections.ledger import Closed, Connection, Event, Opened
@@ -320,8 +321,9 @@ async def test_a_part_that_is_added_starts_if_the_host_runs_and_is_checked() -> 
     assert RunningGreeting.told == ["start", "stop"]
 
 
-def test_a_reload_without_files_says_so() -> None:
-    service = SocketService(EchoFactory(), [LOOPBACK], name="echo")
+@pytest.mark.parametrize("listener", [LOOPBACK, f"haproxy:{LOOPBACK}"])
+def test_a_reload_without_files_says_so(listener: str) -> None:
+    service = SocketService(EchoFactory(), [listener], name="echo")
     with logged() as events:
         service.reload()
     assert [formatEvent(each) for each in events] == [
@@ -373,8 +375,12 @@ async def test_a_part_that_fails_leaves_no_connection_behind(word: str, proxied:
         client.transport.write(b"PROXY UNKNOWN\r\n")
         assert await client.whole == b""
         await until(lambda: not service.ledger.live)
-    assert [str(each["log_failure"].value) for each in events if "log_failure" in each] == [word]
-    assert sum(service.ledger.totals.refused.values()) == 1
+    [failure] = [each for each in events if "log_failure" in each]
+    assert str(failure["log_failure"].value) == word
+    assert formatEvent(failure).startswith(
+        "ConnectionAcceptor failed on a new connection from 127.0.0.1, port "
+    )
+    assert service.ledger.totals.refused == {"service": 1}
     await service.stopService()
 
 
@@ -392,6 +398,55 @@ async def test_a_part_that_fails_on_a_datagram_does_not_end_the_listener() -> No
         client.sendto(b"2", ("127.0.0.1", address.port))
         await until(lambda: service.ledger.totals.datagrams == 1)
         assert client.recv(9) == b"2"
+    assert [formatEvent(each) for each in events if "log_failure" in each] == [
+        "a part failed on a datagram"
+    ]
+    await service.stopService()
+
+
+@with_reactor
+async def test_while_connections_wait_for_a_place_datagrams_are_served() -> None:
+    limits = Limits(max_connections=1, at_limit="wait")
+    service = SocketService(EchoFactory(), [LOOPBACK, "udp:0:interface=127.0.0.1"], limits)
+    service.startService()
+    streams, datagrams = await service.when_listening()
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{streams.port}")
+    first: Heard = await connectProtocol(endpoint, Heard())
+    await until(lambda: service.ledger.live == 1)
+    second: Heard = await connectProtocol(endpoint, Heard())
+    second.transport.write(b"second")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(30)
+        client.sendto(b"datagram", ("127.0.0.1", datagrams.port))
+        await until(lambda: service.ledger.totals.datagrams == 1)
+        assert client.recv(9) == b"datagram"
+    assert (service.ledger.totals.opened, second.data) == (1, b"")
+    first.transport.loseConnection()
+    await until(lambda: second.data == b"second")
+    second.transport.loseConnection()
+    await service.stopService()
+
+
+@with_reactor
+async def test_a_handshake_that_was_made_in_time_is_not_timed_out(certificate: TLS) -> None:
+    service = SocketService(
+        EchoFactory(), [LOOPBACK], certificate, Timeouts(handshake_timeout=7200)
+    )
+    service.startService()
+    [address] = await service.when_listening()
+    plain = clientFromString(reactor, f"tcp:127.0.0.1:{address.port}")
+    endpoint = wrapClientTLS(CertificateOptions(), plain)  # which trusts anybody
+    client: Heard = await connectProtocol(endpoint, Heard())
+    client.transport.write(b"before")
+    await until(lambda: client.data == b"before")
+    [deadline] = [
+        call for call in reactor.getDelayedCalls() if call.getTime() > reactor.seconds() + 3600
+    ]
+    deadline.reset(0)
+    await until(lambda: not deadline.active())
+    client.transport.write(b", after")
+    await until(lambda: client.data == b"before, after")
+    client.transport.loseConnection()
     await service.stopService()
 
 

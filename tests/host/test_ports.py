@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from twisted.internet.address import IPv4Address
@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from sockservices.connections.ledger import Ledger
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.listening import DatagramListener, Listener, StreamListener
-from sockservices.transports.hosted_port import ForeignPort
+from sockservices.transports.hosted_port import ForeignPort, HostedPort
 from sockservices.transports.stock_streams import TCPPort
 from tests.fakes import ManualReactor, logged, opened, result_of
 
@@ -122,6 +122,30 @@ def test_who_serves_is_asked_by_number_and_told_of_the_port() -> None:
     assert ports.are_wanted
     assert result_of(ports.finish(1, 1)) == [None]
     assert (ports.are_wanted, ports.open, ports.finishing) == (False, [], [])
+
+
+class Finishing(HostedPort):
+    """A port that remembers for how long it may serve what the kernel has queued."""
+
+    def __init__(self, kind: Literal["stream", "datagram"]) -> None:
+        self.kind = kind
+        self.given: list[float] = []
+
+    def finish(self, seconds: float) -> Deferred[None]:
+        self.given.append(seconds)
+        return succeed(None)
+
+
+def test_connections_and_datagrams_have_their_own_time_to_finish() -> None:
+    streams, datagrams = Finishing("stream"), Finishing("datagram")
+    listeners: list[Listener] = [
+        StreamListener("tcp:7", Endpoint(streams)),
+        DatagramListener("udp:7", Endpoint(datagrams)),
+    ]
+    ports = Ports(listeners, Logger("test"))
+    ports.listen(lambda _number: Factory(), lambda _number, _port: None)
+    assert result_of(ports.finish(accept_for=3, send_for=2)) == [None]
+    assert (streams.given, datagrams.given) == ([3], [2])
 
 
 # Without file descriptors
