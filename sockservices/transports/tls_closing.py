@@ -1,9 +1,12 @@
-"""TLS that sends all written data before it answers the peer's close_notify.
+"""TLS that ends as soon as its peer has ended, with everything that was written delivered.
 
 Twisted's TLS keeps small writes for the next turn, and loses them if the peer's close_notify comes
-before: an echo loses the end of its answer.
+before: an echo loses the end of its answer. It also keeps its producer when TLS has ended. A
+producer that is paused at that moment has nothing to write any more, so the transport below waits
+for it forever, with the socket in CLOSE-WAIT.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_aggregator``, ``_shutdownTLS``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_aggregator``, ``_producer``,
+``_shutdownTLS``, ``_tlsShutdownFinished``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,13 @@ class _Delivering(BufferingTLSTransport):
         if not self.disconnecting:  # otherwise it has been closed or aborted already
             self._aggregator.flush()
         super()._shutdownTLS()
+
+    def _tlsShutdownFinished(self, reason: Any) -> None:
+        super()._tlsShutdownFinished(reason)
+        producer = self._producer
+        if producer is not None:  # as Twisted does with one that is registered from now on
+            self.unregisterProducer()
+            producer.stopProducing()
 
 
 def deliver_at_the_end(factory: Any) -> None:

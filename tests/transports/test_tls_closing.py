@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from contextlib import suppress
 from typing import Any
 
@@ -12,8 +13,9 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.ssl import CertificateOptions, DefaultOpenSSLContextFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from sockservices.transports import EagerReactor, EagerStreams, tcp
+from sockservices.transports import EagerReactor, EagerStreams, deliver_at_the_end, tcp
 from tests.certificates import make_certificate
 from tests.transports.reactors import started, turn_until
 
@@ -132,3 +134,75 @@ def test_behind_twisteds_proxy_wrapper(reactor: Any) -> None:
 
         turn_until(reactor, has_come)
     assert got == [b"hello"]
+
+
+class Producing(Echoing):
+    """An echo whose reading is paused while its answers wait, as that of ``sock-echo``."""
+
+    def __init__(self) -> None:
+        self.is_stopped = self.is_lost = False
+        self.pauses = 0
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        self.pauses += 1
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.is_stopped = True
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.is_lost = True
+
+
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_a_paused_producer_does_not_outlive_tls(
+    reactor: Any, certificate: Any, is_eager: bool
+) -> None:
+    server = Producing()
+    factory: Any = Factory.forProtocol(lambda: server)
+    layered = TLSMemoryBIOFactory(certificate, False, factory)
+    deliver_at_the_end(layered)
+    streams = _streams(reactor) if is_eager else reactor
+    port = streams.listenTCP(0, layered, interface="127.0.0.1")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    tls = context.wrap_bio(incoming, outgoing)
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+        client.setblocking(False)
+
+        def attempt(step: Any) -> bool:
+            """Take a step of TLS, if what it needs has come; send what it makes."""
+            with suppress(BlockingIOError):
+                incoming.write(client.recv(1 << 16))
+            with suppress(ssl.SSLWantReadError):
+                step()
+                return True
+            client.sendall(outgoing.read())
+            return False
+
+        turn_until(reactor, lambda: attempt(tls.do_handshake))
+        # The message and the end in one piece, so that the echo is paused when the end is read.
+        tls.write(MESSAGE[:200_000])
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        client.setblocking(True)
+        client.sendall(outgoing.read())
+        client.setblocking(False)
+        received = bytearray()
+
+        def has_ended() -> bool:
+            with suppress(BlockingIOError):
+                received.extend(client.recv(1 << 20))
+            return server.is_lost
+
+        turn_until(reactor, has_ended)
+    assert server.pauses
+    assert server.is_stopped
+    assert len(received) > 200_000
