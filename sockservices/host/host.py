@@ -31,6 +31,7 @@ from sockservices.printable import address_of_datagram, spaced
 from sockservices.service import Kind, datagram_builder, name_of
 from sockservices.settings import Settings, spelled_as_option
 from sockservices.transports import keep_steady
+from sockservices.transports.closing import deliver_no_more, when_delivered
 from sockservices.transports.datagram_port import DatagramPort
 
 PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
@@ -374,8 +375,20 @@ class SocketService(Service):
         stop.begin(self._ports.is_accepting)
         if self._is_hurried:
             stop.hurry()
-        done = [closed, *(each.when_done() for each in self._stops)]
-        return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+        done = DeferredList(
+            [closed, *(each.when_done() for each in self._stops)], consumeErrors=True
+        )
+        ends = self._reactor.seconds() + at_most
+        return done.addCallback(self._deliver_until, ends).addCallback(self._stopped)
+
+    def _deliver_until(self, _results: object, ends: float) -> Deferred[None]:
+        if self._is_hurried:
+            deliver_no_more()
+        delivered = when_delivered()
+        if not delivered.called:
+            delivered.addTimeout(max(0.0, ends - self._reactor.seconds()), self._reactor)
+            delivered.addErrback(lambda _timeout: deliver_no_more())
+        return delivered
 
     def _has_closed(self, port: Any) -> None:
         self.ledger.remove_port(port)
@@ -401,6 +414,7 @@ class SocketService(Service):
         self._ports.hurry()
         for stop in self._stops:
             stop.hurry()
+        deliver_no_more()
 
 
 _SUSPENDED = "suspended"

@@ -71,10 +71,16 @@ class AcceptingPort(HostedPort, tcp.Port):
     def doRead(self) -> None:
         """Accept connections, at most ``numberAccepts``, which adapts to the demand."""
         self._is_accepting = True
+        reactor: Any = self.reactor
+        waits = hasattr(reactor, "hold_readers")
         try:
+            if waits:
+                reactor.hold_readers()
             self._accept()
         finally:
             self._is_accepting = False
+            if waits:
+                reactor.watch_readers()
             self._close_if_done()
 
     def _accept(self) -> None:

@@ -6,10 +6,11 @@ from twisted.internet import tcp, unix
 
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
+from sockservices.transports.closing import ClosesInOrder
 from sockservices.transports.port import AcceptingPort
 
 
-class TCPServer(Counting, tcp.Server):
+class TCPServer(Counting, ClosesInOrder, tcp.Server):
     """A connection that a TCP port has accepted."""
 
 

@@ -118,14 +118,39 @@ class EagerStreams(EagerMethods, _Facade):
     def __init__(self, reactor: PosixReactorBase) -> None:
         super().__init__(reactor)
         keep_steady(reactor)
-        self.addReader = reactor.addReader
-        self.removeReader = reactor.removeReader
         self._untried = untried_of(reactor)
+        # The new connections that the reactor does not watch yet; None while no port accepts.
+        self._new_readers: dict[Any, None] | None = None
 
     @property
     def turn(self) -> int:
         """The number of the reactor's current turn."""
         return self._untried.turn()
+
+    def hold_readers(self) -> None:
+        """Watch no new connection until ``watch_readers``; many are closed before that."""
+        self._new_readers = {}
+
+    def watch_readers(self) -> None:
+        """Watch the new connections that are still to be read."""
+        new, self._new_readers = self._new_readers, None
+        for reader in new or ():
+            self.reactor.addReader(reader)
+
+    def addReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.addReader``."""
+        if self._new_readers is not None and isinstance(reader, EagerConnection):
+            self._new_readers[reader] = None
+        else:
+            self.reactor.addReader(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.removeReader``."""
+        new = self._new_readers
+        if new is not None and reader in new:
+            del new[reader]
+        else:
+            self.reactor.removeReader(reader)
 
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet.addWriter``."""

@@ -30,6 +30,7 @@ from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 from sockservices.transports.byte_counting import Counted
+from sockservices.transports.closing import ClosesInOrder
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -46,7 +47,7 @@ def _send_without_delay(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Connection(Counted, EagerConnection):
+class _Connection(Counted, ClosesInOrder, EagerConnection):
     # Whether the last read filled Twisted's buffer, so that there is probably more to read. None
     # while an accepted connection is new: its greeting is sent with the other greetings of that
     # turn, so that a peer with many connections is woken once for all.
@@ -380,7 +381,7 @@ class Server(_Connection, tcp.Server):
                 self.producer = None
             self.reactor.forget(self)
             aborted = isinstance(reason.value, ConnectionAborted)
-            tcp.Server._closeSocket(self, not aborted)
+            self._closeSocket(not aborted)
             protocol = self.protocol
             self._kind = protocol.__class__
             del self.protocol, self.socket, self.fileno

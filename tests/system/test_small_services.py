@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -100,3 +101,26 @@ def test_a_peer_cannot_write_to_the_operators_terminal(tmp_path: Path) -> None:
         assert ack.out.bytes == (
             rb"Here is the message: \x1b[2J\xff\u009b\r\nHere is the message: forged\\\x00" + b"\n"
         )
+
+
+@pytest.mark.parametrize("options", [(), ("--stock-transports",)])
+def test_a_greeting_arrives_whole_whatever_the_peer_sends(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    message = "x" * 100_000
+    with Service("sock-hello", "--port=0", "--message", message, *options, cwd=tmp_path) as hello:
+        for _ in range(20):
+            greeting = run("nc", "-N", "127.0.0.1", str(hello.port), input=b"hello\n", cwd=tmp_path)
+            assert greeting.stdout == message.encode()
+
+
+def test_a_greeting_arrives_whole_also_at_a_stop(tmp_path: Path) -> None:
+    with Service("sock-hello", "--port=0", "--message", "x" * 100_000, cwd=tmp_path) as hello:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", hello.port))
+            client.sendall(b"hello")
+            assert client.recv(1) == b"x"
+            hello.process.send_signal(signal.SIGTERM)
+            assert len(read_all(client)) == 99_999
+        assert hello.process.wait(PATIENCE) == 0

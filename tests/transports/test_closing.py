@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from sockservices.transports import EagerStreams
-from sockservices.transports.closing import close_after_delivery
+from sockservices.transports import EagerStreams, closing
+from sockservices.transports.closing import (
+    close_after_delivery,
+    deliver_no_more,
+    when_delivered,
+)
 from sockservices.transports.streams import StockStreams
 from tests.transports.pairs import Pair
 from tests.transports.reactors import started
@@ -139,3 +144,86 @@ def test_what_tls_runs_on_is_closed_when_tls_has_said_that_it_ends(
     close_after_delivery(encrypted, Clock())
     assert encrypted.disconnecting
     assert encrypted.transport.disconnecting is closes
+
+
+# What loseConnection does
+
+GREETING = ANSWER[:50_000]  # which the kernel takes at once, and the peer's system does not
+
+
+def _close_with_unread_input(pair: Pair) -> None:
+    pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    pair.transport.pauseProducing()
+    pair.peer.sendall(b"never read")
+    pair.transport.write(GREETING)
+    pair.transport.loseConnection()
+    pair.until(lambda: pair.protocol.reasons)
+
+
+@KINDS
+def test_it_ends_at_once_and_what_was_written_arrives_all_the_same(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        _close_with_unread_input(pair)
+        delivered = when_delivered()
+        assert not delivered.called
+        pair.peer.sendall(b"more")
+        assert pair.read_all() == GREETING
+        pair.peer.sendall(b"and more, after the end of file")
+        pair.until(lambda: delivered.called)
+        assert pair.protocol.received == b""
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
+def test_a_peer_that_reads_nothing_is_left_in_the_end(
+    reactor: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "_LONGEST", 0.0)
+    with Pair(reactor, kind) as pair:
+        _close_with_unread_input(pair)
+        delivered = when_delivered()
+        pair.until(lambda: delivered.called)
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
+def test_a_peer_that_goes_ends_the_wait(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        _close_with_unread_input(pair)
+        delivered = when_delivered()
+        pair.peer.close()
+        pair.until(lambda: delivered.called)
+    assert reactor.getDelayedCalls() == []
+
+
+def test_so_many_wait_and_no_more(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "_MOST", 1)
+    with Pair(reactor, EagerStreams) as first, Pair(reactor, EagerStreams) as second:
+        _close_with_unread_input(first)
+        _close_with_unread_input(second)
+        first.peer.sendall(b"more")  # to a socket that is closed
+        with pytest.raises(ConnectionResetError):
+            first.read_all()
+        assert second.read_all() == GREETING
+
+
+def test_a_stop_can_end_the_wait(reactor: Any) -> None:
+    with Pair(reactor, EagerStreams) as pair:
+        _close_with_unread_input(pair)
+        delivered = when_delivered()
+        deliver_no_more()
+        assert delivered.called
+        assert when_delivered().called
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
+def test_an_abort_waits_for_nothing(reactor: Any, kind: Any) -> None:
+    with Pair(reactor, kind) as pair:
+        pair.peer.sendall(b"never read")
+        pair.transport.write(GREETING)
+        pair.transport.abortConnection()
+        pair.until(lambda: pair.protocol.reasons)
+        assert when_delivered().called
+        with pytest.raises(ConnectionResetError):
+            pair.read_all()

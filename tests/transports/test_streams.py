@@ -24,6 +24,7 @@ from sockservices.transports import (
     unix,
     with_streams,
 )
+from sockservices.transports.polling import is_readable
 from sockservices.transports.streams import StockStreams
 from tests.transports.reactors import started, turn_until
 
@@ -132,3 +133,34 @@ def test_an_eager_reactor_can_have_twisteds_own(tmp_path: Path) -> None:
         unix_port = streams.listenUNIX(str(tmp_path / "s"), factory)
         assert issubclass(unix_port.transport, stock_unix.Server)
         assert not issubclass(unix_port.transport, unix.Server)
+
+
+def test_a_connection_that_is_closed_when_it_is_made_is_never_watched(
+    reactor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closing(Protocol):
+        transport: Any
+
+        def connectionMade(self) -> None:
+            if closes:
+                self.transport.loseConnection()
+
+    watched: list[Any] = []
+    watch = reactor.addReader
+
+    def add_reader(reader: Any) -> None:
+        watched.append(reader)
+        watch(reader)
+
+    monkeypatch.setattr(reactor, "addReader", add_reader)
+    port = EagerStreams(reactor).listenTCP(0, Factory.forProtocol(Closing), interface="127.0.0.1")
+    address = ("127.0.0.1", port.getHost().port)
+    watched.clear()
+    closes = True
+    with socket.create_connection(address) as client:
+        turn_until(reactor, lambda: is_readable(client.fileno()))
+        assert (client.recv(1), watched) == (b"", [])
+    closes = False
+    with socket.create_connection(address):
+        turn_until(reactor, lambda: watched)
+        assert [type(each) for each in watched] == [tcp.Server]
