@@ -14,7 +14,7 @@ from sockservices.answering import why_no_answer
 from sockservices.logs import RareLog
 from sockservices.printable import DatagramPeer, peer_of_datagram, system_reason
 from sockservices.timer import Timer
-from sockservices.transports import datagram_senders
+from sockservices.transports import askers, datagram_senders
 from sockservices.transports.own_addresses import OURS
 
 # Limits on what is queued for all peers together; further datagrams are dropped.
@@ -34,14 +34,15 @@ class _Unsent:
     """The queued datagrams: in order for each peer, and with a limit for all together."""
 
     def __init__(self) -> None:
-        self.by_peer: dict[Any, deque[bytes]] = {}
+        # Peers that are equal may have asked different addresses.
+        self.by_peer: dict[Any, deque[tuple[bytes, Any]]] = {}
         self.count = 0
         self.size = 0
 
     def keep(self, datagram: bytes, peer: Any) -> bool:
         if self.count >= UNSENT_DATAGRAMS or self.size + len(datagram) > UNSENT_BYTES:
             return False
-        self.by_peer.setdefault(peer, deque()).append(datagram)
+        self.by_peer.setdefault(peer, deque()).append((datagram, peer))
         self.count += 1
         self.size += len(datagram)
         return True
@@ -50,7 +51,7 @@ class _Unsent:
         """Remove the oldest datagram for this peer."""
         waiting = self.by_peer[peer]
         self.count -= 1
-        self.size -= len(waiting.popleft())
+        self.size -= len(waiting.popleft()[0])
         if not waiting:
             del self.by_peer[peer]
 
@@ -68,6 +69,7 @@ class DatagramSending:
     _retry: Timer
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
+    _askers: askers.Askers | None = None  # of a port that has several addresses
 
     # From Twisted's port.
     protocol: Any
@@ -111,6 +113,8 @@ class DatagramSending:
         rare_log.warn("no answer to {peer}: {reason}", peer=peer_of_datagram(addr), reason=reason)
 
     def _write(self, datagram: bytes, peer: Any) -> None:
+        if self._askers is not None:
+            peer = self._askers.get(peer)
         waiting = self._unsent.by_peer
         if (waiting and peer in waiting) or not self._sent(datagram, peer):
             if not self._unsent.keep(datagram, peer):
@@ -131,6 +135,8 @@ class DatagramSending:
                 self.bytes_out += self.socket.send(datagram)
             elif isinstance(peer, datagram_senders.Sender):
                 self.bytes_out += datagram_senders.send_to(self.socket, datagram, peer)
+            elif isinstance(peer, askers.Asker):
+                self.bytes_out += askers.send_to(self.socket, datagram, peer)
             else:
                 self.bytes_out += self.socket.sendto(datagram, peer)
         except datagram_senders.ImpostorError as found:
@@ -163,7 +169,7 @@ class DatagramSending:
         for peer, waiting in list(self._unsent.by_peer.items()):
             while waiting:
                 try:
-                    if not self._sent(waiting[0], peer):
+                    if not self._sent(*waiting[0]):
                         break
                 except error.MessageLengthError:
                     pass  # counted as dropped; no caller is left to raise it to

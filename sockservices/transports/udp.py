@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error, udp
@@ -12,8 +13,8 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.printable import DatagramPeer
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
+from sockservices.transports.askers import Askers, ask_for_addresses, receiver
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import own_addresses
 
@@ -54,6 +55,8 @@ class UdpPort(DatagramPort, udp.MulticastPort):
             if hasattr(self, "socket"):  # the protocol could not start
                 self.socket.close()
             raise
+        if ask_for_addresses(self.socket):
+            self._askers = Askers()
         self._own = self.socket.getsockname()[:2]
         own_addresses.add_udp(*self._own)
 
@@ -65,11 +68,17 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         super().connect(host, port)
         self._connected_to = (host, port)
 
-    def _peer(self, raw: Any) -> DatagramPeer:
-        host, port = raw[:2]
-        if len(raw) == 4 and raw[3]:  # a link-local peer can be answered only with its zone
-            host = f"{host}%{raw[3]}"
-        return host, port
+    def _receiver(self) -> Callable[[], tuple[int, Any]]:
+        if self._askers is None:
+            return super()._receiver()
+        return receiver(self.socket, self._buffer, self._peer, self._askers)
+
+    def _peer(self, raw: Any) -> Any:
+        if len(raw) == 2:  # of IPv4, or known already
+            return raw
+        host, port, _flow, zone = raw
+        # A link-local peer can be answered only with its zone.
+        return f"{host}%{zone}" if zone else host, port
 
     def _checked(self, addr: Any) -> Any:
         """Reject host names, because a lookup would block; raise ``InvalidAddressError``."""

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import TWISTD, Running, Service, as_root, let_others_in, needs
+from sockservices.printable import quoted
+from tests.system.processes import (
+    BIN,
+    TWISTD,
+    Running,
+    Service,
+    as_root,
+    let_others_in,
+    needs,
+    run,
+)
 
 LOOPBACK = "--listen=udp:0:interface=127.0.0.1"
 
@@ -131,4 +141,33 @@ def test_without_proc_no_path_is_answered_and_the_log_says_why(folder: Path) -> 
         echo.err.wait_for("listening on")
         with _sent(folder, (), f"{folder}/theirs/own"):
             echo.err.wait_for("no answer to .*/own: /proc is not mounted, and is needed")
+        assert echo.stop() == 0
+
+
+@as_root
+@needs("nsenter")
+@pytest.mark.parametrize(
+    ("interface", "asked"),
+    [
+        ("", ["127.0.0.2", "192.0.2.7"]),
+        (r":interface=\:\:", ["fd09::7", "fe80::7%lo", "::1", "127.0.0.2", "::ffff:192.0.2.7"]),
+    ],
+)
+def test_the_answer_comes_from_the_address_that_was_asked(
+    tmp_path: Path, interface: str, asked: list[str]
+) -> None:
+    addresses = " && ".join(
+        f"ip address add {each} dev lo"
+        for each in ("192.0.2.7/32", "fd09::7/128 nodad", "fe80::7/64 nodad")
+    )
+    apart = ("unshare", "--net", "sh", "-c", f'ip link set lo up && {addresses} && exec "$@"', "sh")
+    with Running((*apart, *TWISTD, "sock-echo", f"--listen=udp:4700{interface}"), tmp_path) as echo:
+        echo.err.wait_for("listening on")
+        inside = ("nsenter", "--net", f"--target={echo.process.pid}")
+        for each in asked:  # the command takes an answer only from there
+            where = f"udp:{quoted(each)}:4700"
+            sent = run(
+                *inside, BIN / "sockservices", "send", where, "who", "--wait=5", cwd=tmp_path
+            )
+            assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"who\n", b""), each
         assert echo.stop() == 0
