@@ -59,8 +59,11 @@ FIELDS = {
     "finished": "connections that finished by themselves during the shutdown",
     "folders": "directories that --reload watches",
     "id": "number of a connection in the ledger",
+    "granted": "bytes that a receive buffer has",
     "limit": "most bytes that a datagram may have",
+    "listener": "endpoint description of a listener",
     "live": "live connections",
+    "lost": "datagrams that the kernel dropped",
     "message": "error that stopped the process, in one line",
     "name": "name of a service",
     "package": "name of an installed package",
@@ -73,6 +76,7 @@ FIELDS = {
     "service": "name of the service",
     "size": "bytes in a datagram",
     "value": "entry point, as module:object",
+    "wanted": "bytes that a receive buffer was to have",
     "what": "object that the event is about",
 }
 """The fields of this package's log events; each name has one meaning."""

@@ -53,8 +53,19 @@ def check_kinds(
         )
 
 
-def check_use(name: str, listeners: Sequence[Listener], parts: Iterable[Part]) -> None:
+def check_use(
+    name: str,
+    listeners: Sequence[Listener],
+    parts: Iterable[Part],
+    others: Iterable[Settings] = (),
+) -> None:
     """Refuse settings that have no effect here, because their user relies on them.
+
+    Parameters:
+        name: the name of the service.
+        listeners: its listeners.
+        parts: its parts.
+        others: settings that are no part's.
 
     Raises ``DescriptionError`` for a listener that cannot be used with a part, and
     ``SettingError`` for a setting that applies only to kinds of listeners that are not present.
@@ -65,10 +76,10 @@ def check_use(name: str, listeners: Sequence[Listener], parts: Iterable[Part]) -
             objection = part.objection(each)
             if objection is not None:
                 raise DescriptionError(f"{each.description!r} {objection}")
-    for part in parts:
-        for setting in settings_of(type(part)):
+    for group in (*others, *parts):
+        for setting in settings_of(type(group)):
             kind = setting.listener
-            is_given = setting.is_given(getattr(part, setting.argument))
+            is_given = setting.is_given(getattr(group, setting.argument))
             if kind and is_given and not any(each.is_a(kind) for each in listeners):
                 needs = f" goes with a {kind} listener, and {name} has none"
                 raise SettingError(ArgumentName(setting.argument), needs)

@@ -108,7 +108,7 @@ class SocketService(Service):
             datagram if datagram is not None else service,
         )
         settings = {kind: kind() for kind in PARTS} | by_kind(parts)
-        check_use(self.name, self._listeners, settings.values())
+        check_use(self.name, self._listeners, settings.values(), [self._listening])
         self._context = Context(
             self.name,
             self.ledger,

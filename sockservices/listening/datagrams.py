@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from twisted.internet.defer import Deferred, execute
@@ -57,10 +57,13 @@ class UdpServerEndpoint:
     reactor: Any
     port: int
     interface: str = ""
+    receive_buffer: int | None = None
+    is_udp: ClassVar[bool] = True
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
-        return _started(UdpPort(self.port, protocol, self.interface, self.reactor))
+        made = UdpPort(self.port, protocol, self.interface, self.reactor, self.receive_buffer)
+        return _started(made)
 
 
 @implementer(IDatagramServerEndpoint)
@@ -84,13 +87,20 @@ class InheritedDatagramServerEndpoint:
 
     reactor: Any
     inherited: InheritedSocket
+    receive_buffer: int | None = None
+
+    @property
+    def is_udp(self) -> bool:
+        """Whether it is for UDP."""
+        return self.inherited.family != socket.AF_UNIX
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
         found = self.inherited
-        kind = UnixDatagramPort if found.family == socket.AF_UNIX else UdpPort
         bound = socket.socket(found.family, socket.SOCK_DGRAM, fileno=os.dup(found.descriptor))
-        return _started(kind.inheriting(bound, protocol, self.reactor))
+        if self.is_udp:
+            return _started(UdpPort.inheriting(bound, protocol, self.reactor, self.receive_buffer))
+        return _started(UnixDatagramPort.inheriting(bound, protocol, self.reactor))
 
 
 def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
@@ -107,21 +117,25 @@ def datagram_prefixes() -> set[str]:
     return {"udp", "unixgram", "systemd-datagram"} | {parser.prefix.lower() for parser in parsers}
 
 
-def datagram_endpoint(reactor: Any, description: Description, mode: int) -> Any | None:
+def datagram_endpoint(
+    reactor: Any, description: Description, mode: int, receive_buffer: int | None
+) -> Any | None:
     """Return the datagram endpoint for a description, or ``None`` if it is not for datagrams.
 
     Parameters:
         mode: the file mode of a Unix socket, unless its description has one.
+        receive_buffer: the size to ask for, for UDP.
 
     Raises ``DescriptionError``, which names the faulty part.
     """
     if description.prefix == "udp":
-        return UdpServerEndpoint(reactor, **description.values(UDP_PARTS, required="port"))
+        values = description.values(UDP_PARTS, required="port")
+        return UdpServerEndpoint(reactor, **values, receive_buffer=receive_buffer)
     if description.prefix == "unixgram":
         return _unix_datagram_endpoint(reactor, description, mode)
     if description.prefix == "systemd-datagram":
         inherited = inherited_socket(description, "datagram")
-        return InheritedDatagramServerEndpoint(reactor, inherited)
+        return InheritedDatagramServerEndpoint(reactor, inherited, receive_buffer)
     for parser in getPlugins(IDatagramServerEndpointStringParser):
         if parser.prefix.lower() == description.prefix:
             try:

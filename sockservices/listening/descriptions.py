@@ -27,6 +27,7 @@ PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 port_number = whole_number(0, 65535)
 backlog_length = whole_number(1, 2**31 - 1)
+buffer_size = whole_number(1, 2**30 - 1)  # Linux doubles it, and keeps it in an int: socket(7)
 
 
 def ip_address(value: str) -> str:

@@ -13,6 +13,7 @@ from sockservices.listening.datagrams import datagram_endpoint
 from sockservices.listening.descriptions import (
     Description,
     backlog_length,
+    buffer_size,
     description_of,
     ip_address,
     not_empty,
@@ -85,6 +86,14 @@ class Listening(Settings):
         changeable=False,
         help="Let this many connections wait to be accepted.",
     )
+    receive_buffer: int | None = setting(
+        default=None,
+        converter=buffer_size,
+        unit="bytes",
+        listener="UDP",
+        changeable=False,
+        help="Ask for a receive buffer of at least this size for UDP.",
+    )
     stock_transports: bool = setting(
         default=False,
         converter=yes_or_no,
@@ -156,7 +165,8 @@ class DatagramListener:
 
     def is_a(self, kind: str) -> bool:
         """Whether this is the kind of listener that a setting applies to."""
-        return kind == self.kind
+        is_udp = getattr(self.endpoint, "is_udp", False)  # ours alone say so
+        return kind in (self.kind, "UDP" if is_udp else "")
 
 
 Listener: TypeAlias = StreamListener | DatagramListener
@@ -173,15 +183,15 @@ def listener(
     Parameters:
         reactor: the reactor to listen with.
         description: of one of Twisted's types, of our datagram types, or of another package's.
-        settings: the backlog and the mode, unless the description has them, and the kind of
-            transports.
+        settings: the backlog and the mode, unless the description has them, the receive buffer, and
+            the kind of transports.
         wrap: wraps the factory that a foreign endpoint listens with, which may itself wrap the one
             that the endpoint was given. So our layer sees a connection before the endpoint's.
 
     Raises ``DescriptionError``, one line that names the faulty part.
     """
     parsed = Description.parse(description)
-    endpoint = datagram_endpoint(reactor, parsed, settings.mode)
+    endpoint = datagram_endpoint(reactor, parsed, settings.mode, settings.receive_buffer)
     if endpoint is not None:
         return DatagramListener(description, endpoint)
     streams = with_streams(reactor, eager=not settings.stock_transports)

@@ -9,7 +9,6 @@ behind.
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from sockservices.timer import cancel
 from sockservices.transports.datagram_sending import DatagramSending
 from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
+from sockservices.transports.receive_buffer import DropWatch, drops_of
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
 
@@ -56,6 +56,7 @@ class DatagramPort(HostedPort, DatagramSending):
     _is_inherited = False
     _drops_before = 0  # of an inherited socket, before we had it
     _drops_at_end: int | None = None
+    _drop_watch: DropWatch | None = None
 
     connected: Any  # from Twisted's port
 
@@ -80,7 +81,9 @@ class DatagramPort(HostedPort, DatagramSending):
         """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, self._peer
-        refuses = self.refuses
+        refuses, watch = self.refuses, self._drop_watch
+        if watch is not None and not watch.is_due:
+            watch.look_soon()
         batch: list[tuple[bytes, DatagramPeer]] = []
         total = 0
         for _ in range(DATAGRAMS_A_TURN):
@@ -129,7 +132,7 @@ class DatagramPort(HostedPort, DatagramSending):
 
     def _inherit(self, bound: Any) -> None:
         self._is_inherited = True
-        self._drops_before = _drops(bound)
+        self._drops_before = drops_of(bound)
 
     def _peer(self, raw: Any) -> DatagramPeer:
         raise NotImplementedError
@@ -184,7 +187,7 @@ class DatagramPort(HostedPort, DatagramSending):
         Only Linux tells; elsewhere it is 0.
         """
         end = self._drops_at_end
-        return (_drops(self.socket) if end is None else end) - self._drops_before
+        return (drops_of(self.socket) if end is None else end) - self._drops_before
 
     def finish(self, seconds: float) -> Deferred[None]:
         """Close once waiting datagrams are delivered and sent, or after this many seconds.
@@ -238,24 +241,12 @@ class DatagramPort(HostedPort, DatagramSending):
         self._deadline = None
         if self._has_more():
             _log.warn("received datagrams were not handled: the time to stop is over")
-        self._drops_at_end = _drops(self.socket)
+        self._drops_at_end = drops_of(self.socket)
+        if self._drop_watch is not None:
+            self._drop_watch.end()
         self._give_up_sending()
 
     def _tell_closed(self) -> None:
         closed, self._closed = self._closed, []
         for each in closed:
             each.callback(None)
-
-
-_SO_MEMINFO = 55  # Linux 4.12; Python has no name for it
-_MEMINFO = struct.Struct("9I")  # the last is SK_MEMINFO_DROPS: linux/sock_diag.h
-
-
-def _drops(made: socket.socket) -> int:
-    if sys.platform != "linux":
-        return 0
-    try:
-        raw = made.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-        return int(_MEMINFO.unpack(raw)[-1])
-    except (OSError, struct.error):  # an older kernel
-        return 0

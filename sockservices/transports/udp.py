@@ -10,6 +10,7 @@ from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -17,6 +18,9 @@ from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import own_addresses
+from sockservices.transports.receive_buffer import DropWatch, enlarge, size_of
+
+_log = Logger(namespace="sockservices")
 
 
 @implementer(IListeningPort)
@@ -28,21 +32,32 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         protocol: the datagram protocol.
         interface: a numeric address; empty for all IPv4 addresses.
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
+        receive_buffer: the size to ask for, in bytes, if the system's default is smaller.
     """
 
     def __init__(
-        self, port: int, protocol: AbstractDatagramProtocol, interface: str, reactor: Any
+        self,
+        port: int,
+        protocol: AbstractDatagramProtocol,
+        interface: str,
+        reactor: Any,
+        receive_buffer: int | None = None,
     ) -> None:
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
+        self._receive_buffer = receive_buffer
         self._prepare()
 
     @classmethod
     def inheriting(
-        cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
+        cls,
+        bound: socket.socket,
+        protocol: AbstractDatagramProtocol,
+        reactor: Any,
+        receive_buffer: int | None = None,
     ) -> UdpPort:
         """Return a port on a socket that is bound already."""
         host, number = bound.getsockname()[:2]
-        port = cls(number, protocol, host, reactor)
+        port = cls(number, protocol, host, reactor, receive_buffer)
         adopt_datagram_socket(port, bound)
         port._inherit(bound)
         return port
@@ -59,6 +74,29 @@ class UdpPort(DatagramPort, udp.MulticastPort):
             self._askers = Askers()
         self._own = self.socket.getsockname()[:2]
         own_addresses.add_udp(*self._own)
+        if self._receive_buffer is not None:
+            self._enlarge(self._receive_buffer)
+        self._drop_watch = DropWatch(self.reactor, lambda: self.dropped_by_kernel, self._tell_drops)
+
+    def _enlarge(self, wanted: int) -> None:
+        granted = enlarge(self.socket, wanted)
+        if granted < wanted:
+            _log.warn(
+                "{listener} has a receive buffer of {granted} bytes instead of {wanted}: "
+                "the system grants no more (on Linux, net.core.rmem_max is its limit)",
+                listener=self.description,
+                granted=granted,
+                wanted=wanted,
+            )
+
+    def _tell_drops(self, lost: int) -> None:
+        _log.warn(
+            "the kernel dropped {lost} datagrams to {listener}: they came faster than they were "
+            "read, and filled the receive buffer of {granted} bytes (--receive-buffer)",
+            lost=lost,
+            listener=self.description,
+            granted=size_of(self.socket),
+        )
 
     def _is_own(self, addr: Any) -> bool:
         return own_addresses.has_udp(*addr)

@@ -36,6 +36,18 @@ def test_the_mode_is_that_of_descriptions_that_do_not_say() -> None:
     )
 
 
+def test_the_receive_buffer_is_that_of_udp() -> None:
+    settings = Listening(receive_buffer=70000)
+    found = listener(ManualReactor(), "udp:7", settings)
+    assert found.endpoint.receive_buffer == 70000
+    assert found.is_a("UDP")
+    assert found.is_a("datagram")
+    assert not listener(ManualReactor(), "unixgram:/run/x", settings).is_a("UDP")
+    for wrong in (0, 2**30):
+        with pytest.raises(SettingError, match="whole number from 1 to 1073741823"):
+            Listening(receive_buffer=wrong)
+
+
 def test_port_and_socket_come_first_and_mean_the_kind_that_is_asked_for() -> None:
     settings = Listening(port=7, interface="::1", socket="/run/a:b", listen=["tcp:1", "udp:2"])
     assert settings.descriptions("stream") == [

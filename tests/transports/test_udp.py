@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -8,12 +9,14 @@ from twisted.internet.error import CannotListenError, InvalidAddressError
 from twisted.internet.interfaces import IListeningPort
 from zope.interface.verify import verifyObject
 
+from sockservices.transports.receive_buffer import size_of
 from sockservices.transports.udp import UdpPort
-from tests.fakes import ManualReactor
+from tests.fakes import ManualReactor, logged
 from tests.transports.datagrams import (
     Answering,
     Recorder,
     Udp,
+    close,
     drain,
     held_back,
     listening,
@@ -150,3 +153,40 @@ def test_a_port_that_is_taken_is_told_and_leaves_nothing_behind() -> None:
             second.startListening()
         assert reactor.readers == set()
         assert recorder.transport is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_what_the_kernel_drops_is_logged_soon_and_at_the_end() -> None:
+    with Udp(Recorder()) as udp, logged() as events:
+        udp.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def overflow() -> int:
+            before = udp.port.dropped_by_kernel
+            for _ in range(100):
+                udp.say(bytes(1000))
+            udp.port.doRead()
+            return udp.port.dropped_by_kernel - before
+
+        first = overflow()
+        udp.reactor.advance(1)
+        told = [(event["lost"], event["listener"], event["granted"]) for event in events]
+        assert told == [(first, f"udp:127.0.0.1:{udp.address.port}", 4096)]
+        second = overflow()
+        close(udp.port, udp.reactor)
+        assert [event["lost"] for event in events if "lost" in event] == [first, second]
+        assert udp.reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("is_inherited", [False, True])
+def test_a_receive_buffer_is_asked_for(is_inherited: bool) -> None:
+    reactor = ManualReactor()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owned:
+        owned.bind(("127.0.0.1", 0))
+        wanted = size_of(owned) + 4096
+        if is_inherited:
+            port = UdpPort.inheriting(owned.dup(), Recorder(), reactor, wanted)
+        else:
+            port = UdpPort(0, Recorder(), "127.0.0.1", reactor, wanted)
+        with logged() as events, listening(port, reactor):
+            assert size_of(port.socket) == wanted
+            assert not [event for event in events if "wanted" in event]
