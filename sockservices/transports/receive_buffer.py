@@ -71,13 +71,14 @@ class DropWatch:
         self._count = count
         self._tell = tell
         self._told = 0
+        self._has_begun = False
         self._timer = Timer(reactor, self._look)
         self.is_due = False
         """Whether the counter will be read without another call of ``look_soon``."""
 
     def look_soon(self) -> None:
         """Read the counter in a second."""
-        self.is_due = True
+        self.is_due = self._has_begun = True
         self._timer.start(_SOON)
 
     def _look(self) -> None:
@@ -93,6 +94,10 @@ class DropWatch:
         return bool(new)
 
     def end(self) -> None:
-        """Tell the rest, and look no more."""
+        """Tell the rest, and look no more.
+
+        A port that never read holds the socket for other processes, which tell it themselves.
+        """
         self._timer.cancel()
-        self._has_told()
+        if self._has_begun:
+            self._has_told()

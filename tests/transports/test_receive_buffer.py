@@ -111,3 +111,10 @@ def test_the_rest_is_told_at_the_end() -> None:
     watched.watch.end()
     assert watched.told == [3]
     assert watched.reactor.getDelayedCalls() == []
+
+
+def test_who_never_looked_leaves_the_telling_to_others() -> None:
+    watched = Watched()
+    watched.count = 3
+    watched.watch.end()
+    assert watched.told == []
