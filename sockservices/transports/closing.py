@@ -40,7 +40,7 @@ _count = bytearray(_NOTHING)  # where the kernel puts a number of bytes; a new o
 
 
 class ClosesInOrder(FileDescriptor):
-    """A mixin for TCP transports, whose ``loseConnection`` loses no data that was sent."""
+    """A mixin for accepted TCP connections: ``loseConnection`` loses no data that was sent."""
 
     socket: Any
     _writeDisconnected: bool

@@ -47,7 +47,7 @@ def _send_without_delay(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Connection(Counted, ClosesInOrder, EagerConnection):
+class _Connection(Counted, EagerConnection):
     # Whether the last read filled Twisted's buffer, so that there is probably more to read. None
     # while an accepted connection is new: its greeting is sent with the other greetings of that
     # turn, so that a peer with many connections is woken once for all.
@@ -303,7 +303,7 @@ class _Connection(Counted, ClosesInOrder, EagerConnection):
         self._held = self._is_simple = False
 
 
-class Server(_Connection, tcp.Server):
+class Server(_Connection, ClosesInOrder, tcp.Server):
     """A connection that a port has accepted.
 
     For its parameters, see ``twisted.internet.tcp.Server``. The methods do what Twisted's do, with
