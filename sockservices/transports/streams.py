@@ -14,7 +14,7 @@ from zope.interface import directlyProvides, providedBy
 from sockservices.transports import stock_streams, tcp, unix
 from sockservices.transports.clock import keep_steady
 from sockservices.transports.transport import EagerConnection
-from sockservices.transports.writers import untried_of
+from sockservices.transports.writers import untried_of, watch
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -129,13 +129,13 @@ class EagerStreams(EagerMethods, _Facade):
 
     def hold_readers(self) -> None:
         """Watch no new connection until ``watch_readers``; many are closed before that."""
-        self._new_readers = {}
+        self._new_readers = self._new_readers or {}  # another port may hold some already
 
     def watch_readers(self) -> None:
         """Watch the new connections that are still to be read."""
         new, self._new_readers = self._new_readers, None
         for reader in new or ():
-            self.reactor.addReader(reader)
+            watch(self.reactor.addReader, reader)
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet.addReader``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error, main
@@ -35,6 +36,14 @@ def attempt(writer: EagerConnection) -> None:
         writer.reactor._disconnectSelectable(writer, why, False)
     # A lost connection stays a writer, and is watched: the kernel will report how it ended, and
     # data that arrived before is read first.
+
+
+def watch(add: Callable[[Any], object], connection: EagerConnection) -> None:
+    """Have a reactor watch a connection; end it if other code has closed its file descriptor."""
+    try:
+        add(connection)
+    except (OSError, ValueError):
+        log.callWithLogger(connection, connection.connectionLost, Failure(lost_file()))
 
 
 def lost_file() -> Exception:
@@ -109,10 +118,7 @@ class Untried:
 
     def _watch(self, writer: EagerConnection) -> None:
         del self._added[writer]
-        try:
-            self._reactor.addWriter(writer)
-        except (OSError, ValueError):  # other code has closed its file descriptor
-            log.callWithLogger(writer, writer.connectionLost, Failure(lost_file()))
+        watch(self._reactor.addWriter, writer)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the waiting writers, as the reactor closes all others when it stops."""

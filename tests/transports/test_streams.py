@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,56 @@ def test_a_connection_that_is_closed_when_it_is_made_is_never_watched(
     with socket.create_connection(address):
         turn_until(reactor, lambda: watched)
         assert [type(each) for each in watched] == [tcp.Server]
+
+
+def test_a_descriptor_that_the_service_closes_ends_that_connection_alone(reactor: Any) -> None:
+    made: list[Any] = []
+
+    class Taking(Protocol):
+        transport: Any
+        data = b""
+        is_lost = False
+
+        def connectionMade(self) -> None:
+            made.append(self)
+            if len(made) == 1:
+                self.transport.socket.close()
+
+        def dataReceived(self, data: bytes) -> None:
+            self.data += data
+
+        def connectionLost(self, reason: Any = None) -> None:
+            self.is_lost = True
+
+    port = EagerStreams(reactor).listenTCP(0, Factory.forProtocol(Taking), interface="127.0.0.1")
+    address = ("127.0.0.1", port.getHost().port)
+    with socket.create_connection(address), socket.create_connection(address) as second:
+        second.sendall(b"served")
+        turn_until(reactor, lambda: len(made) == 2 and made[1].data)
+        assert (made[0].is_lost, made[1].data) == (True, b"served")
+        with socket.create_connection(address) as third:
+            third.sendall(b"accepted")
+            turn_until(reactor, lambda: len(made) == 3 and made[2].data)
+
+
+def test_a_port_that_accepts_while_another_does_keeps_its_connections(reactor: Any) -> None:
+    class Counting(Protocol):
+        def connectionMade(self) -> None:
+            made.append(self)
+            if len(made) == 1:
+                other.doRead()
+
+        def dataReceived(self, data: bytes) -> None:
+            received.append(data)
+
+    made: list[Any] = []
+    received: list[bytes] = []
+    streams, factory = EagerStreams(reactor), Factory.forProtocol(Counting)
+    ports = [streams.listenTCP(0, factory, interface="127.0.0.1") for _ in range(2)]
+    first, other = ports
+    with ExitStack() as stack:
+        for port in (other, first):
+            address = ("127.0.0.1", port.getHost().port)
+            stack.enter_context(socket.create_connection(address)).sendall(b"x")
+        first.doRead()
+        turn_until(reactor, lambda: len(received) == 2)
