@@ -60,6 +60,14 @@ def client() -> Iterator[socket.socket]:
         yield made
 
 
+@contextmanager
+def bound_everywhere() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("0.0.0.0", 0))
+        made.setblocking(False)
+        yield made
+
+
 def sources(receiver: socket.socket) -> list[tuple[bytes, str]]:
     """Return what was received, with the address that it came from."""
     received: list[tuple[bytes, str]] = []
@@ -191,9 +199,7 @@ def test_a_port_with_one_address_asks_nothing() -> None:
 
 def test_an_inherited_socket_answers_so_too() -> None:
     recorder, reactor = Recorder(), ManualReactor()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owned, client() as asking:
-        owned.bind(("0.0.0.0", 0))
-        owned.setblocking(False)
+    with bound_everywhere() as owned, client() as asking:
         port = UdpPort.inheriting(owned.dup(), recorder, reactor)
         with listening(port, reactor):
             peer = Everywhere(port, recorder).asked(asking, ASKED[1])
@@ -203,9 +209,7 @@ def test_an_inherited_socket_answers_so_too() -> None:
 
 def test_what_arrived_before_the_kernel_was_asked_is_answered() -> None:
     recorder, reactor = Recorder(), ManualReactor()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owned, client() as asking:
-        owned.bind(("0.0.0.0", 0))
-        owned.setblocking(False)
+    with bound_everywhere() as owned, client() as asking:
         asking.sendto(b"early", (ASKED[0], owned.getsockname()[1]))
         port = UdpPort.inheriting(owned.dup(), recorder, reactor)
         with listening(port, reactor):
