@@ -31,7 +31,7 @@ from sockservices.printable import address_of_datagram, spaced
 from sockservices.service import Kind, datagram_builder, name_of
 from sockservices.settings import Settings, spelled_as_option
 from sockservices.transports import keep_steady
-from sockservices.transports.closing import deliver_no_more, when_delivered
+from sockservices.transports.closing import Undelivered
 from sockservices.transports.datagram_port import DatagramPort
 
 PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
@@ -119,6 +119,7 @@ class SocketService(Service):
         )
         self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
         self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log)
+        self._undelivered = Undelivered()
         self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
         self._refresh()
         self._stops: list[Stop] = []
@@ -266,6 +267,7 @@ class SocketService(Service):
         each, acceptor = self._listeners[number], self._acceptors[number]
         if each.kind == "stream":
             self._exhaustion.watch(port)
+            port.undelivered = self._undelivered
             self._instruct(port)
         elif port.can_limit:
             self.ledger.add_port(port)
@@ -383,12 +385,10 @@ class SocketService(Service):
 
     def _deliver_until(self, _results: object, ends: float) -> Deferred[None]:
         if self._is_hurried:
-            deliver_no_more()
-        delivered = when_delivered()
-        if not delivered.called:
-            delivered.addTimeout(max(0.0, ends - self._reactor.seconds()), self._reactor)
-            delivered.addErrback(lambda _timeout: deliver_no_more())
-        return delivered
+            self._undelivered.deliver_no_more()
+        delivered = self._undelivered.when_delivered()
+        delivered.addTimeout(max(0.0, ends - self._reactor.seconds()), self._reactor)
+        return delivered.addErrback(lambda _timeout: self._undelivered.deliver_no_more())
 
     def _has_closed(self, port: Any) -> None:
         self.ledger.remove_port(port)
@@ -414,7 +414,7 @@ class SocketService(Service):
         self._ports.hurry()
         for stop in self._stops:
             stop.hurry()
-        deliver_no_more()
+        self._undelivered.deliver_no_more()
 
 
 _SUSPENDED = "suspended"

@@ -15,7 +15,6 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket``
 from __future__ import annotations
 
 import socket
-import struct
 from fcntl import ioctl
 from termios import FIONREAD as _UNREAD
 from termios import TIOCOUTQ as _UNACKNOWLEDGED
@@ -28,13 +27,14 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.timer import cancel
+from sockservices.timer import Timer
 from sockservices.transports.byte_counting import Counted
 
 _SENT_SHUTDOWN = 1  # SSL_get_shutdown(3)
 _INTERVAL = 0.02  # seconds between two checks
+_FIRST_INTERVAL = 0.01  # seconds; the next is twice as long, and so on
 _LONGEST = 10.0  # seconds for which a socket stays open
-_MOST = 1024  # sockets that stay open
+_MOST = 1024  # sockets of the process that stay open
 _NOTHING = b"\0" * 4
 _count = bytearray(_NOTHING)  # where the kernel puts a number of bytes; a new one takes longer
 
@@ -43,12 +43,14 @@ class ClosesInOrder(FileDescriptor):
     """A mixin for accepted TCP connections: ``loseConnection`` loses no data that was sent."""
 
     socket: Any
+    server: Any
     _writeDisconnected: bool
 
     def _closeSocket(self, orderly: bool) -> None:
         is_our_end = orderly and (self.disconnecting or self._writeDisconnected)
         if is_our_end and not _is_settled(self.socket):
-            _Discarding(self.socket, self.reactor).start()
+            undelivered = UNHOSTED if self.server is None else self.server.undelivered
+            _Discarding(self.socket, self.reactor, undelivered).start()
         else:
             super()._closeSocket(orderly)  # type: ignore[misc]
 
@@ -57,22 +59,26 @@ def _is_settled(connection: socket.socket) -> bool:
     """Whether all data sent is acknowledged, and all that arrived is read: tcp(7)."""
     fd = connection.fileno()
     try:
-        ioctl(fd, _UNACKNOWLEDGED, _count)
-        if _count == _NOTHING:
-            ioctl(fd, _UNREAD, _count)
-        return _count == _NOTHING
+        return _is_none(fd, _UNACKNOWLEDGED) and _is_none(fd, _UNREAD)
     except OSError:  # the system does not tell, or the connection is broken
         return True
+
+
+def _is_none(fd: int, request: int) -> bool:
+    ioctl(fd, request, _count)
+    return _count == _NOTHING
 
 
 @implementer(IReadDescriptor)
 class _Discarding:
     """A socket that stays open, without a transport, until the peer's system has all data."""
 
-    def __init__(self, connection: socket.socket, reactor: Any) -> None:
+    def __init__(self, connection: socket.socket, reactor: Any, undelivered: Undelivered) -> None:
         self._socket = connection
         self._reactor = reactor
-        self._interval = _INTERVAL / 4
+        self._undelivered = undelivered
+        self._timer = Timer(reactor, self._look)
+        self._interval = _FIRST_INTERVAL
         self.fileno = connection.fileno
 
     def start(self) -> None:
@@ -80,6 +86,7 @@ class _Discarding:
         if len(_open) >= _MOST:
             next(iter(_open)).close()
         _open[self] = None
+        self._undelivered.sockets.add(self)
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:  # the peer has reset the connection
@@ -90,8 +97,8 @@ class _Discarding:
         self._look_later()
 
     def _look_later(self) -> None:
+        self._timer.start(self._interval)
         self._interval *= 2
-        self._later = self._reactor.callLater(self._interval, self._look)
 
     def _look(self) -> None:
         if _is_settled(self._socket) or self._reactor.seconds() >= self._ends:
@@ -118,13 +125,10 @@ class _Discarding:
         if self not in _open:
             return
         del _open[self]
-        cancel(getattr(self, "_later", None))
+        self._timer.cancel()
         self._reactor.removeReader(self)
         self._socket.close()
-        if not _open:
-            waiting, _waiting[:] = _waiting[:], []
-            for each in waiting:
-                each.callback(None)
+        self._undelivered.remove(self)
 
     def logPrefix(self) -> str:
         """See ``ILoggingContext.logPrefix``."""
@@ -133,21 +137,38 @@ class _Discarding:
 
 # All of the process, in the order in which they were closed.
 _open: dict[_Discarding, None] = {}
-_waiting: list[Deferred[None]] = []
 
 
-def when_delivered() -> Deferred[None]:
-    """Return a ``Deferred`` that fires when no socket of a closed connection is open."""
-    if not _open:
-        return succeed(None)
-    _waiting.append(Deferred())
-    return _waiting[-1]
+class Undelivered:
+    """The sockets of closed connections that are still open, of the ports that share it."""
+
+    def __init__(self) -> None:
+        self.sockets: set[_Discarding] = set()
+        self._waiting: list[Deferred[None]] = []
+
+    def when_delivered(self) -> Deferred[None]:
+        """Return a ``Deferred`` that fires when none of these sockets is open."""
+        if not self.sockets:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def deliver_no_more(self) -> None:
+        """Close these sockets at once; what is not acknowledged may be lost."""
+        for each in list(self.sockets):
+            each.close()
+
+    def remove(self, closed: _Discarding) -> None:
+        """Forget a socket that has been closed."""
+        self.sockets.remove(closed)
+        if not self.sockets:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
 
 
-def deliver_no_more() -> None:
-    """Close the sockets of closed connections at once; what is not acknowledged may be lost."""
-    for each in list(_open):
-        each.close()
+UNHOSTED = Undelivered()
+"""Those of ports without a host, and of adopted connections."""
 
 
 def close_after_delivery(transport: Any, reactor: Any) -> None:
@@ -192,14 +213,7 @@ def _is_plain_tcp(transport: Any) -> bool:
 
 def _has_delivered(transport: Any) -> bool:
     """Whether nothing is in flight, in either direction."""
-    requests = (_UNACKNOWLEDGED, _UNREAD)
-    return not transport.unsent and not any(_bytes(transport, each) for each in requests)
-
-
-def _bytes(transport: Any, request: int) -> int:
-    """Return SIOCOUTQ, the unacknowledged bytes, or SIOCINQ, the unread bytes: tcp(7)."""
-    answer = ioctl(transport.getHandle(), request, _NOTHING)
-    return int(struct.unpack("i", answer)[0])
+    return not transport.unsent and _is_settled(transport.getHandle())
 
 
 @implementer(IHalfCloseableProtocol)
@@ -209,18 +223,17 @@ class _Dropping:
     def __init__(self, transport: Any, protocol: Any, reactor: Any) -> None:
         self._transport = transport
         self._protocol = protocol
-        self._reactor = reactor
-        self._look_again: Any = None
+        self._timer = Timer(reactor, self.writeConnectionLost)
 
     def dataReceived(self, data: bytes) -> None:
         """Discard the data."""
 
     def writeConnectionLost(self) -> None:
         """Close the connection once everything is acknowledged."""
-        if _bytes(self._transport, _UNACKNOWLEDGED):
-            self._look_again = self._reactor.callLater(_INTERVAL, self.writeConnectionLost)
-        else:
+        if _is_none(self._transport.fileno(), _UNACKNOWLEDGED):
             self._transport.loseConnection()
+        else:
+            self._timer.start(_INTERVAL)
 
     def readConnectionLost(self) -> None:
         """Keep delivering, because the peer has only closed its own side."""
@@ -228,5 +241,5 @@ class _Dropping:
 
     def connectionLost(self, reason: Failure) -> None:
         """Notify the protocol."""
-        cancel(self._look_again)
+        self._timer.cancel()
         self._protocol.connectionLost(reason)

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.python import log
 
 from sockservices.timer import cancel
+from sockservices.transports.closing import UNHOSTED, Undelivered
 from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
 from sockservices.transports.proxied import proxied_kind
@@ -62,6 +63,8 @@ class AcceptingPort(HostedPort, tcp.Port):
     # How many bytes may wait to be sent on a connection, and what is called if there are more.
     max_unsent: int | None = None
     on_overflow: Callable[[Any], None] | None = None
+    # The sockets of its closed connections; ports of one host share it.
+    undelivered: Undelivered = UNHOSTED
     # The delayed call that ends a pause, if there is one.
     _resumption: Any = None
     # While the port accepts its backlog before it closes: fires when it has closed; its deadline.

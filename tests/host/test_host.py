@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sockservices.host.host import SocketService
 from sockservices.listening import DatagramListener, Listening, StreamListener
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
+from sockservices.services.hello import HelloFactory
 from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, result_of, until, with_reactor
 
@@ -640,3 +642,34 @@ async def test_a_stop_leaves_no_timer_of_tls(tmp_path: Path) -> None:
     await silent.whole
     ours = [each for each in reactor.getDelayedCalls() if "_check_handshake" in str(each)]
     assert ours == []
+
+
+@with_reactor
+async def test_what_one_service_still_delivers_is_no_others_to_end() -> None:
+    message = "x" * 100_000
+    closing = SocketService(HelloFactory(message=message), ["tcp:0:interface=127.0.0.1"])
+    other = SocketService(EchoFactory(), ["tcp:0:interface=127.0.0.1"])
+    for service in (closing, other):
+        service.startService()
+    [address] = await closing.when_listening()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", address.port))
+        client.sendall(b"never read")
+        await until(lambda: closing.ledger.totals.closed)
+        other.hurry()
+        await other.stopService()
+        client.sendall(b"more")
+        received = bytearray()
+        client.setblocking(False)
+
+        def is_over() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                part = client.recv(1 << 16)
+                received.extend(part)
+                return not part
+            return False
+
+        await until(is_over)
+    assert received == message.encode()
+    await closing.stopService()

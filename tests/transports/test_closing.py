@@ -12,11 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservices.transports import EagerStreams, closing
-from sockservices.transports.closing import (
-    close_after_delivery,
-    deliver_no_more,
-    when_delivered,
-)
+from sockservices.transports.closing import close_after_delivery
 from sockservices.transports.streams import StockStreams
 from tests.transports.pairs import Pair
 from tests.transports.reactors import started
@@ -164,7 +160,7 @@ def _close_with_unread_input(pair: Pair) -> None:
 def test_it_ends_at_once_and_what_was_written_arrives_all_the_same(reactor: Any, kind: Any) -> None:
     with Pair(reactor, kind) as pair:
         _close_with_unread_input(pair)
-        delivered = when_delivered()
+        delivered = pair.port.undelivered.when_delivered()
         assert not delivered.called
         pair.peer.sendall(b"more")
         assert pair.read_all() == GREETING
@@ -181,7 +177,7 @@ def test_a_peer_that_reads_nothing_is_left_in_the_end(
     monkeypatch.setattr(closing, "_LONGEST", 0.0)
     with Pair(reactor, kind) as pair:
         _close_with_unread_input(pair)
-        delivered = when_delivered()
+        delivered = pair.port.undelivered.when_delivered()
         pair.until(lambda: delivered.called)
     assert reactor.getDelayedCalls() == []
 
@@ -190,7 +186,7 @@ def test_a_peer_that_reads_nothing_is_left_in_the_end(
 def test_a_peer_that_goes_ends_the_wait(reactor: Any, kind: Any) -> None:
     with Pair(reactor, kind) as pair:
         _close_with_unread_input(pair)
-        delivered = when_delivered()
+        delivered = pair.port.undelivered.when_delivered()
         pair.peer.close()
         pair.until(lambda: delivered.called)
     assert reactor.getDelayedCalls() == []
@@ -210,10 +206,10 @@ def test_so_many_wait_and_no_more(reactor: Any, monkeypatch: pytest.MonkeyPatch)
 def test_a_stop_can_end_the_wait(reactor: Any) -> None:
     with Pair(reactor, EagerStreams) as pair:
         _close_with_unread_input(pair)
-        delivered = when_delivered()
-        deliver_no_more()
+        delivered = pair.port.undelivered.when_delivered()
+        pair.port.undelivered.deliver_no_more()
         assert delivered.called
-        assert when_delivered().called
+        assert pair.port.undelivered.when_delivered().called
     assert reactor.getDelayedCalls() == []
 
 
@@ -224,6 +220,6 @@ def test_an_abort_waits_for_nothing(reactor: Any, kind: Any) -> None:
         pair.transport.write(GREETING)
         pair.transport.abortConnection()
         pair.until(lambda: pair.protocol.reasons)
-        assert when_delivered().called
+        assert pair.port.undelivered.when_delivered().called
         with pytest.raises(ConnectionResetError):
             pair.read_all()
