@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
     "max-per-source": "the limit of --max-per-source was reached",
     "rate": "the limit of --rate was reached",
     "rate-per-source": "the limit of --rate-per-source was reached",
-    "idle-timeout": "the peer sent nothing for --idle-timeout seconds",
+    "idle-timeout": "the peer neither sent nor took anything for --idle-timeout seconds",
     "max-time": "the connection was open for --max-time seconds",
     "max-write-buffer": "the peer did not read, and the unsent data exceeded --max-write-buffer",
     "handshake-timeout": "the TLS handshake or PROXY header took longer than --handshake-timeout",
@@ -76,11 +76,15 @@ class Connection:
     protocol: Any = None
     """The service's protocol; ``None`` before it is built and after the connection has ended."""
     cut: Reason | None = None
-    """The reason why we reset it, if we did."""
+    """The reason why we ended it, if we did."""
     deadline: IDelayedCall | None = None
-    """The timer that ends it if its header or handshake takes too long."""
+    """The timer that ends it if its header, handshake or last delivery takes too long."""
     source: Source | None = None
     """The source it is counted under, if connections are counted by source."""
+    taken: int = 0
+    """How many of the sent bytes the peer had taken when ``activity`` last looked."""
+    active: float = 0.0
+    """When ``activity`` last found the peer active, a time like ``opened``."""
 
     @property
     def peer(self) -> IAddress:
@@ -95,11 +99,11 @@ class Connection:
         return self.transport.getHost() if is_there else None
 
     def end(self, reason: Reason) -> None:
-        """Reset the connection for this reason, unless it is already being reset."""
+        """Reset the connection for this reason, or for the one for which it is ending already."""
         if self.cut is None:
             self.cut = reason
-            # A foreign transport may have no abortConnection.
-            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+        # A foreign transport may have no abortConnection.
+        getattr(self.transport, "abortConnection", self.transport.loseConnection)()
 
     @property
     def since(self) -> float:

@@ -12,16 +12,19 @@ import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
-from sockservices.connections.ledger import Connection
+from sockservices.connections.activity import held_up, idle_seconds, waits_for_us
+from sockservices.connections.ending import end_in_order
+from sockservices.connections.ledger import Connection, Reason
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import some_seconds, whole_number
 from sockservices.settings import setting
-from sockservices.timer import Timer
+from sockservices.timer import Timer, cancel
 
 _log = Logger(namespace="sockservices")
 _MOST = 1.0  # seconds between two checks
 _LEAST = 0.01
 _PARTS = 10  # checks per shortest timeout: a connection is closed at most a tenth too late
+_TO_DELIVER = 2.0  # seconds that written data has to be delivered before a connection is reset
 
 
 @attrs.frozen
@@ -35,7 +38,7 @@ class Timeouts(Part):
         converter=some_seconds,
         unit="seconds",
         listener="stream",
-        help="Close a connection whose peer has sent nothing for this long.",
+        help="Close a connection whose peer has neither sent nor taken anything for this long.",
     )
     max_time: float | None = setting(
         default=None,
@@ -100,33 +103,65 @@ class RunningTimeouts(RunningPart[Timeouts]):
 
     def _look_later(self) -> None:
         if self._is_running and self._interval is not None:
+            self._due = monotonic() + self._interval
             self._timer.start(self._interval)
         else:
             self._timer.cancel()
 
     def _look(self) -> None:
-        now, settings = monotonic(), self.settings
-        idle, most = settings.idle_timeout, settings.max_time
+        now = monotonic()
+        paused = held_up(now - self._due)
         for connection in self.context.ledger:
-            try:
-                if idle is not None and now - connection.last_heard >= idle:
-                    connection.end("idle-timeout")
-                elif most is not None and now - connection.opened >= most:
-                    connection.end("max-time")
-            except Exception:  # raised by a foreign transport; keep timing the others
-                _log.failure("connection {id} could not be closed", id=connection.id)
+            if connection.cut is None:
+                reason = self._judge(connection, now, paused)
+                if reason is not None:
+                    self._end(connection, reason)
         self._look_later()
+
+    def _judge(self, connection: Connection, now: float, paused: float) -> Reason | None:
+        idle, most = self.settings.idle_timeout, self.settings.max_time
+        if idle is not None and idle_seconds(connection, now, paused) >= idle:
+            if not waits_for_us(connection):
+                return "idle-timeout"
+            connection.active = now
+        if most is not None and now - connection.opened >= most:
+            return "max-time"
+        return None
+
+    def _end(self, connection: Connection, reason: Reason) -> None:
+        """End a connection in order, and reset it if its peer does not take the rest."""
+        connection.cut = reason
+        cancel(connection.deadline)
+        reactor = self.context.reactor
+        connection.deadline = reactor.callLater(_TO_DELIVER, connection.end, reason)
+        try:
+            end_in_order(connection, reactor)
+        except Exception:  # raised by the service or a foreign transport; keep timing the others
+            _log.failure("connection {id} could not be closed", id=connection.id)
 
     def _opened(self, connection: Connection, _peer: IAddress) -> None:
         _keep_alive(connection, self.settings.tcp_keepalive)
 
-    def _wait(self, connection: Connection, is_done: Callable[[], bool]) -> None:
-        def judge() -> None:
-            if not is_done():
-                connection.end("handshake-timeout")
+    def _wait(
+        self, connection: Connection, is_done: Callable[[], bool], parts: int = _PARTS
+    ) -> None:
+        # In small parts, so that a pause of the process takes one of them at most.
+        reactor = self.context.reactor
+        part = self.settings.handshake_timeout / _PARTS
+        connection.deadline = reactor.callLater(
+            part, self._waited, connection, is_done, parts, reactor.seconds() + part
+        )
 
-        seconds = self.settings.handshake_timeout
-        connection.deadline = self.context.reactor.callLater(seconds, judge)
+    def _waited(
+        self, connection: Connection, is_done: Callable[[], bool], parts: int, due: float
+    ) -> None:
+        if is_done():
+            return
+        is_held_up = held_up(self.context.reactor.seconds() - due)
+        if parts > 1 or (parts == 1 and is_held_up):  # then what has come is read first
+            self._wait(connection, is_done, parts - 1)
+        else:
+            self._end(connection, "handshake-timeout")
 
 
 _KEEPALIVE_PROBES = 3

@@ -10,13 +10,13 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from sockservices.connections.ending import end_in_order
 from sockservices.connections.ledger import Connection, Event, Ledger, Opened
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import seconds
 from sockservices.service import IDrainable
 from sockservices.settings import setting
 from sockservices.timer import cancel
-from sockservices.transports.closing import close_after_delivery
 
 _COUNT_DOWN = 1.0  # seconds between two log lines
 _LAST = 1.0  # seconds that a connection has to close after it was reset
@@ -230,16 +230,5 @@ def _abort(connection: Connection) -> None:
 def _end_in_order(connection: Connection, reactor: Any) -> None:
     if connection.protocol is None:  # it has not reached the service yet
         connection.end("stop")
-        return
-    # The protocol's own transport, because TLS sends an alert before the end.
-    transport = getattr(connection.protocol, "transport", None) or connection.transport
-    producer = getattr(transport, "producer", None)
-    if producer is not None:
-        # A transport waits for its producer before it closes. What the producer has written is
-        # delivered; it is not asked for more.
-        transport.unregisterProducer()
-    try:
-        if producer is not None and producer is not transport:
-            producer.stopProducing()
-    finally:
-        close_after_delivery(transport, reactor)
+    elif connection.cut is None:  # otherwise it ends already
+        end_in_order(connection, reactor)

@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from sockservices.transports.polling import is_writable
+from sockservices.transports.socket_queues import unacknowledged, unread
 
 
 class Counted(FileDescriptor):
@@ -25,6 +26,8 @@ class Counted(FileDescriptor):
     bytes_out = 0
     # When bytes of the peer were last read, as ``time.monotonic``; ``None`` before the first read.
     last_read: float | None = None
+    # Whether the service has paused reading.
+    is_paused = False
     # Called once, after the protocol's ``connectionLost``, with the connection and the reason.
     on_end: Callable[[Any, Failure], None] | None = None
     # The port that accepted the connection, which limits how many bytes may wait to be sent.
@@ -39,6 +42,28 @@ class Counted(FileDescriptor):
     def unsent(self) -> int:
         """The number of bytes that wait to be sent."""
         return len(self.dataBuffer) - self.offset + self._tempDataLen
+
+    @property
+    def taken(self) -> int:
+        """The number of sent bytes that have reached the peer, as far as the system tells."""
+        return self.bytes_out - unacknowledged(self.fileno())
+
+    @property
+    def waits_for_us(self) -> bool:
+        """Whether the peer's next bytes are ours to read, or it has taken all we gave it."""
+        if not self.is_paused:
+            return unread(self.fileno()) > 0
+        return not self.unsent and not unacknowledged(self.fileno())
+
+    def pauseProducing(self) -> None:
+        """See ``IPushProducer.pauseProducing``."""
+        self.is_paused = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """See ``IPushProducer.resumeProducing``."""
+        self.is_paused = False
+        super().resumeProducing()
 
     def _maybePauseProducer(self) -> None:
         super()._maybePauseProducer()

@@ -14,10 +14,8 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_closeSocket``
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from fcntl import ioctl
-from termios import FIONREAD as _UNREAD
-from termios import TIOCOUTQ as _UNACKNOWLEDGED
 from typing import Any
 
 from twisted.internet import main
@@ -29,14 +27,13 @@ from zope.interface import implementer
 
 from sockservices.timer import Timer
 from sockservices.transports.byte_counting import Counted
+from sockservices.transports.socket_queues import unacknowledged, unread
 
 _SENT_SHUTDOWN = 1  # SSL_get_shutdown(3)
 _INTERVAL = 0.02  # seconds between two checks
 _FIRST_INTERVAL = 0.01  # seconds; the next is twice as long, and so on
 _LONGEST = 10.0  # seconds for which a socket stays open
 _MOST = 1024  # sockets of the process that stay open
-_NOTHING = b"\0" * 4
-_count = bytearray(_NOTHING)  # where the kernel puts a number of bytes; a new one takes longer
 
 
 class ClosesInOrder(FileDescriptor):
@@ -55,18 +52,27 @@ class ClosesInOrder(FileDescriptor):
             super()._closeSocket(orderly)  # type: ignore[misc]
 
 
+class ReadsTheRest(FileDescriptor):
+    """A mixin for accepted Unix connections: after ``loseConnection`` the peer gets end of file.
+
+    If close(2) leaves unread bytes, Linux reports ECONNRESET to the peer after the last data.
+    """
+
+    socket: Any
+
+    def _closeSocket(self, orderly: bool) -> None:
+        if orderly and self.disconnecting and unread(self.socket.fileno()):
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RD)  # so that no more comes
+                while self.socket.recv(1 << 16):
+                    pass
+        super()._closeSocket(orderly)  # type: ignore[misc]
+
+
 def _is_settled(connection: socket.socket) -> bool:
     """Whether all data sent is acknowledged, and all that arrived is read: tcp(7)."""
     fd = connection.fileno()
-    try:
-        return _is_none(fd, _UNACKNOWLEDGED) and _is_none(fd, _UNREAD)
-    except OSError:  # the system does not tell, or the connection is broken
-        return True
-
-
-def _is_none(fd: int, request: int) -> bool:
-    ioctl(fd, request, _count)
-    return _count == _NOTHING
+    return not unacknowledged(fd) and not unread(fd)
 
 
 @implementer(IReadDescriptor)
@@ -183,6 +189,9 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
         transport.startReading()
         transport.loseWriteConnection()
         return
+    if _is_in_handshake(transport):  # Twisted would reset it, and nothing has been written
+        close_after_delivery(transport.transport, reactor)
+        return
     transport.loseConnection()
     below = _below_ended_tls(transport)
     if below is not None:
@@ -198,6 +207,13 @@ def _below_ended_tls(transport: Any) -> Any | None:
     get_shutdown = getattr(handle, "get_shutdown", None)
     has_ended = get_shutdown is not None and get_shutdown() & _SENT_SHUTDOWN
     return transport.transport if has_ended else None
+
+
+def _is_in_handshake(transport: Any) -> bool:
+    """Whether this is TLS, and the peer has not sent its Finished: RFC 8446, section 2."""
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    get_finished = getattr(handle, "get_peer_finished", None)
+    return get_finished is not None and get_finished() is None and hasattr(transport, "transport")
 
 
 def _is_plain_tcp(transport: Any) -> bool:
@@ -230,10 +246,10 @@ class _Dropping:
 
     def writeConnectionLost(self) -> None:
         """Close the connection once everything is acknowledged."""
-        if _is_none(self._transport.fileno(), _UNACKNOWLEDGED):
-            self._transport.loseConnection()
-        else:
+        if unacknowledged(self._transport.fileno()):
             self._timer.start(_INTERVAL)
+        else:
+            self._transport.loseConnection()
 
     def readConnectionLost(self) -> None:
         """Keep delivering, because the peer has only closed its own side."""

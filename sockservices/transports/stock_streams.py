@@ -6,7 +6,7 @@ from twisted.internet import tcp, unix
 
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
-from sockservices.transports.closing import ClosesInOrder
+from sockservices.transports.closing import ClosesInOrder, ReadsTheRest
 from sockservices.transports.port import AcceptingPort
 
 
@@ -20,7 +20,7 @@ class TCPPort(AcceptingPort):
     transport = TCPServer
 
 
-class UNIXServer(Counting, unix.Server):
+class UNIXServer(Counting, ReadsTheRest, unix.Server):
     """A connection that a Unix port has accepted."""
 
 

@@ -14,6 +14,7 @@ from twisted.internet import unix
 
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
+from sockservices.transports.closing import ReadsTheRest
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -22,7 +23,7 @@ class _Connection(Counting, EagerConnection):
     """A connection that the reactor tries before it watches it."""
 
 
-class Server(_Connection, unix.Server):
+class Server(_Connection, ReadsTheRest, unix.Server):
     """A connection that a port has accepted."""
 
 

@@ -178,7 +178,7 @@ async def test_a_header_may_come_byte_by_byte() -> None:
 
 def _deadlines() -> int:
     """Count the calls that are due later than any that a test waits for."""
-    return sum(call.getTime() > reactor.seconds() + 3600 for call in reactor.getDelayedCalls())
+    return sum(call.getTime() > reactor.seconds() + 600 for call in reactor.getDelayedCalls())
 
 
 @with_reactor

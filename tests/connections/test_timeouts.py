@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -15,15 +15,19 @@ from twisted.python.failure import Failure
 from sockservices.connections import timeouts as module
 from sockservices.connections.ledger import Ledger
 from sockservices.connections.timeouts import Timeouts
+from sockservices.timer import cancel
 from tests.fakes import context, logged, opened
 
 
 class Transport(StringTransport):
     last_read: float | None = None
-    aborted = 0
+    bytes_out = 0
+    taken = 0
+    waits_for_us = False
+    reset = 0
 
     def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
-        self.aborted += 1
+        self.reset += 1
 
 
 class Setup:
@@ -47,26 +51,116 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
     return Setup(monkeypatch)
 
 
-def test_one_that_is_silent_is_cut_and_one_that_speaks_is_not(setup: Setup) -> None:
+def test_one_that_is_silent_is_closed_and_one_that_speaks_is_not(setup: Setup) -> None:
     timeouts = Timeouts(idle_timeout=2.0, max_time=None).begin(setup.context)
     timeouts.start()
     silent, speaking = setup.connection(), setup.connection()
     setup.pass_by(1.5)
     speaking.last_read = setup.clock.seconds()
     setup.pass_by(0.4)
-    assert (silent.aborted, speaking.aborted) == (0, 0)
+    assert not silent.disconnecting
     setup.pass_by(0.4)
-    assert (silent.aborted, speaking.aborted) == (1, 0)
-    setup.pass_by(1.0)  # once is enough
-    assert silent.aborted == 1
+    assert silent.disconnecting
+    assert not speaking.disconnecting
     assert setup.ledger.of(silent).cut == "idle-timeout"
-    setup.ledger.close(silent, Failure(ConnectionAborted()))
+    setup.ledger.close(silent, Failure(ConnectionDone()))
     assert setup.ledger.totals.closed == {"idle-timeout": 1}
+    timeouts.stop()
+
+
+def test_who_does_not_take_the_rest_is_reset(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=1.0).begin(setup.context)
+    timeouts.start()
+    stuck = setup.connection()
+    setup.pass_by(1.2)
+    assert (stuck.disconnecting, stuck.reset) == (True, 0)
+    setup.pass_by(1.7)
+    assert stuck.reset == 0
+    setup.pass_by(0.3)
+    assert stuck.reset == 1
+    setup.pass_by(5.0)  # once is enough
+    assert stuck.reset == 1
+    assert setup.ledger.of(stuck).cut == "idle-timeout"
     timeouts.stop()
     assert setup.clock.getDelayedCalls() == []
 
 
-def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
+def test_one_that_is_closing_can_be_reset_at_once(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=1.0).begin(setup.context)
+    timeouts.start()
+    stuck = setup.connection()
+    setup.pass_by(1.2)
+    setup.ledger.of(stuck).end("max-write-buffer")
+    assert stuck.reset == 1
+    assert setup.ledger.of(stuck).cut == "idle-timeout"
+
+
+def test_its_producer_is_stopped_and_does_not_delay_the_end(setup: Setup) -> None:
+    class Producer:
+        stopped = 0
+
+        def stopProducing(self) -> None:
+            self.stopped += 1
+
+    timeouts = Timeouts(max_time=1.0).begin(setup.context)
+    timeouts.start()
+    transport, producer = setup.connection(), Producer()
+    transport.registerProducer(producer, True)  # type: ignore[no-untyped-call]
+    setup.pass_by(1.2)
+    assert (transport.producer, transport.disconnecting, producer.stopped) == (None, True, 1)
+
+
+def test_one_that_takes_is_not_idle(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
+    timeouts.start()
+    taking, stalled = setup.connection(), setup.connection()
+    for _ in range(30):
+        setup.pass_by(0.1)
+        taking.bytes_out = 5_000_000  # all at once, to the kernel
+        taking.taken += 1000
+        stalled.bytes_out += 1000
+    assert not taking.disconnecting
+    assert stalled.disconnecting
+    setup.pass_by(1.9)
+    assert not taking.disconnecting
+    setup.pass_by(0.4)
+    assert taking.disconnecting
+
+
+def test_one_that_waits_for_us_is_not_idle(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
+    timeouts.start()
+    waiting = setup.connection()
+    waiting.waits_for_us = True
+    setup.pass_by(7.0)
+    waiting.waits_for_us = False
+    assert not waiting.disconnecting
+    setup.pass_by(2.3)
+    assert waiting.disconnecting
+
+
+def test_a_pause_of_the_process_is_no_idleness(setup: Setup) -> None:
+    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
+    timeouts.start()
+    silent = setup.connection()
+    setup.pass_by(1.0)
+    setup.clock.advance(60.0)
+    assert not silent.disconnecting
+    setup.pass_by(0.8)
+    assert not silent.disconnecting
+    setup.pass_by(0.4)
+    assert silent.disconnecting
+
+
+def test_a_pause_of_the_process_counts_for_the_longest_time(setup: Setup) -> None:
+    timeouts = Timeouts(max_time=2.0).begin(setup.context)
+    timeouts.start()
+    old = setup.connection()
+    setup.clock.advance(60.0)
+    assert setup.ledger.of(old).cut == "max-time"
+
+
+def test_one_that_lasts_is_closed_though_it_speaks(setup: Setup) -> None:
     timeouts = Timeouts(idle_timeout=100.0, max_time=2.0).begin(setup.context)
     timeouts.start()
     timeouts.start()
@@ -74,8 +168,9 @@ def test_one_that_lasts_is_cut_though_it_speaks(setup: Setup) -> None:
     for _ in range(19):
         setup.pass_by(0.1)
         dribbling.last_read = setup.clock.seconds()
-    assert dribbling.aborted == 0
+    assert not dribbling.disconnecting
     setup.pass_by(0.4)
+    assert dribbling.disconnecting
     assert setup.ledger.of(dribbling).cut == "max-time"
     timeouts.stop()
 
@@ -87,19 +182,22 @@ def test_without_times_nothing_is_looked_at(setup: Setup) -> None:
     timeouts.stop()
 
 
-def test_one_that_cannot_be_cut_keeps_no_other_from_it(setup: Setup) -> None:
+def test_one_that_cannot_be_closed_keeps_no_other_from_it(setup: Setup) -> None:
     class Immortal(Transport):
-        def abortConnection(self) -> None:  # noqa: N802 - as ITCPTransport calls it
+        def loseConnection(self) -> None:
             raise RuntimeError("no")
 
     timeouts = Timeouts(idle_timeout=None, max_time=1.0).begin(setup.context)
     timeouts.start()
-    opened(setup.ledger, Immortal(), object()).opened = 0.0  # type: ignore[no-untyped-call]
+    immortal = Immortal()  # type: ignore[no-untyped-call]
+    opened(setup.ledger, immortal, object()).opened = 0.0
     other = setup.connection()
     with logged() as log:
         setup.pass_by(1.2)
-    assert other.aborted == 1
+    assert other.disconnecting
     assert [event["log_failure"].type for event in log] == [RuntimeError]
+    setup.pass_by(2.0)
+    assert immortal.reset == 1
     timeouts.stop()
 
 
@@ -122,9 +220,11 @@ def test_other_times_hold_at_once_for_those_that_live(setup: Setup) -> None:
     setup.pass_by(1.0)
     timeouts.change(Timeouts(idle_timeout=2.0))()
     setup.pass_by(0.9)
-    assert silent.aborted == 0
+    assert not silent.disconnecting
     setup.pass_by(0.4)
-    assert silent.aborted == 1
+    assert silent.disconnecting
+    cancel(setup.ledger.of(silent).deadline)
+    setup.ledger.close(silent, Failure(ConnectionDone()))
     timeouts.change(Timeouts())()
     assert setup.clock.getDelayedCalls() == []
     timeouts.change(Timeouts(max_time=1.0))()
@@ -133,17 +233,45 @@ def test_other_times_hold_at_once_for_those_that_live(setup: Setup) -> None:
     assert setup.clock.getDelayedCalls() == []
 
 
-def test_one_that_waits_too_long_is_ended_unless_it_is_done(setup: Setup) -> None:
+def test_one_that_waits_too_long_is_closed_unless_it_is_done(setup: Setup) -> None:
     timeouts = Timeouts(handshake_timeout=2.0).begin(setup.context)
     assert timeouts.waiting is not None
     done, waiting = setup.connection(), setup.connection()
     timeouts.waiting(setup.ledger.of(done), lambda: True)
     timeouts.waiting(setup.ledger.of(waiting), lambda: False)
     setup.pass_by(1.9)
-    assert waiting.aborted == 0
+    assert not waiting.disconnecting
     setup.pass_by(0.2)
-    assert (done.aborted, waiting.aborted) == (0, 1)
+    assert (done.disconnecting, waiting.disconnecting) == (False, True)
     assert setup.ledger.of(waiting).cut == "handshake-timeout"
+
+
+@pytest.mark.parametrize("before", [0.0, 1.0, 1.95])
+def test_a_handshake_gets_the_time_of_a_pause_back(setup: Setup, before: float) -> None:
+    timeouts = Timeouts(handshake_timeout=2.0).begin(setup.context)
+    assert timeouts.waiting is not None
+    waiting = setup.connection()
+    timeouts.waiting(setup.ledger.of(waiting), lambda: False)
+    setup.pass_by(before)
+    setup.clock.advance(60.0)
+    assert not waiting.disconnecting
+    setup.pass_by(max(0.15, 1.75 - before))  # a part of 0.2 s is gone with the pause
+    assert not waiting.disconnecting
+    setup.pass_by(0.3)
+    assert waiting.disconnecting
+
+
+def test_a_process_that_is_held_up_all_the_time_ends_a_handshake_all_the_same(
+    setup: Setup,
+) -> None:
+    timeouts = Timeouts(handshake_timeout=2.0).begin(setup.context)
+    assert timeouts.waiting is not None
+    waiting = setup.connection()
+    timeouts.waiting(setup.ledger.of(waiting), lambda: False)
+    for _ in range(11):
+        assert not waiting.disconnecting
+        setup.clock.advance(1.0)
+    assert waiting.disconnecting
 
 
 # Keepalive

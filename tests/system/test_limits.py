@@ -141,21 +141,6 @@ def _first(client: socket.socket) -> bytes:
     return client.recv(10)
 
 
-def test_a_silent_peer_is_cut_and_one_that_dribbles_does_not_outlive_its_time(
-    tmp_path: Path,
-) -> None:
-    with Service("sock-echo", LISTEN, "--idle-timeout=0.3", cwd=tmp_path) as echo:
-        with echo.connect() as silent:
-            assert _is_cut(silent)
-    with Service("sock-echo", LISTEN, "--max-time=1", cwd=tmp_path) as echo:
-        with echo.connect() as dribbling:
-            dribbling.settimeout(PATIENCE)
-            with pytest.raises((ConnectionResetError, BrokenPipeError)):
-                while True:
-                    dribbling.sendall(b".")
-                    assert dribbling.recv(1) == b"."
-
-
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_a_peer_that_does_not_read_is_cut_when_too_much_waits(
     folder: Path, options: list[str]

@@ -170,8 +170,7 @@ def test_a_handshake_has_its_time(folder: Path, listen: tuple[str, ...]) -> None
     with Service("sock-echo", *listen, "--handshake-timeout=0.3", cwd=folder) as echo:
         with echo.connect() as silent, _wrap(_trusting(folder), echo.connect()) as client:
             silent.settimeout(PATIENCE)
-            with pytest.raises(ConnectionResetError):
-                silent.recv(1)
+            assert silent.recv(1) == b""
             # The other one is long past its handshake, and lives.
             client.sendall(b"x")
             assert client.recv(1) == b"x"

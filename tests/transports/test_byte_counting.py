@@ -135,3 +135,43 @@ def test_what_the_kernel_takes_counts_for_nothing(setup: Setup) -> None:
             pair.until(lambda: pair.transport.unsent == 0)
             assert len(pair.peer.recv(1 << 16)) > 0
         assert overflows == []
+
+
+def test_what_the_peer_has_taken_is_known(setup: Setup) -> None:
+    with setup.pair() as pair:
+        pair.transport.write(bytes(BUFFERED))
+        pair.until(lambda: pair.transport.bytes_out)
+        pair.reactor.iterate(0.01)
+        before = pair.transport.taken
+        assert before < pair.transport.bytes_out
+        while pair.transport.taken == before:
+            pair.peer.recv(1 << 16)
+            pair.reactor.iterate(0)
+        assert before < pair.transport.taken <= pair.transport.bytes_out
+
+
+def test_a_peer_whose_bytes_are_not_read_waits_for_us(setup: Setup) -> None:
+    with setup.pair() as pair:
+        assert not pair.transport.waits_for_us
+        pair.peer.sendall(b"x")
+        assert pair.transport.waits_for_us
+        pair.until(lambda: pair.protocol.received)
+        assert not pair.transport.waits_for_us
+
+
+def test_a_peer_that_we_have_paused_waits_for_us(setup: Setup) -> None:
+    with setup.pair() as pair:
+        pair.transport.pauseProducing()
+        assert pair.transport.waits_for_us
+        pair.transport.resumeProducing()
+        assert not pair.transport.waits_for_us
+
+
+def test_a_peer_that_takes_nothing_does_not_wait_for_us(setup: Setup) -> None:
+    with setup.pair() as pair:
+        pair.transport.pauseProducing()
+        pair.transport.write(bytes(BUFFERED))
+        for _ in range(5):
+            pair.reactor.iterate(0.01)
+        pair.peer.sendall(b"x")
+        assert not pair.transport.waits_for_us

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from sockservices.transports import EagerStreams, closing
 from sockservices.transports.closing import close_after_delivery
 from sockservices.transports.streams import StockStreams
+from tests.certificates import make_certificate
 from tests.transports.pairs import Pair
 from tests.transports.reactors import started
 
@@ -142,6 +146,22 @@ def test_what_tls_runs_on_is_closed_when_tls_has_said_that_it_ends(
     assert encrypted.transport.disconnecting is closes
 
 
+def test_a_handshake_that_is_not_done_ends_below_tls(reactor: Any, tmp_path: Path) -> None:
+    """Twisted's TLS would reset the connection."""
+    make_certificate(tmp_path)
+    files = (str(tmp_path / "key.pem"), str(tmp_path / "trusted/cert.pem"))
+    options = DefaultOpenSSLContextFactory(*files)
+    with Pair(reactor, EagerStreams) as pair:
+        factory = TLSMemoryBIOFactory(options, False, Factory.forProtocol(Protocol), reactor)
+        tls = factory.buildProtocol(None)
+        pair.transport.protocol = tls
+        tls.makeConnection(pair.transport)
+        pair.peer.sendall(b"\x16\x03")  # the beginning of a ClientHello
+        pair.until(lambda: pair.transport.bytes_in == 2)
+        close_after_delivery(tls, reactor)
+        assert pair.read_all() == b""
+
+
 # What loseConnection does
 
 GREETING = ANSWER[:50_000]  # which the kernel takes at once, and the peer's system does not
@@ -221,5 +241,28 @@ def test_an_abort_waits_for_nothing(reactor: Any, kind: Any) -> None:
         pair.transport.abortConnection()
         pair.until(lambda: pair.protocol.reasons)
         assert pair.port.undelivered.when_delivered().called
+        with pytest.raises(ConnectionResetError):
+            pair.read_all()
+
+
+@KINDS
+def test_a_unix_peer_gets_the_end_of_file_though_it_is_not_heard(
+    reactor: Any, kind: Any, tmp_path: Path
+) -> None:
+    with Pair(reactor, kind, tmp_path) as pair:
+        pair.transport.pauseProducing()
+        pair.peer.sendall(b"never read" * 10_000)
+        pair.transport.write(b"answer")
+        pair.transport.loseConnection()
+        pair.until(lambda: pair.protocol.reasons)
+        assert pair.read_all() == b"answer"
+
+
+@KINDS
+def test_a_unix_peer_is_reset_by_an_abort(reactor: Any, kind: Any, tmp_path: Path) -> None:
+    with Pair(reactor, kind, tmp_path) as pair:
+        pair.peer.sendall(b"never read")
+        pair.transport.abortConnection()
+        pair.until(lambda: pair.protocol.reasons)
         with pytest.raises(ConnectionResetError):
             pair.read_all()

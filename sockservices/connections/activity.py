@@ -1,0 +1,47 @@
+"""How long a peer has been idle.
+
+A peer is active when it sends, and also when it takes what the service has sent: a download is no
+idle connection. Time in which it could do neither is not counted: the service has paused reading,
+what it sent waits to be read, or the process did not run (a paused container, a moved machine).
+
+Receiving data costs nothing extra for this: the connections are looked at from time to time.
+"""
+
+from __future__ import annotations
+
+from sockservices.connections.ledger import Connection
+
+_LATE = 0.25  # seconds; a call that is later than this finds that the process did not run
+
+
+def held_up(late: float) -> float:
+    """Return for how many seconds the process did not run, 0 if it only had other work.
+
+    Parameters:
+        late: the seconds by which a delayed call is late.
+    """
+    return late if late > _LATE else 0.0
+
+
+def idle_seconds(connection: Connection, now: float, paused: float) -> float:
+    """Return for how long a peer has been idle; call it at intervals.
+
+    Parameters:
+        connection: the connection, which keeps what was found.
+        now: ``time.monotonic()``.
+        paused: the seconds since the last look in which the process did not run.
+    """
+    if connection.bytes_out != connection.taken:  # otherwise it had taken everything
+        taken = getattr(connection.transport, "taken", connection.bytes_out)
+        if taken != connection.taken:
+            connection.taken = taken
+            connection.active = now
+    last = max(connection.active, connection.last_heard)
+    if paused:
+        connection.active = last = min(last + paused, now)
+    return now - last
+
+
+def waits_for_us(connection: Connection) -> bool:
+    """Return whether it is our turn, so that the peer is not idle but waits."""
+    return bool(getattr(connection.transport, "waits_for_us", False))
