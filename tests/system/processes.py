@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
@@ -144,13 +145,20 @@ class Service(Running):
 _IP = ("tcp", "udp")
 
 
+@contextmanager
+def folder_for_all() -> Iterator[Path]:
+    """Make a folder in which every user of the system may make files.
+
+    It is not below pytest's own, which pytest closes to others whenever it starts.
+    """
+    with tempfile.TemporaryDirectory(prefix="sockservices-") as made:
+        let_others_in(Path(made))
+        yield Path(made)
+
+
 def let_others_in(folder: Path) -> None:
-    """Let every user of the system make files in a folder of a test's."""
+    """Let every user of the system make files in a folder."""
     folder.chmod(0o777)
-    for above in folder.parents:
-        if above == Path(tempfile.gettempdir()):
-            break
-        above.chmod(0o711)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -19,6 +19,7 @@ from tests.system.processes import (
     Running,
     Service,
     as_root,
+    folder_for_all,
     let_others_in,
     needs,
     run,
@@ -88,12 +89,13 @@ def _sent(folder: Path, by: Sequence[str], name: str) -> Iterator[Running]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder() -> Iterator[Path]:
     """One with a folder for the echo, one for others, and one of which others see another."""
-    for name in ("echo", "theirs", "seen"):
-        (tmp_path / name).mkdir()
-        let_others_in(tmp_path / name)
-    return tmp_path
+    with folder_for_all() as made:
+        for name in ("echo", "theirs", "seen"):
+            (made / name).mkdir()
+            let_others_in(made / name)
+        yield made
 
 
 @as_root

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, as_root, let_others_in, read_all, run
+from tests.system.processes import BIN, PATIENCE, as_root, folder_for_all, read_all, run
 
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[None]:
-    """End what a test started in the background."""
+@contextlib.contextmanager
+def _ended(folder: Path) -> Iterator[None]:
+    """End what is started in the background meanwhile."""
     yield
-    pidfile = tmp_path / "pid"
+    pidfile = folder / "pid"
     if pidfile.exists():
         pid = int(pidfile.read_text())
         os.kill(pid, signal.SIGTERM)
@@ -30,6 +30,13 @@ def started(tmp_path: Path) -> Iterator[None]:
         while pidfile.exists() and time.monotonic() < deadline:
             os.sched_yield()
         assert not pidfile.exists()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[None]:
+    """End what a test started in the background."""
+    with _ended(tmp_path):
+        yield
 
 
 _TWISTD = (BIN / "twistd", "--pidfile=pid", "--logfile=log")
@@ -125,27 +132,25 @@ def test_and_reports_its_late_failure(tmp_path: Path) -> None:
 
 
 @as_root
-@pytest.mark.usefixtures("started")
-def test_it_binds_as_root_and_stops_as_another_user(tmp_path: Path) -> None:
-    let_others_in(tmp_path)
-    with _network_of_its_own() as inside:
+def test_it_binds_as_root_and_stops_as_another_user() -> None:
+    with folder_for_all() as folder, _ended(folder), _network_of_its_own() as inside:
         arguments = ("--uid=nobody", "sock-hello", "--port=7", "--socket=s")
-        done = run(*inside, *_TWISTD, *arguments, cwd=tmp_path)
+        done = run(*inside, *_TWISTD, *arguments, cwd=folder)
         assert (done.returncode, done.stderr) == (0, b"")
-        pid = (tmp_path / "pid").read_text()
+        pid = (folder / "pid").read_text()
         uids = re.search(r"^Uid:\t(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
         assert uids
         assert set(uids[1].split()) == {str(pwd.getpwnam("nobody").pw_uid)}
-        hello = run(*inside, "nc", "-N", "127.0.0.1", "7", cwd=tmp_path)
+        hello = run(*inside, "nc", "-N", "127.0.0.1", "7", cwd=folder)
         assert hello.stdout == b"Hello, world!\n"
         os.kill(int(pid), signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE
-        while (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        while (folder / "pid").exists() and time.monotonic() < deadline:
             os.sched_yield()
-    log = (tmp_path / "log").read_text()
-    assert not (tmp_path / "s").exists(), log
-    assert "stopped: 0 connections finished, 0 were reset" in log
-    assert "Traceback" not in log
+        log = (folder / "log").read_text()
+        assert not (folder / "s").exists(), log
+        assert "stopped: 0 connections finished, 0 were reset" in log
+        assert "Traceback" not in log
 
 
 @contextlib.contextmanager
