@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import CannotListenError
 
@@ -47,26 +48,33 @@ class ListenError(Exception):
 _UNPRIVILEGED_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"  # ip(7)
 
 
-def why_not_listening(description: str, error: BaseException | None) -> ListenError:
+def why_not_listening(
+    description: str,
+    error: BaseException | None,
+    why_in_use: Callable[[Any], str],
+) -> ListenError:
     """Return a ``ListenError`` for what an endpoint's ``listen`` raised.
 
     Parameters:
         description: the endpoint description.
         error: a ``CannotListenError``, an ``OSError`` (listen(2) may fail after bind(2) has
             succeeded), or whatever a foreign endpoint raises.
+        why_in_use: returns who has an address that is in use: a host and a port, or the name of
+            a Unix socket.
     """
     if isinstance(error, ListenError):
         return error
-    cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, OSError):
+    cause, address = error, None
+    if isinstance(error, CannotListenError):
+        cause = error.socketError
+        address = error.port if error.interface is None else (error.interface, error.port)
+    if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE and address is not None:
+        reason = why_in_use(address)
+    elif isinstance(cause, OSError):
         reason = _HINTS.get(cause.errno or 0, system_reason)(cause)
     else:
         reason = escaped(str(cause) or type(cause).__name__)
     return ListenError(f"cannot listen on {description}: {reason}")
-
-
-def _in_use(error: OSError) -> str:
-    return "address already in use: another process listens there"
 
 
 def _denied(error: OSError) -> str:
@@ -83,7 +91,6 @@ def _no_such_address(error: OSError) -> str:
 
 
 _HINTS = {
-    errno.EADDRINUSE: _in_use,
     errno.EACCES: _denied,
     errno.EADDRNOTAVAIL: _no_such_address,
 }

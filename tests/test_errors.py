@@ -9,10 +9,16 @@ from sockservices import errors
 from sockservices.errors import ListenError, why_no_path, why_not_listening
 
 
+def _why_not(error: Exception) -> ListenError:
+    return why_not_listening("tcp:7", error, lambda address: f"{address} is in use")
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (OSError(errno.EADDRINUSE, "x"), "address already in use: another process listens there"),
+        (CannotListenError("::1", 7, OSError(errno.EADDRINUSE, "x")), "('::1', 7) is in use"),
+        (CannotListenError(None, b"x", OSError(errno.EADDRINUSE, "x")), "b'x' is in use"),
+        (OSError(errno.EADDRINUSE, "x"), "Address already in use"),
         (
             OSError(errno.EADDRNOTAVAIL, "x"),
             "no interface of this machine has that address",
@@ -25,21 +31,19 @@ from sockservices.errors import ListenError, why_no_path, why_not_listening
     ],
 )
 def test_each_reason_is_one_line(error: Exception, reason: str) -> None:
-    said = why_not_listening("tcp:7", error)
+    said = _why_not(error)
     assert isinstance(said, ListenError)
     assert str(said) == f"cannot listen on tcp:7: {reason}"
 
 
 def test_the_reason_of_twisted_is_that_of_the_system() -> None:
-    in_use = OSError(errno.EADDRINUSE, "x")
-    assert str(why_not_listening("tcp:7", CannotListenError("", 7, in_use))) == str(
-        why_not_listening("tcp:7", in_use)
-    )
+    elsewhere = OSError(errno.EADDRNOTAVAIL, "x")
+    assert str(_why_not(CannotListenError("", 7, elsewhere))) == str(_why_not(elsewhere))
 
 
 def test_what_is_a_listen_error_already_stays_as_it_is() -> None:
     error = ListenError("cannot listen on x: why")
-    assert why_not_listening("tcp:7", error) is error
+    assert _why_not(error) is error
 
 
 @pytest.mark.parametrize(("setting", "port"), [("80\n", 80), ("nonsense", 1024), (None, 1024)])
@@ -51,7 +55,7 @@ def test_the_first_port_that_needs_no_right_is_named(
         with open(path, "w") as file:
             file.write(setting)
     monkeypatch.setattr(errors, "_UNPRIVILEGED_PORTS", path)
-    assert str(why_not_listening("tcp:7", PermissionError(errno.EACCES, "x"))) == (
+    assert str(_why_not(PermissionError(errno.EACCES, "x"))) == (
         f"cannot listen on tcp:7: permission denied: ports below {port} need root or "
         "CAP_NET_BIND_SERVICE"
     )

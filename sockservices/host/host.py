@@ -49,7 +49,8 @@ class SocketService(Service):
             ``DatagramProtocol`` for datagrams, or one object that is a factory for both. A
             ``DatagramProtocol`` object can serve only one listener.
         listen: endpoint descriptions, such as ``tcp:7``, ``unix:/run/x``, ``udp:7`` and
-            ``unixgram:/run/x``; or ``Listening``, which has more options.
+            ``unixgram:/run/x``; or ``Listening``, which has more options. The constructor looks
+            host names up, and waits for the answers.
         parts: further settings, at most one object of each type: ``Limits``, ``Timeouts``, ``TLS``,
             ``ProxyProtocol``, ``Stopping``.
         datagram: serves datagrams if ``service`` does not: an ``IDatagramFactory``, a

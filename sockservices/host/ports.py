@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from sockservices.listening import Listener
 from sockservices.logs import RareLog
 from sockservices.printable import system_reason
 from sockservices.timer import Timer
+from sockservices.transports.address_in_use import reason_in_use
 from sockservices.transports.hosted_port import ForeignPort, HostedPort
 
 _RETRY = 0.5  # seconds; file descriptors are freed by others than our connections, too
@@ -114,7 +116,9 @@ class Ports:
         start: object,
     ) -> Deferred[Any]:
         def failed(failure: Failure) -> NoReturn:
-            raise why_not_listening(listener.description, failure.value)
+            kind = socket.SOCK_STREAM if listener.kind == "stream" else socket.SOCK_DGRAM
+            why_in_use = partial(reason_in_use, kind)
+            raise why_not_listening(listener.description, failure.value, why_in_use)
 
         def has_begun(found: Any) -> HostedPort:
             is_ours = isinstance(found, HostedPort)

@@ -19,11 +19,11 @@ from zope.interface import Attribute, Interface, implementer
 
 from sockservices.errors import DescriptionError
 from sockservices.listening.descriptions import (
-    UDP_PARTS,
     UNIXGRAM_PARTS,
     Description,
     abstract_address,
     checked_path,
+    ip_values,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.transports.udp import UdpPort
@@ -58,12 +58,13 @@ class UdpServerEndpoint:
     port: int
     interface: str = ""
     receive_buffer: int | None = None
+    ipv6only: bool | None = None
     is_udp: ClassVar[bool] = True
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
-        made = UdpPort(self.port, protocol, self.interface, self.reactor, self.receive_buffer)
-        return _started(made)
+        where = (self.port, protocol, self.interface, self.reactor)
+        return _started(UdpPort(*where, self.receive_buffer, self.ipv6only))
 
 
 @implementer(IDatagramServerEndpoint)
@@ -129,7 +130,7 @@ def datagram_endpoint(
     Raises ``DescriptionError``, which names the faulty part.
     """
     if description.prefix == "udp":
-        values = description.values(UDP_PARTS, required="port")
+        values = ip_values(description)
         return UdpServerEndpoint(reactor, **values, receive_buffer=receive_buffer)
     if description.prefix == "unixgram":
         return _unix_datagram_endpoint(reactor, description, mode)

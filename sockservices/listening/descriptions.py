@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
@@ -82,12 +82,10 @@ class Description:
             )
         return cls(text, positional[0].lower(), tuple(positional[1:]), named)
 
-    def values(
-        self, parts: Mapping[str, Callable[[str], Any]], required: str | None = None
-    ) -> dict[str, Any]:
-        """Convert the arguments to these parts, which may be given in this order or by name.
+    def arguments(self, parts: Collection[str], required: str | None = None) -> dict[str, str]:
+        """Return the arguments by name; they may be given in the order of these parts or by name.
 
-        Raises ``DescriptionError``, which names the unknown, wrong, repeated or missing part.
+        Raises ``DescriptionError``, which names the unknown, repeated or missing part.
         """
         given: dict[str, str] = {}
         if "" in self.positional[1:]:
@@ -108,8 +106,17 @@ class Description:
             given[name] = value
         if required is not None and required not in given:
             raise DescriptionError(f"{self.text!r} has no {required}")
+        return given
+
+    def values(
+        self, parts: Mapping[str, Callable[[str], Any]], required: str | None = None
+    ) -> dict[str, Any]:
+        """Convert the arguments to these parts, which may be given in this order or by name.
+
+        Raises ``DescriptionError``, which names the unknown, wrong, repeated or missing part.
+        """
         values = {}
-        for name, value in given.items():
+        for name, value in self.arguments(parts, required).items():
             try:
                 values[name] = parts[name](value)
             except ValueError as error:
@@ -155,23 +162,51 @@ def _checked_length(text: str, what: str) -> bytes:
     return raw
 
 
-TCP_PARTS: Mapping[str, Callable[[str], Any]] = {
+_TCP_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "interface": ip_address,
     "backlog": backlog_length,
+    "ipv6only": yes_or_no,
 }
-TCP6_PARTS: Mapping[str, Callable[[str], Any]] = {
+_TCP6_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "backlog": backlog_length,
     "interface": ip_address,
+    "ipv6only": yes_or_no,
 }
+_UDP_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "port": port_number,
+    "interface": ip_address,
+    "ipv6only": yes_or_no,
+}
+IP_PARTS = {"tcp": _TCP_PARTS, "tcp6": _TCP6_PARTS, "udp": _UDP_PARTS}
+"""The arguments of the descriptions of IP sockets, by type."""
+
+
+def ip_values(description: Description) -> dict[str, Any]:
+    """Convert the arguments of a description in ``IP_PARTS``; raise ``DescriptionError``."""
+    values = description.values(IP_PARTS[description.prefix], required="port")
+    values.setdefault("interface", "::" if description.prefix == "tcp6" else "")
+    if "ipv6only" in values:
+        check_is_ipv6(description, values["interface"])
+    return values
+
+
+def check_is_ipv6(description: Description, interface: str) -> None:
+    """Raise ``DescriptionError`` if ``ipv6only`` means nothing for an address."""
+    if ":" not in interface:
+        raise DescriptionError(
+            f"in {description.text!r}, ipv6only: the address is not an IPv6 one, such as "
+            "interface=\\:\\:"
+        )
+
+
 UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "backlog": backlog_length,
     "lockfile": yes_or_no,
 }
-UDP_PARTS: Mapping[str, Callable[[str], Any]] = {"port": port_number, "interface": ip_address}
 UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,

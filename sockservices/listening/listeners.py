@@ -15,10 +15,10 @@ from sockservices.listening.descriptions import (
     backlog_length,
     buffer_size,
     description_of,
-    ip_address,
     not_empty,
     port_number,
 )
+from sockservices.listening.expansion import expanded
 from sockservices.listening.streams import (
     OWN_PREFIXES,
     factory_with_certificates,
@@ -37,6 +37,10 @@ def _text(value: str) -> str:
     return value
 
 
+def _host(value: object) -> str:
+    return not_empty(str(value))  # an object of the module ipaddress, too
+
+
 @attrs.frozen
 class Listening(Settings):
     """Settings for where and how a service listens."""
@@ -49,13 +53,14 @@ class Listening(Settings):
         changeable=False,
         help="Listen on this TCP port; 0 lets the kernel choose one.",
     )
-    interface: str | None = setting(
-        default=None,
-        converter=ip_address,
+    interface: Sequence[str] = setting(
+        converter=_host,
         unit="address",
+        repeated=True,
         needs="port",
         changeable=False,
-        help="Bind --port to this IPv4 or IPv6 address instead of all IPv4 addresses.",
+        help="Bind --port to this IPv4 or IPv6 address, or to those of this host name, instead of "
+        "all IPv4 addresses.",
     )
     socket: str | None = setting(
         default=None,
@@ -117,16 +122,21 @@ class Listening(Settings):
     def descriptions(self, kind: Kind) -> list[str]:
         """Return the endpoint descriptions of all listeners.
 
+        This looks host names up, and waits for the answers.
+
         Parameters:
             kind: the kind that ``port`` and ``socket`` mean.
+
+        Raises ``DescriptionError`` for a syntax error, and for a name that cannot be found.
         """
         tcp, unix = ("tcp", "unix") if kind == "stream" else ("udp", "unixgram")
         short = []
         if self.port is not None:
-            short.append(description_of(tcp, str(self.port), interface=self.interface))
+            interfaces: Sequence[str | None] = self.interface or [None]
+            short += [description_of(tcp, str(self.port), interface=each) for each in interfaces]
         if self.socket is not None:
             short.append(description_of(unix, self.socket))
-        return [*short, *self.listen]
+        return expanded([*short, *self.listen])
 
 
 @attrs.frozen

@@ -8,11 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.endpoints import (
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    serverFromString,
-)
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -23,23 +19,45 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.converters import yes_or_no
 from sockservices.errors import DescriptionError
 from sockservices.listening.datagrams import datagram_prefixes
 from sockservices.listening.descriptions import (
-    TCP6_PARTS,
-    TCP_PARTS,
     UNIX_PARTS,
     Description,
+    check_is_ipv6,
     checked_path,
+    description_of,
+    ip_values,
     port_number,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
+from sockservices.listening.ip_place import ip_place
 from sockservices.printable import escaped, system_reason
 from sockservices.transports import EagerMethods, LookingStreams, WrappingStreams
 from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
 """The types of descriptions that this module parses, and not Twisted or other packages."""
+
+
+@implementer(IStreamServerEndpoint)
+@attrs.frozen
+class TcpServerEndpoint:
+    """The endpoints ``tcp:PORT[:interface=ADDR]`` and ``tcp6:PORT``, IPv4 or IPv6."""
+
+    reactor: Any
+    port: int
+    interface: str
+    backlog: int
+    ipv6only: bool | None = None
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """See ``IStreamServerEndpoint.listen``."""
+        where: list[Any] = [self.port, protocolFactory, self.backlog, self.interface]
+        if self.ipv6only is not None:  # which only our own reactors know
+            where.append(self.ipv6only)
+        return execute(self.reactor.listenTCP, *where)
 
 
 @implementer(IStreamServerEndpoint)
@@ -98,12 +116,8 @@ def stream_endpoint(
     Raises ``DescriptionError``, which names the faulty part.
     """
     match description.prefix:
-        case "tcp":
-            values = description.values(TCP_PARTS, required="port")
-            return TCP4ServerEndpoint(reactor, **{"backlog": backlog, **values})
-        case "tcp6":
-            values = description.values(TCP6_PARTS, required="port")
-            return TCP6ServerEndpoint(reactor, **{"backlog": backlog, **values})
+        case "tcp" | "tcp6":
+            return TcpServerEndpoint(reactor, **{"backlog": backlog, **ip_values(description)})
         case "unix":
             values = description.values(UNIX_PARTS, required="address")
             values["path"] = checked_path(values.pop("address"))
@@ -112,8 +126,9 @@ def stream_endpoint(
             return InheritedServerEndpoint(reactor, inherited_socket(description, "stream"))
         case "ssl":
             _check_port(description)
-    foreign = WrappingStreams(reactor, wrap)
-    return _foreign_endpoint(foreign, description, _with_backlog(description, backlog))
+    known, families = _without_families(description)
+    foreign = WrappingStreams(reactor, wrap, **families)
+    return _foreign_endpoint(foreign, description, _with_backlog(known, backlog))
 
 
 def is_unix(description: Description, endpoint: Any) -> bool:
@@ -135,7 +150,8 @@ def factory_with_certificates(reactor: Any, description: Description, factory: A
     """
     looking = LookingStreams(reactor)
     failures: list[Failure] = []
-    listening = _foreign_endpoint(looking, description, description.text).listen(factory)
+    known, _families = _without_families(description)
+    listening = _foreign_endpoint(looking, description, known.text).listen(factory)
     listening.addErrback(failures.append)
     if looking.factory is None or failures:
         raise DescriptionError(f"{description.text!r} could not be read again")
@@ -150,6 +166,24 @@ def _check_port(description: Description) -> None:
         port_number(text)
     except ValueError as error:
         raise DescriptionError(f"in {description.text!r}, port: {error}") from None
+
+
+def _without_families(description: Description) -> tuple[Description, dict[str, bool]]:
+    """Take ``ipv6only`` from a description of Twisted's, which does not know it.
+
+    Raises ``DescriptionError`` if it is not valid.
+    """
+    place = ip_place(description)
+    if place is None or place.ipv6only is None:
+        return description, {}
+    try:
+        ipv6only = yes_or_no(place.ipv6only)
+    except ValueError as error:
+        raise DescriptionError(f"in {description.text!r}, ipv6only: {error}") from None
+    check_is_ipv6(description, place.interface)
+    named = {name: value for name, value in description.named.items() if name != "ipv6only"}
+    text = description_of(description.prefix, *description.positional, **named)
+    return attrs.evolve(description, text=text, named=named), {"ipv6only": ipv6only}
 
 
 def _with_backlog(description: Description, backlog: int) -> str:

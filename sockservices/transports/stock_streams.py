@@ -7,6 +7,7 @@ from twisted.internet import tcp, unix
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ClosesInOrder, ReadsTheRest
+from sockservices.transports.ipv6_only import ChoosesFamilies
 from sockservices.transports.port import AcceptingPort
 
 
@@ -14,7 +15,7 @@ class TCPServer(Counting, ClosesInOrder, tcp.Server):
     """A connection that a TCP port has accepted."""
 
 
-class TCPPort(AcceptingPort):
+class TCPPort(ChoosesFamilies, AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = TCPServer

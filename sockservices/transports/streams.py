@@ -26,9 +26,17 @@ class _Listening:
     unix_port: Any
     adopted_unix_port: Any
 
-    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """See ``IReactorTCP.listenTCP``."""
+    def listenTCP(
+        self,
+        port: Any,
+        factory: Any,
+        backlog: int = 50,
+        interface: str = "",
+        ipv6only: bool | None = None,
+    ) -> Any:
+        """See ``IReactorTCP.listenTCP``, and ``ChoosesFamilies`` for ``ipv6only``."""
         listening = self.tcp_port(port, factory, backlog, interface, self)
+        listening.ipv6only = ipv6only
         listening.startListening()
         return listening
 
@@ -188,15 +196,17 @@ class WrappingStreams(_Facade):
     Parameters:
         reactor: the reactor that listens.
         wrap: takes a factory, and returns the one that builds the protocols.
+        options: further arguments for ``listenTCP``.
     """
 
-    def __init__(self, reactor: Any, wrap: Callable[[Any], Any]) -> None:
+    def __init__(self, reactor: Any, wrap: Callable[[Any], Any], **options: Any) -> None:
         super().__init__(reactor)
         self._wrap = wrap
+        self._options = options
 
     def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
         """See ``IReactorTCP.listenTCP``."""
-        return self.reactor.listenTCP(port, self._wrap(factory), *rest, **named)
+        return self.reactor.listenTCP(port, self._wrap(factory), *rest, **named, **self._options)
 
     def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
         """See ``IReactorUNIX.listenUNIX``."""

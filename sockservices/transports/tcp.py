@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 
 from sockservices.transports.byte_counting import Counted
 from sockservices.transports.closing import ClosesInOrder
+from sockservices.transports.ipv6_only import ChoosesFamilies
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -400,7 +401,7 @@ class Client(_Connection, tcp.Client):
         return made
 
 
-class Port(AcceptingPort):
+class Port(ChoosesFamilies, AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server

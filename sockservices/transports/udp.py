@@ -17,6 +17,7 @@ from zope.interface import implementer
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver
 from sockservices.transports.datagram_port import DatagramPort
+from sockservices.transports.ipv6_only import ChoosesFamilies
 from sockservices.transports.own_addresses import own_addresses
 from sockservices.transports.receive_buffer import DropWatch, enlarge, size_of
 
@@ -24,7 +25,7 @@ _log = Logger(namespace="sockservices")
 
 
 @implementer(IListeningPort)
-class UdpPort(DatagramPort, udp.MulticastPort):
+class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
     """A UDP port, IPv4 or IPv6.
 
     Parameters:
@@ -33,6 +34,7 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         interface: a numeric address; empty for all IPv4 addresses.
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
         receive_buffer: the size to ask for, in bytes, if the system's default is smaller.
+        ipv6only: see ``ChoosesFamilies``.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class UdpPort(DatagramPort, udp.MulticastPort):
         interface: str,
         reactor: Any,
         receive_buffer: int | None = None,
+        ipv6only: bool | None = None,
     ) -> None:
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
+        self.ipv6only = ipv6only
         self._receive_buffer = receive_buffer
         self._prepare()
 

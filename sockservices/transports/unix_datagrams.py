@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import unix
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
@@ -92,7 +93,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
             if self._asks_who:
                 datagram_senders.ask_for_credentials(made)
             if self._address.startswith(b"\0"):
-                made.bind(self._address)
+                _bind_abstract(made, self._address)
                 return made
             with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
                 # Linux gives the file the mode of the socket, less the umask (unix_bind() in
@@ -151,6 +152,13 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         if self._file is not None:
             self._file.remove()
         self._tell_closed()
+
+
+def _bind_abstract(made: socket.socket, address: bytes) -> None:
+    try:
+        made.bind(address)
+    except OSError as error:
+        raise CannotListenError(None, address, error) from None
 
 
 def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:

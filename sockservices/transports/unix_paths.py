@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from sockservices.errors import ListenError, why_no_path
 from sockservices.printable import escaped, system_reason
+from sockservices.transports.address_in_use import reason_in_use
 
 _LOCK_PATIENCE = 1.0  # seconds
 
@@ -46,7 +47,7 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
             reason = escaped(str(cause))
         # Also a listener that started between the check and the bind.
         elif cause.errno == errno.EADDRINUSE:
-            reason = "address already in use: another process listens there"
+            reason = reason_in_use(socket.SOCK_STREAM, path)
         else:
             reason = why_no_path(path, cause)
         raise ListenError(f"cannot listen on {description}: {reason}") from None

@@ -14,6 +14,7 @@ from sockservices.connections.limits import Limits
 from sockservices.connections.proxy_protocol import ProxyProtocol
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
+from sockservices.errors import DescriptionError
 from sockservices.exit import drop_standard_output, say_on_stderr
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
@@ -174,7 +175,11 @@ class HostOptions(OneLineErrors):
             raise usage.UsageError(str(error)) from None
         if self.group(Reloading).reload and goes_to_background(self):
             raise usage.UsageError("--reload works only in the foreground: use twistd -n")
-        if not self.listen():
+        try:
+            self._listen = self._descriptions()
+        except DescriptionError as error:
+            self.end(str(error))
+        if not self._listen:
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         write_no_pid_file_unasked(self)
 
@@ -189,6 +194,9 @@ class HostOptions(OneLineErrors):
 
     def listen(self) -> list[str]:
         """Return the endpoint descriptions of all requested listeners."""
+        return self._listen
+
+    def _descriptions(self) -> list[str]:
         if self.is_supervised:  # the supervisor has opened them
             return os.environ[SERVED].split(" ")
         return self.group(Listening).descriptions(self.served.first)
@@ -201,7 +209,7 @@ class HostOptions(OneLineErrors):
     def listening(self) -> Listening:
         """Return where to listen, as endpoint descriptions only."""
         return attrs.evolve(
-            self.group(Listening), listen=self.listen(), port=None, interface=None, socket=None
+            self.group(Listening), listen=self.listen(), port=None, interface=(), socket=None
         )
 
     def _listening_settings(self) -> list[Setting]:

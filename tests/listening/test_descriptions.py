@@ -23,7 +23,7 @@ from sockservices.listening import (
     not_empty,
     port_number,
 )
-from sockservices.listening.descriptions import TCP_PARTS, UNIX_PARTS
+from sockservices.listening.descriptions import IP_PARTS, UNIX_PARTS
 
 ANY_TEXT = st.text(st.characters())
 SIGNS = st.text(":=\\ab \n", max_size=12)
@@ -154,8 +154,8 @@ def test_what_has_no_type_and_argument_is_no_description(text: str) -> None:
             "tcp:7:::1",
             "in 'tcp:7:::1', an argument is empty; write a colon",
         ),
-        ("tcp:7:127.0.0.1:5:6", "in 'tcp:7:127.0.0.1:5:6', '6' is one argument too many"),
-        ("tcp:port=7:door=8", "'door' is unknown: tcp takes port, interface, backlog"),
+        ("tcp:7:127.0.0.1:5:no:6", "in 'tcp:7:127.0.0.1:5:no:6', '6' is one argument too many"),
+        ("tcp:port=7:door=8", "'door' is unknown: tcp takes port, interface, backlog, ipv6only"),
         ("tcp:7:port=8", "port is given twice"),
         ("tcp:port=7:port=8", "in 'tcp:port=7:port=8', port is given twice"),
         ("tcp:backlog=5", "has no port"),
@@ -166,7 +166,7 @@ def test_what_has_no_type_and_argument_is_no_description(text: str) -> None:
 )
 def test_the_faulty_part_is_named(text: str, reason: str) -> None:
     with pytest.raises(DescriptionError, match=re.escape(reason)):
-        Description.parse(text).values(TCP_PARTS, required="port")
+        Description.parse(text).values(IP_PARTS["tcp"], required="port")
 
 
 @pytest.mark.parametrize("port", [0, 1, 65535])

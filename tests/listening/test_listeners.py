@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,19 @@ def test_port_and_socket_come_first_and_mean_the_kind_that_is_asked_for() -> Non
     ]
     assert Listening().descriptions("stream") == []
     assert Listening(port=0).descriptions("datagram") == ["udp:0"]
+
+
+def test_each_interface_is_a_listener() -> None:
+    loopback: Any = IPv4Address("127.0.0.1")
+    settings = Listening(port=7, interface=[loopback, "::1"])
+    assert settings.descriptions("stream") == [
+        "tcp:7:interface=127.0.0.1",
+        r"tcp:7:interface=\:\:1",
+    ]
+    both = Listening(port=7, interface=["0.0.0.0", "::"], listen=["tcp6:8", "udp:8"])
+    assert both.descriptions("datagram") == [
+        *("udp:7:interface=0.0.0.0", r"udp:7:interface=\:\::ipv6only=yes", "tcp6:8", "udp:8"),
+    ]
 
 
 def test_an_interface_needs_a_port() -> None:
@@ -144,7 +158,7 @@ def test_a_datagram_listener_has_nothing_of_streams() -> None:
     ("arguments", "reason"),
     [
         ({"port": 65536}, "port: 65536 "),
-        ({"port": 0, "interface": "lo"}, "interface: 'lo' "),
+        ({"port": 0, "interface": ""}, "interface: is empty"),
         ({"socket": ""}, "socket: "),
         ({"mode": "999"}, "mode: '999' "),
         ({"backlog": 0}, "backlog: 0 "),

@@ -65,10 +65,7 @@ def _content(folder: Path) -> dict[str, tuple[int, int]]:
         (["--port"], "option --port requires argument"),
         (["--prot", "7"], "option --prot not recognized"),
         (["--interface", "::1"], "--interface goes with --port"),
-        (
-            ["--port", "0", "--interface", "eth0"],
-            "--interface: 'eth0' is not an IPv4 or IPv6 address",
-        ),
+        (["--port", "0", "--interface", ""], "--interface: is empty"),
         (["--socket", ""], "--socket: is empty"),
         (
             ["--socket", "s", "--mode", "999"],
@@ -113,11 +110,12 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
         (
             "tcp:7:interfaces=127.0.0.1",
             "in 'tcp:7:interfaces=127.0.0.1', 'interfaces' is unknown: "
-            "tcp takes port, interface, backlog",
+            "tcp takes port, interface, backlog, ipv6only",
         ),
         (
-            "tcp:7:interface=nowhere",
-            "in 'tcp:7:interface=nowhere', interface: 'nowhere' is not an IPv4 or IPv6 address",
+            "tcp:7:interface=127.1",
+            "in 'tcp:7:interface=127.1', interface: '127.1' is not an IPv4 or IPv6 address, nor a "
+            "host name that can be found: it is not a valid host name",
         ),
         ("tcp:7:port=8", "in 'tcp:7:port=8', port is given twice"),
         ("tcp6:7:x", "in 'tcp6:7:x', backlog: 'x' is not a whole number from 1 to 2147483647"),
@@ -129,7 +127,10 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
             "such as 660",
         ),
         ("udp:port", "in 'udp:port', port: 'port' is not a whole number from 0 to 65535"),
-        ("udp:7:mode=660", "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface"),
+        (
+            "udp:7:mode=660",
+            "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface, ipv6only",
+        ),
         ("unixgram:", "in 'unixgram:', address: is empty"),
         (
             "tcp:0:interface=::1",

@@ -176,7 +176,7 @@ def test_the_help_says_what_port_and_socket_mean() -> None:
         (["--interface=::1", "--socket=x"], "--interface goes with --port"),
         (["--port=seven"], "--port: 'seven' is not a whole number from 0 to 65535"),
         (["--port=65536"], "--port: 65536 is not a whole number from 0 to 65535"),
-        (["--interface=lo", "--port=0"], "--interface: 'lo' is not an IPv4 or IPv6 address"),
+        (["--interface=", "--port=0"], "--interface: is empty"),
         (["--socket="], "--socket: is empty"),
         (["--mode=999"], "--mode: '999' is not a file mode: octal digits, 000 to 777, such as 660"),
         (["--backlog=0"], "--backlog: 0 is not a whole number from 1 to 2147483647"),

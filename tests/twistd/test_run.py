@@ -74,8 +74,8 @@ def test_a_description_that_is_wrong_is_one_line_and_status_1(
     arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = stream_options(Attrs)
-    options.parseOptions(arguments)
     with pytest.raises(SystemExit) as caught:
+        options.parseOptions(arguments)
         make_service(options)
     assert caught.value.code == 1
     assert capfd.readouterr().err.count("\n") == 1
@@ -175,9 +175,9 @@ def test_one_that_a_supervisor_has_begun_serves_itself_and_follows_it(
     followed: list[dict[str, Any]] = []
     monkeypatch.setattr(run, "follow_supervisor", lambda _reactor, **how: followed.append(how))
     monkeypatch.setattr(HostOptions, "is_supervised", True)
-    monkeypatch.setenv(SERVED, "tcp:9 tcp6:9")
+    monkeypatch.setenv(SERVED, "tcp:9 tcp6:10")
     service = make_service(parsed_options(Plain, "--reload"))
     assert isinstance(service, SocketService)
-    assert [each.description for each in service._listeners] == ["tcp:9", "tcp6:9"]
+    assert [each.description for each in service._listeners] == ["tcp:9", "tcp6:10"]
     [how] = followed
     assert how == {"suspend": service.suspend, "stop": stop_process}
