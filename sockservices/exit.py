@@ -45,9 +45,15 @@ def fail_process(message: str) -> None:
 
 def say_on_stderr(message: str) -> None:
     """Print one line on the real standard error, after the name of the program."""
-    program = os.path.basename(sys.argv[0]) or "sockservices"
     with contextlib.suppress(OSError):  # the reader may have gone
-        os.write(2, f"{program}: {message}\n".encode("utf-8", "backslashreplace"))
+        os.write(2, f"{_program()}: {message}\n".encode("utf-8", "backslashreplace"))
+
+
+def _program() -> str:
+    directory, name = os.path.split(sys.argv[0])
+    if name == "__main__.py":  # python -m twisted
+        name = os.path.basename(directory)
+    return name or "sockservices"
 
 
 def drop_standard_output() -> None:

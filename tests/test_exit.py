@@ -92,11 +92,17 @@ def test_a_stop_ends_the_process_with_status_0(tmp_path: Path, when: str) -> Non
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("begun_as", "name"),
+    [
+        ("/usr/bin/twistd", "twistd"),
+        ("/usr/lib/python3/twisted/__main__.py", "twisted"),
+        ("", "sockservices"),
+    ],
+)
 def test_a_line_begins_with_the_name_of_the_program(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    begun_as: str, name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending.sys, "argv", ["/usr/bin/twistd", "-n"])  # type: ignore[attr-defined]
+    monkeypatch.setattr(ending.sys, "argv", [begun_as, "-n"])  # type: ignore[attr-defined]
     say_on_stderr("über\udc80")
-    monkeypatch.setattr(ending.sys, "argv", [""])  # type: ignore[attr-defined]
-    say_on_stderr("x")
-    assert capfd.readouterr().err == "twistd: über\\udc80\nsockservices: x\n"
+    assert capfd.readouterr().err == f"{name}: über\\udc80\n"
