@@ -10,11 +10,18 @@ import atexit
 import contextlib
 import os
 import sys
+from pathlib import Path
+from threading import Thread
+from typing import NoReturn
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
+_PATIENCE = 1.0  # seconds for the last words of a process
+
 _log = Logger(namespace="sockservices")
+
+_status = 0  # the exit status
 
 
 def stop_process() -> None:
@@ -38,9 +45,42 @@ def fail_process(message: str) -> None:
     say_on_stderr(message)
     # Not critical: Twisted itself would print that too if logging is not set up yet.
     _log.error("{message}", message=message)
-    # Neither twistd nor twist lets an application choose the exit status.
-    atexit.register(_exit_with_failure)
+    global _status
+    if not _status:
+        _status = 1
+        # Neither twistd nor twist lets an application choose the exit status.
+        atexit.register(_exit)
     stop_process()
+
+
+def exit_by_force(why: str, pid_file: str) -> NoReturn:
+    """Say why, and end the process at once, whatever its threads are doing.
+
+    The exit status is 1 after ``fail_process``, else 0.
+
+    Parameters:
+        why: one line, for the log and standard error.
+        pid_file: removed if it has the ID of this process; may be empty.
+    """
+
+    def last_words() -> None:
+        _remove_pid_file(pid_file)
+        message = f"exiting by force: {why}"
+        say_on_stderr(message)
+        _log.error("{message}", message=message)
+        _flush()
+
+    # In a thread, because a log that nobody reads would block this one.
+    saying = Thread(target=last_words, daemon=True)
+    saying.start()
+    saying.join(_PATIENCE)
+    os._exit(_status)
+
+
+def _remove_pid_file(path: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        if int(Path(path).read_text()) == os.getpid():  # it may be another's by now
+            os.unlink(path)
 
 
 def say_on_stderr(message: str) -> None:
@@ -64,8 +104,12 @@ def drop_standard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _exit_with_failure() -> None:
+def _exit() -> None:
+    _flush()
+    os._exit(_status)
+
+
+def _flush() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # type: ignore[union-attr]
-    os._exit(1)

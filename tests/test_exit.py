@@ -106,3 +106,56 @@ def test_a_line_begins_with_the_name_of_the_program(
     monkeypatch.setattr(ending.sys, "argv", [begun_as, "-n"])  # type: ignore[attr-defined]
     say_on_stderr("über\udc80")
     assert capfd.readouterr().err == f"{name}: über\\udc80\n"
+
+
+def test_an_exit_by_force_says_why_and_leaves_no_pid_file(tmp_path: Path) -> None:
+    ended = _run(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from twisted.logger import globalLogPublisher, formatEvent\n"
+        "from sockservices.exit import exit_by_force\n"
+        "@globalLogPublisher.addObserver\n"
+        "def show(event):\n"
+        "    print('logged:', formatEvent(event))\n"
+        "Path('own').write_text(f'{os.getpid()}\\n')\n"
+        "exit_by_force('no {more}', 'own')\n",
+        tmp_path,
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == "tried: exiting by force: no {more}\n"
+    assert ended.stdout == "logged: exiting by force: no {more}\n"
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("content", ["1", "nothing", None])
+def test_an_exit_by_force_leaves_the_pid_file_of_another(
+    tmp_path: Path, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "others").write_text(content)
+    code = "from sockservices.exit import exit_by_force\nexit_by_force('so', 'others')\n"
+    ended = _run(code, tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "tried: exiting by force: so\n")
+    assert (tmp_path / "others").exists() == (content is not None)
+
+
+def test_an_exit_by_force_after_a_failure_has_its_status(tmp_path: Path) -> None:
+    ended = _run(
+        "from sockservices.exit import exit_by_force, fail_process\n"
+        "fail_process('no more')\n"
+        "exit_by_force('so', '')\n",
+        tmp_path,
+    )
+    assert ended.returncode == 1
+
+
+def test_an_exit_by_force_does_not_wait_for_the_log(tmp_path: Path) -> None:
+    ended = _run(
+        "import threading\n"
+        "from twisted.logger import globalLogPublisher\n"
+        "from sockservices.exit import exit_by_force\n"
+        "globalLogPublisher.addObserver(lambda event: threading.Event().wait())\n"
+        "exit_by_force('so', '')\n",
+        tmp_path,
+    )
+    assert ended.returncode == 0

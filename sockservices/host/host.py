@@ -351,6 +351,12 @@ class SocketService(Service):
 
     # Stopping
 
+    @property
+    def stop_limit(self) -> float:
+        """How many seconds a stop may take: ``graceful_timeout`` plus ``flush``."""
+        stopping: Any = self._parts[Stopping].settings
+        return float(stopping.graceful_timeout + stopping.flush)
+
     def stopService(self) -> Deferred[None]:
         """Stop listening, and end all connections, including those in the backlog.
 
@@ -363,7 +369,7 @@ class SocketService(Service):
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         self._ports.resume(_SUSPENDED)  # what waits in the kernel is served all the same
         stopping: Any = self._parts[Stopping].settings
-        at_most = stopping.graceful_timeout + stopping.flush
+        at_most = self.stop_limit
         closed = (
             self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
         )

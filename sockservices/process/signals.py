@@ -15,18 +15,24 @@ from typing import Any
 from sockservices.exit import stop_process
 from sockservices.host.host import SocketService
 from sockservices.printable import spaced
+from sockservices.process.forced_end import ForcedEnd
 from sockservices.process.notify import Manager
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def control(reactor: Any, host: SocketService) -> None:
+def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
     """Let signals control a service, and report its state to the service manager.
 
     Call this before the service starts.
+
+    Parameters:
+        reactor: an ``IReactorThreads`` and ``IReactorCore``.
+        host: the service.
+        pid_file: the PID file of this process, or an empty string.
     """
     manager = Manager()
-
+    forced_end = ForcedEnd(lambda: host.stop_limit, pid_file)
     is_stopping = False
 
     def status() -> str:
@@ -55,9 +61,16 @@ def control(reactor: Any, host: SocketService) -> None:
     def stopping() -> None:
         nonlocal is_stopping
         is_stopping = True
+        forced_end.begin()
         manager.stopping(f"stopping: {host.ledger.live} connections remain")
 
-    handle_signals(reactor, hurry=host.hurry, reload=reload, suspend_or_resume=suspend_or_resume)
+    handle_signals(
+        reactor,
+        hurry=host.hurry,
+        reload=reload,
+        suspend_or_resume=suspend_or_resume,
+        forced_end=forced_end,
+    )
     host.when_listening().addCallbacks(
         # Once signals stop the service gracefully.
         lambda _addresses: reactor.callWhenRunning(ready),
@@ -72,6 +85,7 @@ def handle_signals(
     hurry: Callable[[], None],
     reload: Callable[[], None],
     suspend_or_resume: Callable[[], None],
+    forced_end: ForcedEnd | None = None,
 ) -> None:
     """Handle signals once the reactor runs.
 
@@ -80,11 +94,14 @@ def handle_signals(
         hurry: closes at once what is still finishing after a first SIGTERM or SIGINT.
         reload: for SIGHUP.
         suspend_or_resume: for SIGUSR2.
+        forced_end: ends the process if a stop takes too long.
     """
     received: list[int] = []
 
     def end(number: int, _frame: FrameType | None) -> None:
         received.append(number)
+        if forced_end is not None:  # at once, because the event loop may be blocked
+            forced_end.begin() if len(received) == 1 else forced_end.hurry()
         reactor.callFromThread(stop_process if len(received) == 1 else hurry)
 
     others = {signal.SIGHUP: reload, signal.SIGUSR2: suspend_or_resume}

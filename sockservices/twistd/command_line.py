@@ -30,6 +30,12 @@ def write_no_pid_file_unasked(options: usage.Options) -> None:
     top["pidfile"] = ""
 
 
+def pid_file(options: usage.Options) -> str:
+    """Return the path of the PID file, or an empty string."""
+    path: str = _top(options).get("pidfile") or ""
+    return path
+
+
 def command_again(options: usage.Options) -> list[str]:
     """Return the command line of this process, without a PID file."""
     top = _top(options)

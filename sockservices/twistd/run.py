@@ -14,7 +14,7 @@ from sockservices.process.reloading import Reloading, ReloadingService
 from sockservices.process.signals import control, handle_signals
 from sockservices.process.supervisor import follow_supervisor
 from sockservices.settings import spelled_as_option
-from sockservices.twistd.command_line import command_again, goes_to_background
+from sockservices.twistd.command_line import command_again, goes_to_background, pid_file
 from sockservices.twistd.options import GROUPS, HostOptions
 
 
@@ -77,7 +77,7 @@ def _host(options: HostOptions) -> SocketService:
     if options.is_supervised:
         follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
     raise_limit(reactor)
-    control(reactor, host)
+    control(reactor, host, pid_file(options))
     if report is not None:
         host.when_listening().addCallbacks(
             lambda _addresses: report.listening(), lambda _failure: None

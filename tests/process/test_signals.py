@@ -11,6 +11,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Factory
 
 from sockservices.host.host import SocketService
+from sockservices.host.stopping import Stopping
 from sockservices.process import signals as module
 from sockservices.process.signals import control, handle_signals
 from sockservices.testing.in_process import LOOPBACK
@@ -38,6 +39,21 @@ class Reactor:
         self.at_shutdown.append(function)
 
 
+class Ended:
+    """Remembers what would end the process, which is that of the tests."""
+
+    def __init__(self, at_most: Callable[[], float], pid_file: str) -> None:
+        self.at_most = at_most
+        self.pid_file = pid_file
+        self.told: list[str] = []
+
+    def begin(self) -> None:
+        self.told.append("begin")
+
+    def hurry(self) -> None:
+        self.told.append("hurry")
+
+
 class Signals:
     """The handlers of a process: those of twistd, until they are others."""
 
@@ -52,9 +68,14 @@ class Signals:
         monkeypatch.setattr(signal, "getsignal", self.handlers.get)
         monkeypatch.setattr(signal, "signal", self.handlers.__setitem__)
         monkeypatch.setattr(module, "stop_process", self._stop)
+        monkeypatch.setattr(module, "ForcedEnd", self._forced_end)
 
     def _twisteds(self, *_: object) -> None:
         raise AssertionError("Twisted's own handler is called")
+
+    def _forced_end(self, at_most: Callable[[], float], pid_file: str) -> Ended:
+        self.forced_end = Ended(at_most, pid_file)
+        return self.forced_end
 
     def _stop(self) -> None:
         self.stopped += 1
@@ -135,9 +156,10 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 async def _controlled() -> tuple[SocketService, Reactor]:
     factory = Factory()
     factory.noisy = False
-    host = SocketService(factory, [LOOPBACK], name="tried")
+    times = Stopping(graceful_timeout=7, flush=0.5)
+    host = SocketService(factory, [LOOPBACK], times, name="tried")
     fake = Reactor()
-    control(fake, host)
+    control(fake, host, "its.pid")
     host.startService()
     await host.when_listening()
     return host, fake
@@ -208,4 +230,28 @@ async def test_one_that_cannot_listen_is_never_ready(
         host.startService()
     assert len(lines) == 1
     assert manager() == []
+    await host.stopService()
+
+
+@with_reactor
+async def test_a_stop_has_its_time_whatever_began_it(signals: Signals) -> None:
+    host, fake = await _controlled()
+    end = signals.forced_end
+    assert (end.at_most(), end.pid_file, end.told) == (7.5, "its.pid", [])
+    [stopping] = fake.at_shutdown
+    stopping()
+    assert end.told == ["begin"]
+    await host.stopService()
+
+
+@with_reactor
+async def test_a_second_signal_leaves_less_time(signals: Signals) -> None:
+    host, _fake = await _controlled()
+    end = signals.forced_end
+    signals.send(signal.SIGTERM)
+    assert end.told == ["begin"]
+    signals.send(signal.SIGINT)
+    assert end.told == ["begin", "hurry"]
+    signals.send(signal.SIGTERM)
+    assert end.told == ["begin", "hurry", "hurry"]
     await host.stopService()

@@ -10,6 +10,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from sockservices.twistd.command_line import (
     command_again,
     goes_to_background,
+    pid_file,
     write_no_pid_file_unasked,
 )
 from tests.twistd.tried import Plain, parsed_options
@@ -80,6 +81,11 @@ def test_in_the_foreground_a_pid_file_is_written_only_where_it_was_asked_for(
 ) -> None:
     top = begun(*arguments, "tried", "--loud")
     assert top["pidfile"].rpartition("/")[2] == file
+    assert pid_file(top.subOptions) == top["pidfile"]
+
+
+def test_a_program_without_pid_files_has_none() -> None:
+    assert pid_file(parsed_options(Plain)) == ""
 
 
 def test_the_pid_file_of_another_program_is_its_own_affair(begun: Any) -> None:

@@ -1,0 +1,69 @@
+"""Ending a process that has been asked to stop, but does not end.
+
+Twisted waits for the threads of its pools, and Python for all others that are not daemons; a thread
+that does not return keeps the process forever. So does service code that does not return to the
+event loop.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from sockservices.exit import exit_by_force
+
+_SLACK = 2.0  # seconds for what follows a stop: removing files, closing the log
+_TICK = 0.1  # seconds
+
+
+class ForcedEnd:
+    """Ends this process some time after it was asked to stop, if it is still running then.
+
+    Its methods may be called in signal handlers.
+
+    Parameters:
+        at_most: returns how long the stop may take, in seconds.
+        pid_file: the PID file of this process, or an empty string.
+    """
+
+    def __init__(self, at_most: Callable[[], float], pid_file: str) -> None:
+        self._at_most = at_most
+        self._pid_file = pid_file
+        self._has_begun = False
+        self._slack = _SLACK
+        self._orders: SimpleQueue[float] = SimpleQueue()  # reentrant, unlike the other queues
+
+    def begin(self) -> None:
+        """Allow the time for a stop, and two seconds more, from the first call on."""
+        if not self._has_begun:
+            self._has_begun = True
+            arguments = (self._at_most() + _SLACK,)
+            threading.Thread(target=self._wait, args=arguments, daemon=True).start()
+
+    def hurry(self) -> None:
+        """Allow two seconds from now, and nothing when called again."""
+        self._orders.put(self._slack)
+        self._slack = 0.0
+
+    def _wait(self, left: float) -> None:
+        # Counted in ticks, so that the time for which the whole process was paused is left out.
+        while left > 0:
+            try:
+                left = min(left, self._orders.get(timeout=_TICK))
+            except Empty:
+                left -= _TICK
+        exit_by_force(_what_runs(), self._pid_file)
+
+
+def _what_runs() -> str:
+    main = threading.main_thread()
+    kept = [each for each in threading.enumerate() if not (each.daemon or each is main)]
+    frames = sys._current_frames()
+    places = []
+    for each in kept or [main]:
+        frame = frames.get(each.ident or 0)
+        place = f" ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else ""
+        places.append(f"{each.name}{place}")
+    return f"still running: {', '.join(places)}"
