@@ -14,7 +14,8 @@ from queue import Empty, SimpleQueue
 
 from sockservices.exit import exit_by_force
 
-_SLACK = 2.0  # seconds for what follows a stop: removing files, closing the log
+_SLACK = 5.0  # seconds for what follows a stop: threads that end, removing files, closing the log
+_HURRY = 2.0  # seconds, after a second signal
 _TICK = 0.1  # seconds
 
 
@@ -32,11 +33,11 @@ class ForcedEnd:
         self._at_most = at_most
         self._pid_file = pid_file
         self._has_begun = False
-        self._slack = _SLACK
+        self._left_to_hurry = _HURRY
         self._orders: SimpleQueue[float] = SimpleQueue()  # reentrant, unlike the other queues
 
     def begin(self) -> None:
-        """Allow the time for a stop, and two seconds more, from the first call on."""
+        """Allow the time for a stop, and five seconds more, from the first call on."""
         if not self._has_begun:
             self._has_begun = True
             arguments = (self._at_most() + _SLACK,)
@@ -44,8 +45,8 @@ class ForcedEnd:
 
     def hurry(self) -> None:
         """Allow two seconds from now, and nothing when called again."""
-        self._orders.put(self._slack)
-        self._slack = 0.0
+        self._orders.put(self._left_to_hurry)
+        self._left_to_hurry = 0.0
 
     def _wait(self, left: float) -> None:
         # Counted in ticks, so that the time for which the whole process was paused is left out.
