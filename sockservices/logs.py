@@ -65,6 +65,7 @@ FIELDS = {
     "live": "live connections",
     "lost": "datagrams that the kernel dropped",
     "message": "error that stopped the process, in one line",
+    "mode": "mode of a file",
     "name": "name of a service",
     "package": "name of an installed package",
     "path": "path of a file, escaped",
@@ -77,6 +78,7 @@ FIELDS = {
     "size": "bytes in a datagram",
     "value": "entry point, as module:object",
     "wanted": "bytes that a receive buffer was to have",
+    "wanted_mode": "mode that a file was to have",
     "what": "object that the event is about",
 }
 """The fields of this package's log events; each name has one meaning."""

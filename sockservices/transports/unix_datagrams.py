@@ -22,7 +22,7 @@ from sockservices.service import IAnswering
 from sockservices.transports import datagram_senders
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import identity_of, own_addresses
-from sockservices.transports.unix_paths import SocketFile, socket_at, taking_over
+from sockservices.transports.unix_paths import SocketFile, bind, socket_at, taking_over
 
 # Datagrams that Unix peers have not read count against the sender's buffer. With the usual 208 KiB,
 # one peer that does not read could keep others from getting answers. With this size, its queue
@@ -96,12 +96,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
                 _bind_abstract(made, self._address)
                 return made
             with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
-                # Linux gives the file the mode of the socket, less the umask (unix_bind() in
-                # af_unix.c), so that at no moment more peers can send than should.
-                os.fchmod(made.fileno(), self.mode)
-                made.bind(self._address)
-                os.chmod(self._address, self.mode)
-                self._file = SocketFile(self._address)
+                self._file = bind(made, self._address, self.mode)
         except BaseException:
             made.close()
             raise

@@ -38,7 +38,13 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
     Raises ``ListenError`` if the path is occupied, or the socket cannot be created there.
     """
     try:
-        with _directory_locked(os.path.dirname(path) or b"."):
+        with _directory_locked(os.path.dirname(path) or b".") as problem:
+            if problem is not None:
+                _log.warn(
+                    "going on without a lock on the directory of {path}: {reason}",
+                    path=escaped(path),
+                    reason=system_reason(problem),
+                )
             _remove_stale(path, description)
             yield
     except (OSError, CannotListenError) as error:
@@ -54,28 +60,51 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _directory_locked(directory: bytes) -> Iterator[None]:
-    """Lock out other services while a path is checked and bound.
+def _directory_locked(directory: bytes) -> Iterator[OSError | None]:
+    """Lock out other services while a path is checked and bound; yield why that is not possible.
 
     Otherwise, two that find the same stale socket would remove each other's new one. The lock is on
     the directory itself, so that it leaves nothing behind. It is advisory, and we go on without it
-    after a second: others lock directories for their own reasons (systemd-tmpfiles(8)).
+    after a second: others lock directories for their own reasons (systemd-tmpfiles(8)). NFS cannot
+    lock a directory: flock(2).
     """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # the directory is writable but not readable
-        yield
+        yield None
         return
     try:
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while time.monotonic() < deadline:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(0.01)
-        yield
+        yield _locked(fd)
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> OSError | None:
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError as error:
+            return error
+        else:
+            break
+    return None
+
+
+def bind(made: socket.socket, path: bytes, mode: int) -> SocketFile:
+    """Bind a socket to a path where its file has this mode from the beginning.
+
+    The file is never changed by its path, where others may have put a link to another file by then
+    if the directory is theirs. Besides, some file systems have no chmod(2) for sockets (virtiofs).
+    """
+    before = os.umask(0o777 & ~mode)
+    try:
+        made.bind(path)
+    finally:
+        os.umask(before)
+    return SocketFile(path, mode)
 
 
 def _remove_stale(path: bytes, description: str) -> None:
@@ -112,11 +141,23 @@ def _is_alive(path: bytes) -> bool:
 
 
 class SocketFile:
-    """The file of a socket that was just bound, distinguished from later files at its path."""
+    """The file of a socket that was just bound, distinguished from later files at its path.
 
-    def __init__(self, path: bytes) -> None:
+    Parameters:
+        path: its path.
+        mode: the mode that it should have; a warning is logged if the file system chose another.
+    """
+
+    def __init__(self, path: bytes, mode: int) -> None:
         self._path = path
         self._made = socket_at(path)
+        if self._made is not None and stat.S_IMODE(self._made.st_mode) != mode:
+            _log.warn(
+                "{path} has the mode {mode:o} instead of {wanted_mode:o}, because of its directory",
+                path=escaped(path),
+                mode=stat.S_IMODE(self._made.st_mode),
+                wanted_mode=mode,
+            )
 
     def remove(self) -> None:
         """Remove the file, unless it has gone or been replaced; log if that fails.

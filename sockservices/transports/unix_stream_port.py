@@ -1,33 +1,46 @@
-"""A Unix stream port that replaces only stale socket files, and removes only its own."""
+"""A Unix stream port that replaces only stale socket files, and removes only its own.
+
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_preexistingSocket``,
+``_shouldShutdown``.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.python.failure import Failure
+from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
 from sockservices.printable import escaped
 from sockservices.transports import stock_streams
 from sockservices.transports import unix as eager_unix
-from sockservices.transports.unix_paths import SocketFile, taking_over
+from sockservices.transports.adopted_sockets import AdoptedUnixPort
+from sockservices.transports.unix_paths import SocketFile, bind, taking_over
 
 
 @implementer(IListeningPort)
-class UnixPort(stock_streams.UNIXPort):
-    """A port with Twisted's transports, which handles the socket file itself.
+class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
+    """A port with Twisted's transports, which makes its socket and the socket file itself.
+
+    Twisted sets the mode of whatever is at the path after bind(2), also where a link leads to.
 
     Parameters:
         path: the path of the socket file.
         factory: builds the protocols.
         backlog: the number of connections that may wait to be accepted.
-        mode: the mode of the socket file, set before listen(2): until then nobody can connect.
+        mode: the mode of the socket file, from the moment that it exists.
         lockfile: whether to create a ``.lock`` file beside it, as Twisted does.
         reactor: an ``IReactorFDSet``.
     """
+
+    _file: SocketFile | None = None
+    _shouldShutdown = True
 
     def __init__(
         self,
@@ -43,22 +56,44 @@ class UnixPort(stock_streams.UNIXPort):
 
     def startListening(self) -> None:
         """Bind and listen; raise ``ListenError`` if that fails."""
-        with taking_over(self._path, f"unix:{escaped(self._path)}"):
+        made: socket.socket = self.createInternetSocket()
+        try:
+            with taking_over(self._path, f"unix:{escaped(self._path)}"):
+                if self.wantPID:
+                    self._lock()
+                self._file = bind(made, self._path, self.mode)
+                made.listen(self.backlog)
+            self._preexistingSocket = made
             super().startListening()
-            self._file = SocketFile(self._path)
+        except BaseException:  # also if the factory could not start
+            made.close()
+            self._clean_up()
+            raise
+
+    def _lock(self) -> None:
+        lock = FilesystemLock(self._path + b".lock")
+        if not lock.lock():
+            raise CannotListenError(None, self._path, "cannot acquire lock")
+        self.lockFile = lock
+
+    def _clean_up(self) -> None:
+        if self._file is not None:
+            self._file.remove()
+        lock, self.lockFile = self.lockFile, None
+        if lock is not None:
+            lock.unlock()
 
     def finish(self, seconds: float) -> Any:
         """See ``AcceptingPort.finish``. Remove the file, so that new peers get an error."""
-        self._file.remove()
+        if self._file is not None:
+            self._file.remove()
         return super().finish(seconds)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the port, and remove the socket file, if that is still ours."""
         # Skip the parent, which removes whatever is at the path by now, or fails if it has gone.
         tcp.Port.connectionLost(self, reason)
-        self._file.remove()
-        if self.lockFile is not None:
-            self.lockFile.unlock()
+        self._clean_up()
 
 
 class EagerUnixPort(UnixPort):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
+from tests.system.processes import BIN, PATIENCE, Service, needs, run
 
 _TWISTD = (BIN / "twistd", "-n", "--logfile=log")
 # Root may do everything, so some rights are taken from it.
@@ -465,33 +464,6 @@ def test_only_its_own_socket_file_is_removed_at_the_end(
         assert "Traceback" not in service.err.whole()
         assert "did not close cleanly" not in service.err.whole()
     assert (tmp_path / "s").exists() == replaced
-
-
-@_BOTH
-@needs("strace")
-def test_the_mode_is_in_force_before_the_first_peer_can_connect(
-    tmp_path: Path, command: str, kind: int, prefix: str
-) -> None:
-    """A stream can be connected to after listen(2), a datagram sent after bind(2)."""
-    calls = tmp_path / "calls"
-    with Running(
-        [
-            *("strace", "-f", "-e", "trace=bind,chmod,fchmod,listen,umask", "-o", calls),
-            *(BIN / "twistd", "-n", "--umask=0", command, "--socket=s"),
-        ],
-        tmp_path,
-    ) as traced:
-        traced.out.wait_for("listening on")
-        # The tracer ends with what it traces, but passes no signal on.
-        pid = int(calls.read_text().split()[0])
-        os.kill(pid, 15)
-        traced.wait()
-    said = calls.read_text()
-    bound = said.index('sun_path="s"')
-    if kind == socket.SOCK_STREAM:
-        assert bound < said.index('chmod("s", 0600)') < said.index("listen(")
-    else:
-        assert re.search(r"fchmod\(\d+, 0600\)", said[:bound])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +57,6 @@ def test_the_file_has_the_mode_whatever_the_umask(tmp_path: Path, umask: int, mo
     try:
         with Unix(tmp_path, Recorder(), mode) as unix:
             assert stat.S_IMODE(unix.path.stat().st_mode) == mode
-    finally:
-        os.umask(before)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a socket gives its file no mode")
-def test_at_no_moment_may_more_send_than_shall(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    modes: list[int] = []
-
-    def chmod(path: bytes, _mode: int) -> None:
-        modes.append(stat.S_IMODE(os.stat(path).st_mode))
-
-    before = os.umask(0)
-    try:
-        monkeypatch.setattr(os, "chmod", chmod)
-        with Unix(tmp_path, Recorder(), 0o600):
-            assert modes == [0o600]
     finally:
         os.umask(before)
 

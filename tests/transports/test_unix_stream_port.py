@@ -54,6 +54,25 @@ async def test_the_file_has_the_mode_whatever_the_umask(tmp_path: Path) -> None:
         await _closed(port)
 
 
+def test_what_cannot_start_leaves_nothing(tmp_path: Path) -> None:
+    class Failing(HelloFactory):
+        def doStart(self) -> None:
+            raise ZeroDivisionError
+
+    port = UnixPort(os.fsencode(tmp_path / "socket"), Failing(), 5, 0o600, True, reactor)
+    with pytest.raises(ZeroDivisionError):
+        port.startListening()
+    assert os.listdir(tmp_path) == []
+    assert port not in reactor.getReaders()
+
+
+def test_a_lock_file_of_a_live_process_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "socket.lock").symlink_to(str(os.getppid()))
+    with pytest.raises(ListenError, match="cannot acquire lock"):
+        _port(tmp_path / "socket", lockfile=True)
+    assert os.listdir(tmp_path) == ["socket.lock"]
+
+
 @with_reactor
 async def test_it_closes_though_its_file_is_gone(tmp_path: Path) -> None:
     port = _port(tmp_path / "socket")
