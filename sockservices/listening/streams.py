@@ -34,8 +34,7 @@ from sockservices.listening.descriptions import (
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.ip_place import ip_place
 from sockservices.printable import escaped, system_reason
-from sockservices.transports import EagerMethods, LookingStreams, WrappingStreams
-from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
+from sockservices.transports import LookingStreams, WrappingStreams
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
 """The types of descriptions that this module parses, and not Twisted or other packages."""
@@ -73,16 +72,8 @@ class UnixServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
-
-        def start() -> UnixPort:
-            kind = EagerUnixPort if isinstance(self.reactor, EagerMethods) else UnixPort
-            port = kind(
-                self.path, protocolFactory, self.backlog, self.mode, self.lockfile, self.reactor
-            )
-            port.startListening()
-            return port
-
-        return execute(start)
+        where: list[Any] = [self.path, protocolFactory, self.backlog, self.mode, self.lockfile]
+        return execute(self.reactor.listen_at_path, *where)
 
 
 @implementer(IStreamServerEndpoint)
@@ -128,7 +119,7 @@ def stream_endpoint(
             _check_port(description)
     known, families = _without_families(description)
     foreign = WrappingStreams(reactor, wrap, **families)
-    return _foreign_endpoint(foreign, description, _with_backlog(known, backlog))
+    return _foreign_endpoint(foreign, description, _with_defaults(known, backlog, mode))
 
 
 def is_unix(description: Description, endpoint: Any) -> bool:
@@ -186,17 +177,22 @@ def _without_families(description: Description) -> tuple[Description, dict[str, 
     return attrs.evolve(description, text=text, named=named), {"ipv6only": ipv6only}
 
 
-def _with_backlog(description: Description, backlog: int) -> str:
+def _with_defaults(description: Description, backlog: int, mode: int) -> str:
+    """Return a description of Twisted's with our defaults, as far as it takes them."""
     prefix, positional = description.prefix, description.positional
-    takes_it = (
+    text = description.text
+    wrapped = positional[0].lower() if prefix == "haproxy" and positional else None
+    takes_backlog = (
         prefix == "ssl"
         or (prefix == "tls" and len(positional) < 3)
         # A haproxy endpoint passes its arguments on to the endpoint that it wraps.
-        or (prefix == "haproxy" and positional[:1] != ("systemd",))
+        or wrapped not in (None, "systemd")
     )
-    if takes_it and "backlog" not in description.named:
-        return f"{description.text}:backlog={backlog}"
-    return description.text
+    if takes_backlog and "backlog" not in description.named:
+        text += f":backlog={backlog}"
+    if wrapped == "unix" and len(positional) < 3 and "mode" not in description.named:
+        text += f":mode={mode:o}"
+    return text
 
 
 def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from zope.interface import directlyProvides, providedBy
 from sockservices.transports import stock_streams, tcp, unix
 from sockservices.transports.clock import keep_steady
 from sockservices.transports.transport import EagerConnection
+from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.transports.writers import untried_of, watch
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -24,6 +26,7 @@ class _Listening:
 
     tcp_port: Any
     unix_port: Any
+    path_port: type[UnixPort]
     adopted_unix_port: Any
 
     def listenTCP(
@@ -48,6 +51,14 @@ class _Listening:
         listening.startListening()
         return listening
 
+    def listen_at_path(
+        self, path: bytes, factory: Any, backlog: int, mode: int, lockfile: bool
+    ) -> Any:
+        """Listen on a Unix socket that replaces only a stale file; see ``UnixPort``."""
+        listening = self.path_port(path, factory, backlog, mode, lockfile, self)
+        listening.startListening()
+        return listening
+
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamPort``."""
         _check_family(addressFamily)
@@ -66,6 +77,7 @@ class EagerMethods(_Listening):
 
     tcp_port = tcp.Port
     unix_port = unix.Port
+    path_port = EagerUnixPort
     adopted_unix_port = unix.AdoptedPort
 
     def connectTCP(
@@ -183,6 +195,7 @@ class StockStreams(_Listening, _Facade):
 
     tcp_port = stock_streams.TCPPort
     unix_port = stock_streams.UNIXPort
+    path_port = UnixPort
     adopted_unix_port = stock_streams.AdoptedUNIXPort
 
     connectTCP = PosixReactorBase.connectTCP
@@ -208,9 +221,12 @@ class WrappingStreams(_Facade):
         """See ``IReactorTCP.listenTCP``."""
         return self.reactor.listenTCP(port, self._wrap(factory), *rest, **named, **self._options)
 
-    def listenUNIX(self, address: Any, factory: Any, *rest: Any, **named: Any) -> Any:
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
         """See ``IReactorUNIX.listenUNIX``."""
-        return self.reactor.listenUNIX(address, self._wrap(factory), *rest, **named)
+        path = os.fsencode(address)
+        return self.reactor.listen_at_path(path, self._wrap(factory), backlog, mode, bool(wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamPort``."""

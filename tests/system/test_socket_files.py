@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import TWISTD, Running, needs
+from tests.system.processes import PATIENCE, TWISTD, Running, Service, needs, read_all
 
 KINDS = pytest.mark.parametrize("kind", ["unix", "unixgram"])
 _CHANGES = "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat"
@@ -69,3 +69,21 @@ def test_a_directory_without_locks_has_sockets_all_the_same(
         service.err.wait_for(re.escape(said))
     assert service.err.text.count("without a lock") == 1
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]])
+def test_a_socket_behind_haproxy_has_its_mode_too(tmp_path: Path, options: list[str]) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "a"))
+    listeners = ("--listen=haproxy:unix:a", "--listen=haproxy:unix:b:660")
+    with Service("sock-hello", *listeners, "--mode=640", *options, cwd=tmp_path) as hello:
+        assert (_mode(tmp_path / "a"), _mode(tmp_path / "b")) == (0o640, 0o660)
+        for path in ("a", "b"):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE)
+                client.connect(str(tmp_path / path))
+                client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+                assert read_all(client) == b"Hello, world!\n"
+        assert hello.stop() == 0
+        assert "Traceback" not in hello.err.text
+    assert {path.name for path in tmp_path.iterdir()}.isdisjoint({"a", "b", "a.lock", "b.lock"})
