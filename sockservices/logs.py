@@ -76,6 +76,7 @@ FIELDS = {
     "seconds": "seconds left to finish",
     "service": "name of the service",
     "size": "bytes in a datagram",
+    "socket_name": "name of an inherited socket",
     "value": "entry point, as module:object",
     "wanted": "bytes that a receive buffer was to have",
     "wanted_mode": "mode that a file was to have",

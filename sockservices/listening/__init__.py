@@ -17,6 +17,7 @@ from sockservices.listening.descriptions import (
     not_empty,
     port_number,
 )
+from sockservices.listening.inherited import untaken
 from sockservices.listening.listeners import (
     DatagramListener,
     Listener,
@@ -41,4 +42,5 @@ __all__ = [
     "listener",
     "not_empty",
     "port_number",
+    "untaken",
 ]

@@ -135,7 +135,7 @@ def datagram_endpoint(
     if description.prefix == "unixgram":
         return _unix_datagram_endpoint(reactor, description, mode)
     if description.prefix == "systemd-datagram":
-        inherited = inherited_socket(description, "datagram")
+        inherited = inherited_socket(description)
         return InheritedDatagramServerEndpoint(reactor, inherited, receive_buffer)
     for parser in getPlugins(IDatagramServerEndpointStringParser):
         if parser.prefix.lower() == description.prefix:

@@ -1,6 +1,7 @@
 """One description for each socket, from descriptions that stand for several.
 
 - A host name as ``interface`` stands for all its addresses.
+- The name of inherited sockets stands for all of the right kind.
 - A socket on all IPv6 addresses serves IPv4, too, unless another listener has that port there.
 """
 
@@ -16,6 +17,7 @@ from sockservices.listening.descriptions import (
     description_of,
     ip_address,
 )
+from sockservices.listening.inherited import INHERITING, indexes
 from sockservices.listening.ip_place import ip_place
 
 
@@ -32,6 +34,10 @@ def expanded(descriptions: Iterable[str]) -> list[str]:
 def _each(description: Description) -> list[str]:
     if description.prefix in IP_PARTS:
         return _on_each_address(description)
+    if description.prefix in INHERITING:
+        found = indexes(description)
+        if len(found) > 1:
+            return [description_of(description.prefix, index=each) for each in found]
     return [description.text]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
@@ -33,6 +33,9 @@ _PARTS: Mapping[str, Callable[[str], Any]] = {
 _FIRST = 3  # SD_LISTEN_FDS_START
 _MOST = 1 << 16  # more file descriptors than anybody passes
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
+_KIND_OF = {"systemd": "stream", "systemd-datagram": "datagram"}
+INHERITING = tuple(_KIND_OF)
+"""The types of descriptions for these sockets."""
 
 
 @attrs.frozen
@@ -81,24 +84,18 @@ class InheritedSocket:
 
 
 def inherited_socket(
-    description: Description,
-    kind: Literal["stream", "datagram"],
-    sockets: Callable[[], list[Inherited]] = inherited_sockets,
+    description: Description, sockets: Callable[[], list[Inherited]] = inherited_sockets
 ) -> InheritedSocket:
     """Return the socket that ``systemd:index=0`` or ``systemd-datagram:name=x`` means.
 
     Parameters:
-        description: has an index or a name.
-        kind: the required kind of socket.
+        description: has an index or a name; of several sockets with that name, it means the first.
         sockets: returns the sockets that were passed to this process.
 
     Raises ``DescriptionError`` if no such socket was passed on, or it is of another kind.
     """
-    text = description.text
-    values = description.values(_PARTS)
-    if ("index" in values) == ("name" in values):
-        raise DescriptionError(f"{text!r} needs either index=NUMBER or name=NAME")
-    descriptor = _chosen(text, values, sockets())
+    text, kind = description.text, _KIND_OF[description.prefix]
+    descriptor = sockets()[indexes(description, sockets)[0]].descriptor
     try:
         with socket.socket(fileno=os.dup(descriptor)) as found:
             family, is_kind, address = found.family, found.type, found.getsockname()
@@ -115,14 +112,30 @@ def inherited_socket(
     domain = {each: name for name, each in _DOMAINS.items()}.get(family)
     if domain is None:
         raise DescriptionError(f"{text!r} is of address family {int(family)}: neither IP nor Unix")
-    if values.get("domain", domain) != domain:
+    if description.values(_PARTS).get("domain", domain) != domain:
         raise DescriptionError(f"in {text!r}, domain: the socket's is {domain}")
     os.set_inheritable(descriptor, False)  # not for programs that we may start
     os.set_blocking(descriptor, False)
     return InheritedSocket(descriptor, family, address)
 
 
-def _chosen(text: str, values: Mapping[str, Any], passed: list[Inherited]) -> int:
+def indexes(
+    description: Description, sockets: Callable[[], list[Inherited]] = inherited_sockets
+) -> list[int]:
+    """Return the indexes of the sockets that a description means, at least one.
+
+    All sockets of a unit have one name, so a name means those of the right kind.
+
+    Parameters:
+        description: has an index or a name.
+        sockets: returns the sockets that were passed to this process.
+
+    Raises ``DescriptionError`` if no such socket was passed on.
+    """
+    text, passed = description.text, sockets()
+    values = description.values(_PARTS)
+    if ("index" in values) == ("name" in values):
+        raise DescriptionError(f"{text!r} needs either index=NUMBER or name=NAME")
     if not passed:
         raise DescriptionError(
             f"{text!r}: no socket was passed to this process (LISTEN_FDS is not set, or set for "
@@ -133,14 +146,44 @@ def _chosen(text: str, values: Mapping[str, Any], passed: list[Inherited]) -> in
             raise DescriptionError(
                 f"in {text!r}, index: the sockets that were passed are 0 to {len(passed) - 1}"
             )
-        chosen: Inherited = passed[values["index"]]
-        return chosen.descriptor
-    named = [each.descriptor for each in passed if each.name == values["name"]]
-    names = ", ".join(escaped(each.name) for each in passed)
+        return [values["index"]]
+    named = [index for index, each in enumerate(passed) if each.name == values["name"]]
     if not named:
+        names = ", ".join(escaped(each.name) for each in passed)
         raise DescriptionError(f"in {text!r}, name: the sockets that were passed are {names}")
-    if len(named) > 1:
-        raise DescriptionError(
-            f"in {text!r}, name: {len(named)} of {names} have that name; use index"
-        )
-    return named[0]
+    kind, family = _KIND_OF[description.prefix], _DOMAINS.get(values.get("domain", ""))
+    return [each for each in named if _is_a(kind, family, passed[each].descriptor)] or named
+
+
+def _is_a(kind: str, family: int | None, descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            return _KINDS.get(found.type) == kind and family in (None, found.family)
+    except OSError:  # not a socket
+        return False
+
+
+def untaken(
+    descriptions: Iterable[str], sockets: Callable[[], list[Inherited]] = inherited_sockets
+) -> list[tuple[str, str]]:
+    """Return a description and the name of each socket that none of these descriptions means.
+
+    Parameters:
+        descriptions: the descriptions of all listeners of this process.
+        sockets: returns the sockets that were passed to this process.
+    """
+    taken: set[int] = set()
+    for each in map(Description.parse, descriptions):
+        if each.prefix == "haproxy":  # which passes its arguments on
+            each = attrs.evolve(each, prefix=each.positional[0], positional=each.positional[1:])
+        if each.prefix in INHERITING:
+            taken.update(indexes(each, sockets))
+    return [
+        (f"{_prefix_for(each.descriptor)}:index={index}", each.name)
+        for index, each in enumerate(sockets())
+        if index not in taken
+    ]
+
+
+def _prefix_for(descriptor: int) -> str:
+    return "systemd-datagram" if _is_a("datagram", None, descriptor) else "systemd"

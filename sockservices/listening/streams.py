@@ -114,7 +114,7 @@ def stream_endpoint(
             values["path"] = checked_path(values.pop("address"))
             return UnixServerEndpoint(reactor, **{"backlog": backlog, "mode": mode, **values})
         case "systemd":
-            return InheritedServerEndpoint(reactor, inherited_socket(description, "stream"))
+            return InheritedServerEndpoint(reactor, inherited_socket(description))
         case "ssl":
             _check_port(description)
     known, families = _without_families(description)

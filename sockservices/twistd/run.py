@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+from twisted.logger import Logger
+
 from sockservices.connections.parts import Part
 from sockservices.errors import DescriptionError, SettingError
 from sockservices.exit import fail_process, stop_process
 from sockservices.host.host import SocketService
+from sockservices.listening import untaken
+from sockservices.printable import escaped
 from sockservices.process.background import ForegroundReport
 from sockservices.process.file_descriptors import raise_limit
 from sockservices.process.reloading import Reloading, ReloadingService
@@ -17,11 +21,21 @@ from sockservices.settings import spelled_as_option
 from sockservices.twistd.command_line import command_again, goes_to_background, pid_file
 from sockservices.twistd.options import GROUPS, HostOptions
 
+_log = Logger(namespace="sockservices")
+
 
 def make_service(options: HostOptions) -> SocketService | ReloadingService:
     """Build what runs a service; if that fails, print one line and exit."""
     supervises = options.group(Reloading).reload and not options.is_supervised
-    return _supervisor(options) if supervises else _host(options)
+    made = _supervisor(options) if supervises else _host(options)
+    for description, name in untaken(options.listen()):
+        _log.warn(
+            "nothing listens on {listener}, a socket named {socket_name} that was passed to this "
+            "process: use it, or take it from the unit",
+            listener=description,
+            socket_name=escaped(name),
+        )
+    return made
 
 
 def _supervisor(options: HostOptions) -> ReloadingService:

@@ -17,8 +17,10 @@ from sockservices.listening.descriptions import Description
 from sockservices.listening.inherited import (
     Inherited,
     InheritedSocket,
+    indexes,
     inherited_socket,
     inherited_sockets,
+    untaken,
 )
 from sockservices.listening.streams import InheritedServerEndpoint
 from sockservices.transports import with_streams
@@ -93,8 +95,7 @@ def passed(tmp_path: Path) -> Iterator[list[Inherited]]:
 
 
 def _find(passed: list[Inherited], text: str) -> InheritedSocket:
-    kind: Any = "datagram" if text.startswith("systemd-datagram") else "stream"
-    return inherited_socket(Description.parse(text), kind, lambda: passed)
+    return inherited_socket(Description.parse(text), lambda: passed)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,7 @@ def _find(passed: list[Inherited], text: str) -> InheritedSocket:
         ("systemd-datagram:name=udp", 4, socket.AF_INET),
         ("systemd-datagram:index=5", 5, socket.AF_UNIX),
         ("systemd-datagram:index=6", 6, socket.AF_UNIX),
+        ("systemd-datagram:name=twin", 5, socket.AF_UNIX),
     ],
 )
 def test_one_is_found(
@@ -128,7 +130,7 @@ def test_one_is_found(
         ("systemd:index=-1", "index: -1 is not a whole number, 0 or more"),
         ("systemd:index=9", "index: the sockets that were passed are 0 to 8"),
         ("systemd:name=no", "name: the sockets that were passed are tcp, tcp6, unix"),
-        ("systemd-datagram:name=twin", "name: 2 of tcp, tcp6"),
+        ("systemd:name=twin", "is a datagram socket, not a stream socket; write systemd-datagram:"),
         ("systemd:domain=UNIX:name=tcp", "domain: the socket's is INET"),
         ("systemd:domain=X:name=tcp", "domain: 'X' is not one of INET, INET6, UNIX"),
         ("systemd:name=udp", "is a datagram socket, not a stream socket; write systemd-datagram:"),
@@ -142,6 +144,39 @@ def test_errors(passed: list[Inherited], text: str, reason: str) -> None:
     with pytest.raises(DescriptionError) as caught:
         _find(passed, text)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("systemd:index=1", [1]),
+        ("systemd:name=unit", [0, 1, 2]),
+        ("systemd:domain=INET6:name=unit", [1]),
+        ("systemd-datagram:name=unit", [4]),
+        ("systemd-datagram:domain=UNIX:name=unit", [0, 1, 2, 4, 7, 8]),  # none: each is an error
+        ("systemd:name=other", [3]),
+    ],
+)
+def test_a_name_means_all_sockets_of_the_right_kind(
+    passed: list[Inherited], text: str, found: list[int]
+) -> None:
+    others = {3: "other", 5: "twin", 6: "twin"}
+    unit = [
+        Inherited(each.descriptor, others.get(index, "unit")) for index, each in enumerate(passed)
+    ]
+    assert indexes(Description.parse(text), lambda: unit) == found
+
+
+def test_what_no_description_means_is_told(passed: list[Inherited]) -> None:
+    taken = ["systemd:name=tcp", "tcp:7", "haproxy:systemd:domain=INET6:index=1", "unix:/run/x"]
+    taken += ["systemd-datagram:name=twin", "systemd:index=7", "haproxy:tcp:7"]
+    assert untaken(taken, lambda: passed) == [
+        ("systemd:index=2", "unix"),
+        ("systemd:index=3", "connected"),
+        ("systemd-datagram:index=4", "udp"),
+        ("systemd:index=8", "file"),
+    ]
+    assert untaken(taken[1:2], list) == []
 
 
 def test_a_descriptor_that_is_not_there() -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -98,7 +98,7 @@ TWISTD = (BIN / "twistd", "-n", "--logger=sockservices.to_stderr")
 class Service(Running):
     """A service in the foreground, with its log on standard error. Waits until it listens.
 
-    ``passed`` are sockets that it is to inherit, by their names.
+    ``passed`` are sockets that it is to inherit, with their names.
     """
 
     def __init__(
@@ -107,17 +107,16 @@ class Service(Running):
         cwd: Path,
         stdout: int | IO[bytes] = subprocess.PIPE,
         env: dict[str, str] | None = None,
-        passed: Mapping[str, socket.socket] | None = None,
+        passed: Sequence[tuple[str, socket.socket]] = (),
     ) -> None:
-        passed = passed or {}
-        pairs = [f"{name}={each.fileno()}" for name, each in passed.items()]
+        pairs = [f"{name}={each.fileno()}" for name, each in passed]
         passing = (sys.executable, str(Path(__file__).with_name("passing.py")), *pairs, "--")
         super().__init__(
             [*(passing if passed else ()), *TWISTD, *arguments],
             cwd,
             stdout=stdout,
             env=env,
-            pass_fds=[each.fileno() for each in passed.values()],
+            pass_fds=[each.fileno() for _name, each in passed],
         )
         try:
             self.where = separated(self.err.wait_for(r"listening on (\S.*)\n")[1])

@@ -106,7 +106,7 @@ def test_tls_on_them(tmp_path: Path) -> None:
             *("sock-hello", "--listen=systemd:name=web"),
             *("--tls-cert=trusted/cert.pem", "--tls-key=key.pem"),
             cwd=tmp_path,
-            passed={"web": owned},
+            passed=[("web", owned)],
         ):
             plain = socket.create_connection(owned.getsockname(), PATIENCE)
             with trusting.wrap_socket(plain, server_hostname="localhost") as client:
@@ -137,6 +137,56 @@ def test_an_error_is_one_line(tmp_path: Path, description: str, reason: str) -> 
     [line] = done.stderr.decode().splitlines()
     assert line.startswith("twistd: sock-echo: ")
     assert reason in line
+
+
+@pytest.mark.parametrize("options", [[], ["--reload"]])
+def test_one_name_reaches_all_sockets_of_a_unit(tmp_path: Path, options: list[str]) -> None:
+    with (
+        _listening(socket.AF_INET, ("127.0.0.1", 0)) as ipv4,
+        socket.socket(socket.AF_INET6) as ipv6,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+    ):
+        port = ipv4.getsockname()[1]
+        ipv6.bind(("::1", port))
+        ipv6.listen()
+        datagrams.bind(("127.0.0.1", port))
+        with Service(
+            *("sock-echo", "--listen=systemd:name=echo", "--listen=systemd-datagram:name=echo"),
+            *options,
+            cwd=tmp_path,
+            passed=[("echo", ipv4), ("echo", datagrams), ("echo", ipv6)],
+        ) as echo:
+            assert echo.where == [
+                *(f"tcp:127.0.0.1:{port}", rf"tcp:\:\:1:{port}", f"udp:127.0.0.1:{port}"),
+            ]
+            for owned in (ipv4, ipv6, datagrams):
+                with socket.socket(owned.family, owned.type) as client:
+                    client.settimeout(PATIENCE)
+                    client.connect(owned.getsockname())
+                    client.sendall(b"hello")
+                    assert client.recv(100) == b"hello"
+            assert echo.stop() == 0
+            assert "nothing listens on" not in echo.err.text
+
+
+@pytest.mark.parametrize("options", [[], ["--reload"]])
+def test_a_socket_that_is_passed_and_not_used_is_a_warning(
+    tmp_path: Path, options: list[str]
+) -> None:
+    with (
+        _listening(socket.AF_INET, ("127.0.0.1", 0)) as used,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused,
+    ):
+        unused.bind(("127.0.0.1", 0))
+        passed = [("echo", used), ("more", unused)]
+        listen = "--listen=systemd:name=echo"
+        with Service("sock-echo", listen, *options, cwd=tmp_path, passed=passed) as echo:
+            assert echo.stop() == 0
+            assert echo.err.text.count("nothing listens on") == 1
+            said = (
+                "nothing listens on systemd-datagram:index=1, a socket named more that was passed"
+            )
+            assert said in echo.err.text
 
 
 def _asks_until(
@@ -184,7 +234,7 @@ def test_restarts_under_load_lose_nothing(
             return Service(
                 *("sock-echo", "--listen=systemd:name=echo", "--graceful-timeout=10"),
                 cwd=tmp_path,
-                passed={"echo": owned},
+                passed=[("echo", owned)],
             )
 
         clients = [

@@ -61,7 +61,7 @@ def _start(installed: Path, name: str, owned: socket.socket) -> Service:
     assert arguments[0] == str(BIN / "twistd")
     options = ["--nodaemon", "--logger=sockservices.to_stderr"]
     assert arguments[1:3] == options  # which the tests' services have as well
-    return Service(*arguments[3:], cwd=installed, passed={passed: owned})
+    return Service(*arguments[3:], cwd=installed, passed=[(passed, owned)])
 
 
 def test_the_echo_answers(installed: Path) -> None:
