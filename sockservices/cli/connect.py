@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from sockservices.cli.errors import CouldNot, Seconds
 from sockservices.errors import DescriptionError
-from sockservices.listening import Description, checked_path
+from sockservices.listening import Description, abstract_address, checked_path, not_empty
 from sockservices.printable import escaped, system_reason
 from sockservices.timer import cancel
 from sockservices.transports import keep_steady
@@ -42,8 +42,9 @@ from sockservices.transports import keep_steady
 def connect(description: str, timeout: float) -> None:
     """Connect standard input and output to a stream service.
 
-    DESCRIPTION is any Twisted client endpoint: tcp:127.0.0.1:7, unix:/run/x, tls:HOST:PORT. At the
-    end of input the connection is half-closed; the command ends when the peer closes it.
+    DESCRIPTION is any Twisted client endpoint, such as tcp:127.0.0.1:7, unix:/run/x or
+    tls:HOST:PORT, or unix:abstract=NAME. At the end of input the connection is half-closed; the
+    command ends when the peer closes it.
     """
     from twisted.internet import reactor
 
@@ -62,10 +63,14 @@ def connect(description: str, timeout: float) -> None:
 
 
 def _endpoint(reactor: Any, text: str) -> Any:
-    from twisted.internet.endpoints import clientFromString
+    from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
 
     try:
-        _check(Description.parse(text))
+        description = Description.parse(text)
+        if description.prefix == "unix" and "abstract" in description.named:  # not Twisted's
+            name = description.values({"abstract": not_empty})["abstract"]
+            return UNIXClientEndpoint(reactor, os.fsdecode(abstract_address(name)))
+        _check(description)
         return clientFromString(reactor, text)
     except ImportError as error:
         raise CouldNot(f"{text} needs {error.name}: pip install 'sockservices[tls]'") from None

@@ -19,11 +19,9 @@ from zope.interface import Attribute, Interface, implementer
 
 from sockservices.errors import DescriptionError
 from sockservices.listening.descriptions import (
-    UNIXGRAM_PARTS,
     Description,
-    abstract_address,
-    checked_path,
     ip_values,
+    unix_values,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.transports.udp import UdpPort
@@ -133,7 +131,7 @@ def datagram_endpoint(
         values = ip_values(description)
         return UdpServerEndpoint(reactor, **values, receive_buffer=receive_buffer)
     if description.prefix == "unixgram":
-        return _unix_datagram_endpoint(reactor, description, mode)
+        return UnixDatagramServerEndpoint(reactor, **{"mode": mode} | unix_values(description))
     if description.prefix == "systemd-datagram":
         inherited = inherited_socket(description)
         return InheritedDatagramServerEndpoint(reactor, inherited, receive_buffer)
@@ -146,17 +144,3 @@ def datagram_endpoint(
             except (TypeError, ValueError) as error:
                 raise DescriptionError(f"in {description.text!r}: {error}") from None
     return None
-
-
-def _unix_datagram_endpoint(
-    reactor: Any, description: Description, mode: int
-) -> UnixDatagramServerEndpoint:
-    values = description.values(UNIXGRAM_PARTS)
-    if ("address" in values) == ("abstract" in values):
-        raise DescriptionError(f"{description.text!r} needs either a path or abstract=NAME")
-    if "address" in values:
-        address = checked_path(values["address"])
-        return UnixDatagramServerEndpoint(reactor, address, values.get("mode", mode))
-    if "mode" in values:
-        raise DescriptionError(f"in {description.text!r}, mode: an abstract name has no file")
-    return UnixDatagramServerEndpoint(reactor, abstract_address(values["abstract"]), mode)

@@ -201,14 +201,37 @@ def check_is_ipv6(description: Description, interface: str) -> None:
         )
 
 
-UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
+_UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "backlog": backlog_length,
     "lockfile": yes_or_no,
+    "abstract": not_empty,
 }
-UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {
+_UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "abstract": not_empty,
 }
+UNIX_PARTS = {"unix": _UNIX_PARTS, "unixgram": _UNIXGRAM_PARTS}
+"""The arguments of the descriptions of Unix sockets, by type."""
+
+_OF_FILES = ("mode", "lockfile")
+
+
+def unix_values(description: Description) -> dict[str, Any]:
+    """Convert the arguments of a description in ``UNIX_PARTS``.
+
+    Returns them with the ``address`` as bytes, for bind(2). Raises ``DescriptionError``.
+    """
+    values = description.values(UNIX_PARTS[description.prefix])
+    if ("address" in values) == ("abstract" in values):
+        raise DescriptionError(f"{description.text!r} needs either a path or abstract=NAME")
+    if "address" in values:
+        values["address"] = checked_path(values["address"])
+        return values
+    for name in _OF_FILES:
+        if name in values:
+            raise DescriptionError(f"in {description.text!r}, {name}: an abstract name has no file")
+    values["address"] = abstract_address(values.pop("abstract"))
+    return values

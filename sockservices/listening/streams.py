@@ -23,13 +23,12 @@ from sockservices.converters import yes_or_no
 from sockservices.errors import DescriptionError
 from sockservices.listening.datagrams import datagram_prefixes
 from sockservices.listening.descriptions import (
-    UNIX_PARTS,
     Description,
     check_is_ipv6,
-    checked_path,
     description_of,
     ip_values,
     port_number,
+    unix_values,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.ip_place import ip_place
@@ -62,18 +61,18 @@ class TcpServerEndpoint:
 @implementer(IStreamServerEndpoint)
 @attrs.frozen
 class UnixServerEndpoint:
-    """The endpoint ``unix:PATH``; it replaces a socket file only if nobody listens there."""
+    """The endpoints ``unix:PATH``, which replaces only a stale file, and ``unix:abstract=NAME``."""
 
     reactor: Any
-    path: bytes
+    address: bytes
     backlog: int
     mode: int
     lockfile: bool = False
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
-        where: list[Any] = [self.path, protocolFactory, self.backlog, self.mode, self.lockfile]
-        return execute(self.reactor.listen_at_path, *where)
+        where: list[Any] = [self.address, protocolFactory, self.backlog, self.mode, self.lockfile]
+        return execute(self.reactor.listen_at, *where)
 
 
 @implementer(IStreamServerEndpoint)
@@ -110,9 +109,8 @@ def stream_endpoint(
         case "tcp" | "tcp6":
             return TcpServerEndpoint(reactor, **{"backlog": backlog, **ip_values(description)})
         case "unix":
-            values = description.values(UNIX_PARTS, required="address")
-            values["path"] = checked_path(values.pop("address"))
-            return UnixServerEndpoint(reactor, **{"backlog": backlog, "mode": mode, **values})
+            defaults = {"backlog": backlog, "mode": mode}
+            return UnixServerEndpoint(reactor, **defaults | unix_values(description))
         case "systemd":
             return InheritedServerEndpoint(reactor, inherited_socket(description))
         case "ssl":

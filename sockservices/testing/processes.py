@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from sockservices.converters import separated
+from sockservices.listening import Description
 
 PATIENCE = 30.0  # seconds before giving up
 
@@ -153,7 +154,9 @@ class Twistd:
         if kind in ("unix", "unixgram"):
             sort = socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM
             made = socket.socket(socket.AF_UNIX, sort)
-            address: str | tuple[str, int] = rest
+            description = Description.parse(self.where[0])
+            name = description.named.get("abstract")
+            address: str | tuple[str, int] = f"\0{name}" if name else description.positional[0]
         else:
             host, port = rest.replace("\\:", ":").rsplit(":", 1)
             sort = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM

@@ -16,7 +16,7 @@ class HostedPort:
     """What it listens for."""
     can_limit: ClassVar[bool] = True
     """Whether it goes by limits: of its connections' buffers, or of its datagrams."""
-    keeps_address: ClassVar[bool] = True
+    keeps_address: bool = True
     """Whether nobody else can listen there before it has finished."""
     # Methods that Twisted's ports have.
     getHost: Any

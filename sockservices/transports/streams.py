@@ -26,7 +26,7 @@ class _Listening:
 
     tcp_port: Any
     unix_port: Any
-    path_port: type[UnixPort]
+    careful_unix_port: type[UnixPort]
     adopted_unix_port: Any
 
     def listenTCP(
@@ -51,11 +51,11 @@ class _Listening:
         listening.startListening()
         return listening
 
-    def listen_at_path(
-        self, path: bytes, factory: Any, backlog: int, mode: int, lockfile: bool
+    def listen_at(
+        self, address: bytes, factory: Any, backlog: int, mode: int, lockfile: bool
     ) -> Any:
         """Listen on a Unix socket that replaces only a stale file; see ``UnixPort``."""
-        listening = self.path_port(path, factory, backlog, mode, lockfile, self)
+        listening = self.careful_unix_port(address, factory, backlog, mode, lockfile, self)
         listening.startListening()
         return listening
 
@@ -77,7 +77,7 @@ class EagerMethods(_Listening):
 
     tcp_port = tcp.Port
     unix_port = unix.Port
-    path_port = EagerUnixPort
+    careful_unix_port = EagerUnixPort
     adopted_unix_port = unix.AdoptedPort
 
     def connectTCP(
@@ -195,7 +195,7 @@ class StockStreams(_Listening, _Facade):
 
     tcp_port = stock_streams.TCPPort
     unix_port = stock_streams.UNIXPort
-    path_port = UnixPort
+    careful_unix_port = UnixPort
     adopted_unix_port = stock_streams.AdoptedUNIXPort
 
     connectTCP = PosixReactorBase.connectTCP
@@ -226,7 +226,7 @@ class WrappingStreams(_Facade):
     ) -> Any:
         """See ``IReactorUNIX.listenUNIX``."""
         path = os.fsencode(address)
-        return self.reactor.listen_at_path(path, self._wrap(factory), backlog, mode, bool(wantPID))
+        return self.reactor.listen_at(path, self._wrap(factory), backlog, mode, bool(wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamPort``."""

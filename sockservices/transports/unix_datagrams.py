@@ -11,7 +11,6 @@ from typing import Any
 from twisted.internet import unix
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
@@ -22,7 +21,13 @@ from sockservices.service import IAnswering
 from sockservices.transports import datagram_senders
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import identity_of, own_addresses
-from sockservices.transports.unix_paths import SocketFile, bind, socket_at, taking_over
+from sockservices.transports.unix_paths import (
+    SocketFile,
+    bind,
+    bind_abstract,
+    socket_at,
+    taking_over,
+)
 
 # Datagrams that Unix peers have not read count against the sender's buffer. With the usual 208 KiB,
 # one peer that does not read could keep others from getting answers. With this size, its queue
@@ -42,13 +47,12 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
     """
 
-    keeps_address = False  # its file goes at once
-
     def __init__(
         self, address: bytes, protocol: AbstractDatagramProtocol, mode: int, reactor: Any
     ) -> None:
         unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
         self._address = address
+        self.keeps_address = address.startswith(b"\0")  # a file goes at once
         self._file: SocketFile | None = None
         self._bound: socket.socket | None = None
         self._own: bytes | tuple[int, int] | None = None
@@ -93,10 +97,10 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
             if self._asks_who:
                 datagram_senders.ask_for_credentials(made)
             if self._address.startswith(b"\0"):
-                _bind_abstract(made, self._address)
-                return made
-            with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
-                self._file = bind(made, self._address, self.mode)
+                bind_abstract(made, self._address)
+            else:
+                with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
+                    self._file = bind(made, self._address, self.mode)
         except BaseException:
             made.close()
             raise
@@ -147,13 +151,6 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         if self._file is not None:
             self._file.remove()
         self._tell_closed()
-
-
-def _bind_abstract(made: socket.socket, address: bytes) -> None:
-    try:
-        made.bind(address)
-    except OSError as error:
-        raise CannotListenError(None, address, error) from None
 
 
 def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:

@@ -93,6 +93,14 @@ def _locked(fd: int) -> OSError | None:
     return None
 
 
+def bind_abstract(made: socket.socket, address: bytes) -> None:
+    """Bind a socket to an abstract name; raise ``CannotListenError`` if that fails."""
+    try:
+        made.bind(address)
+    except OSError as error:
+        raise CannotListenError(None, address, error) from None
+
+
 def bind(made: socket.socket, path: bytes, mode: int) -> SocketFile:
     """Bind a socket to a path where its file has this mode from the beginning.
 

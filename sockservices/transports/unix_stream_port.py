@@ -1,5 +1,7 @@
 """A Unix stream port that replaces only stale socket files, and removes only its own.
 
+It can also listen on an abstract name, which has no file: unix(7).
+
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_preexistingSocket``,
 ``_shouldShutdown``.
 """
@@ -21,7 +23,7 @@ from sockservices.printable import escaped
 from sockservices.transports import stock_streams
 from sockservices.transports import unix as eager_unix
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
-from sockservices.transports.unix_paths import SocketFile, bind, taking_over
+from sockservices.transports.unix_paths import SocketFile, bind, bind_abstract, taking_over
 
 
 @implementer(IListeningPort)
@@ -31,7 +33,7 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
     Twisted sets the mode of whatever is at the path after bind(2), also where a link leads to.
 
     Parameters:
-        path: the path of the socket file.
+        address: the path of the socket file, or a null byte and an abstract name.
         factory: builds the protocols.
         backlog: the number of connections that may wait to be accepted.
         mode: the mode of the socket file, from the moment that it exists.
@@ -44,25 +46,28 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
 
     def __init__(
         self,
-        path: bytes,
+        address: bytes,
         factory: IProtocolFactory,
         backlog: int,
         mode: int,
         lockfile: bool,
         reactor: Any,
     ) -> None:
-        super().__init__(os.fsdecode(path), factory, backlog, mode, reactor, int(lockfile))  # type: ignore[arg-type]
-        self._path = path
+        super().__init__(os.fsdecode(address), factory, backlog, mode, reactor, int(lockfile))  # type: ignore[arg-type]
+        self._address = address
 
     def startListening(self) -> None:
         """Bind and listen; raise ``ListenError`` if that fails."""
         made: socket.socket = self.createInternetSocket()
         try:
-            with taking_over(self._path, f"unix:{escaped(self._path)}"):
-                if self.wantPID:
-                    self._lock()
-                self._file = bind(made, self._path, self.mode)
-                made.listen(self.backlog)
+            if self._address.startswith(b"\0"):
+                bind_abstract(made, self._address)
+            else:
+                with taking_over(self._address, f"unix:{escaped(self._address)}"):
+                    if self.wantPID:
+                        self._lock()
+                    self._file = bind(made, self._address, self.mode)
+            made.listen(self.backlog)
             self._preexistingSocket = made
             super().startListening()
         except BaseException:  # also if the factory could not start
@@ -71,9 +76,9 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
             raise
 
     def _lock(self) -> None:
-        lock = FilesystemLock(self._path + b".lock")
+        lock = FilesystemLock(self._address + b".lock")
         if not lock.lock():
-            raise CannotListenError(None, self._path, "cannot acquire lock")
+            raise CannotListenError(None, self._address, "cannot acquire lock")
         self.lockFile = lock
 
     def _clean_up(self) -> None:

@@ -236,7 +236,7 @@ def test_a_connection_that_is_made_has_all_the_time(connected: Connected) -> Non
     "description",
     [
         *("", "tcp", "tcp:", "tcp:127.0.0.1:port", "nothing:7", "tcp:127.0.0.1:7:x=y"),
-        *(f"unix:/{'x' * 200}", f"tcp:{'x' * 64}:7"),
+        *(f"unix:/{'x' * 200}", f"tcp:{'x' * 64}:7", "unix:abstract=", "unix:abstract=x:mode=7"),
     ],
 )
 def test_what_is_no_description_is_a_usage_error(connected: Connected, description: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,23 @@ async def test_a_stop_waits_for_those_that_a_failure_closes(tmp_path: Path) -> N
     service.startService()
     await service.stopService()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["unix", "unixgram"])
+@with_reactor
+async def test_it_takes_its_abstract_name_again_at_once(kind: str) -> None:
+    name = f"sockservices-{os.getpid()}"
+    service = SocketService(
+        EchoFactory(), [f"{kind}:abstract={name}"], on_failure=lambda _line: None
+    )
+    service.startService()
+    [address] = await service.when_listening()
+    assert address.name == b"\0" + name.encode()
+    stopped = service.stopService()
+    service.startService()
+    assert await service.when_listening() == [address]
+    await stopped
+    await service.stopService()
 
 
 @with_reactor

@@ -136,7 +136,7 @@ def test_what_we_quote_is_read_alike_by_twisted(text: str) -> None:
     description = description_of("unix", text, mode="640", backlog=7)
     twisted = _twisted_unix(description)
     assert twisted is not None
-    values = Description.parse(description).values(UNIX_PARTS)
+    values = Description.parse(description).values(UNIX_PARTS["unix"])
     assert {name: twisted[name] for name in values} == values
     assert values == {"address": text, "mode": 0o640, "backlog": 7}
 

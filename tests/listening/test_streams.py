@@ -56,9 +56,15 @@ def test_unix(description: str, backlog: int, mode: int, lockfile: bool) -> None
     )
 
 
+def test_an_abstract_unix_name() -> None:
+    found = listener(MemoryReactorClock(), r"unix:abstract=a\:b\=c:backlog=7", Listening())
+    assert (found.endpoint.address, found.endpoint.backlog) == (b"\0a:b=c", 7)
+    assert found.is_a("Unix stream")
+
+
 def test_a_unix_path_of_bytes_that_are_no_text() -> None:
     found = listener(MemoryReactorClock(), os.fsdecode(b"unix:/run/\xff"), Listening())
-    assert found.endpoint.path == b"/run/\xff"
+    assert found.endpoint.address == b"/run/\xff"
 
 
 @pytest.mark.parametrize("length", [107, 108])
@@ -87,6 +93,12 @@ def test_a_unix_path_has_a_limit(length: int, monkeypatch: pytest.MonkeyPatch) -
         ("haproxy:udp:7", "in 'haproxy:udp:7'"),
         ("unix:/run/\0x", "contains a null byte"),
         ("unix:", "address: is empty"),
+        ("unix:abstract=", "abstract: is empty"),
+        ("unix:backlog=5", "needs either a path or abstract=NAME"),
+        ("unix:/run/x:abstract=x", "needs either a path or abstract=NAME"),
+        ("unix:abstract=x:mode=660", "mode: an abstract name has no file"),
+        ("unix:abstract=x:lockfile=no", "lockfile: an abstract name has no file"),
+        (f"unix:abstract={'x' * 108}", "name x+ is 108 bytes long; the limit on this system is"),
         ("unix:/run/x:mode=999", "mode: '999' is not a file mode"),
         ("unix:/run/x:lockfile=perhaps", "lockfile: 'perhaps' is neither yes nor no"),
     ],

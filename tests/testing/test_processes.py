@@ -22,10 +22,11 @@ def test_a_command_as_an_operator_runs_it(twistd: Any) -> None:
     assert "Server Shut Down" in echo.log
 
 
-@pytest.mark.parametrize("listen", [r"tcp6:0:interface=\:\:1", "unix:s"])
+@pytest.mark.parametrize(
+    "listen", [r"tcp6:0:interface=\:\:1", r"unix:{}/s\:\=", r"unix:abstract={}\:\="]
+)
 def test_it_connects_to_listeners_of_all_kinds(twistd: Any, tmp_path: Path, listen: str) -> None:
-    listen = listen.replace(":s", f":{tmp_path}/s") if listen == "unix:s" else listen
-    with twistd("sock-hello", "--listen", listen).connect() as peer:
+    with twistd("sock-hello", "--listen", listen.format(tmp_path)).connect() as peer:
         assert peer.recv(100) == b"Hello, world!\n"
 
 
