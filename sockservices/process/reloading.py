@@ -100,11 +100,16 @@ class ReloadingService(Service):
     def startService(self) -> None:
         """Do the same, if ``privilegedStartService`` was not called before, as by ``twist``."""
         super().startService()  # type: ignore[no-untyped-call]
-        if self._news is None:
+        if self._news is None and not self._over.is_set():
             self._begin()
 
     def _begin(self) -> None:
-        self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
+        try:
+            self._news = tempfile.TemporaryDirectory(prefix="sockservices-")
+        except OSError as error:
+            self._over.set()
+            self._on_failure(f"--reload cannot create a temporary directory: {error.strerror}")
+            return
         self._ports.pause("serving")  # the serving process accepts, not this one
         self._ports.listen(
             lambda number: nobody_at(self.listeners[number]), lambda _number, _port: None

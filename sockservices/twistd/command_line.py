@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from collections.abc import Callable
 from getopt import GetoptError, getopt
 from typing import Any
 
 from twisted.application.app import ServerOptions
 from twisted.python import usage
+
+from sockservices.errors import why_no_path
+from sockservices.printable import escaped, system_reason
+from sockservices.twistd.pid_file import remove_stale_pid_file
 
 
 def goes_to_background(options: usage.Options) -> bool:
@@ -34,6 +41,84 @@ def pid_file(options: usage.Options) -> str:
     """Return the path of the PID file, or an empty string."""
     path: str = _top(options).get("pidfile") or ""
     return path
+
+
+def check_paths(options: usage.Options) -> None:
+    """Check the paths among the options of ``twistd``, which shows a traceback if one is unusable.
+
+    In the background, ``twistd`` shows it only in the log. This removes a stale PID file.
+
+    Raises ``UsageError`` for a path that cannot be used, and ``RunningError`` for the PID file of a
+    running process.
+    """
+    top = _top(options)
+    if not isinstance(top, ServerOptions) or "pidfile" not in top:
+        return
+    root, folder = top["chroot"], top["rundir"]
+    checks: list[tuple[str, str | None, Callable[[str], object]]] = [
+        ("logfile", _log_file(top), _check_log_file),
+        ("chroot", root, _check_root),
+        # A relative one is found from the present directory, even with --chroot.
+        ("rundir", _below(root, folder) if os.path.isabs(folder) else folder, _check_directory),
+        ("pidfile", top["pidfile"], lambda path: remove_stale_pid_file(path, top)),
+        ("pidfile", _below(root, top["pidfile"]), _check_file),
+    ]
+    for name, path, check in checks:
+        if not path:
+            continue
+        try:
+            check(path)
+        except (OSError, ValueError) as error:
+            reason = system_reason(error) if isinstance(error, OSError) else str(error)
+            raise usage.UsageError(f"--{name}: {escaped(path)}: {reason}") from None
+
+
+def _log_file(top: ServerOptions) -> str | None:
+    """Return the path of the log file, or ``None`` if ``twistd`` writes none."""
+    if top["syslog"] or top["logger"] is not None or top["logfile"] == "-":
+        return None
+    return top["logfile"] or ("twistd.log" if goes_to_background(top) else None)
+
+
+def _below(root: str | None, path: str) -> str:
+    """Return a path as it is named before ``twistd`` changes the root directory."""
+    if root is None or not path:
+        return path
+    return os.path.join(root, os.path.abspath(path).lstrip("/"))
+
+
+def _check_log_file(path: str) -> None:
+    _check_file(path)
+    if os.path.exists(path):
+        with open(path, "rb+", 0) as file:
+            if not file.seekable():  # twistd appends to it
+                raise ValueError(
+                    "not a regular file; without --logfile, twistd -n logs to standard output, "
+                    "and with --logger=sockservices.to_stderr to standard error"
+                )
+
+
+def _check_file(path: str) -> None:
+    """Raise ``OSError`` or ``ValueError`` for a file that cannot be opened or created."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        real = os.path.realpath(path)  # a symbolic link may lead to no file
+        try:
+            tempfile.TemporaryFile(dir=os.path.dirname(real)).close()
+        except OSError as error:
+            raise ValueError(why_no_path(os.fsencode(real), error)) from None
+    else:
+        open(path, "rb+", 0).close()
+
+
+def _check_root(path: str) -> None:
+    _check_directory(path)
+    os.chroot("/")  # which changes nothing
+
+
+def _check_directory(path: str) -> None:
+    os.stat(os.path.join(path, "."))  # raises an error also if it may not be entered
 
 
 def command_again(options: usage.Options) -> list[str]:

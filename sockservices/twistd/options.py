@@ -32,7 +32,12 @@ from sockservices.settings import (
     spelled_as_option,
     variable,
 )
-from sockservices.twistd.command_line import goes_to_background, write_no_pid_file_unasked
+from sockservices.twistd.command_line import (
+    check_paths,
+    goes_to_background,
+    write_no_pid_file_unasked,
+)
+from sockservices.twistd.pid_file import RunningError
 
 GROUPS: tuple[type[Settings], ...] = (
     Listening,
@@ -182,6 +187,10 @@ class HostOptions(OneLineErrors):
         if not self._listen:
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         write_no_pid_file_unasked(self)
+        try:
+            check_paths(self)
+        except RunningError as error:
+            self.end(str(error))
 
     @property
     def _prefixes(self) -> tuple[str, str]:

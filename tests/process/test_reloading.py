@@ -115,6 +115,18 @@ def test_a_process_serves_on_the_sockets_that_the_service_has(setup: Setup) -> N
     assert setup.failures == []
 
 
+def test_without_a_directory_for_its_reports_it_does_not_start(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.tempfile, "tempdir", "/nowhere")  # type: ignore[attr-defined]
+    setup.service.privilegedStartService()
+    setup.service.startService()
+    assert setup.failures == [
+        "--reload cannot create a temporary directory: No such file or directory"
+    ]
+    setup.stop()
+
+
 def test_the_old_code_serves_until_the_new_is_loaded(setup: Setup) -> None:
     setup.begin()
     [old] = setup.processes

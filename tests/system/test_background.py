@@ -15,7 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, PATIENCE, as_root, folder_for_all, read_all, run
+from tests.system.processes import (
+    BIN,
+    PATIENCE,
+    Running,
+    as_root,
+    folder_for_all,
+    read_all,
+    run,
+)
 
 
 @contextlib.contextmanager
@@ -75,6 +83,38 @@ def test_a_usage_error_is_its_one_line(tmp_path: Path) -> None:
     line = b"twistd: sock-echo: --port: 'x' is not a whole number from 0 to 65535\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", line)
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    "user", [None, pytest.param("root", marks=as_root), pytest.param("nobody", marks=as_root)]
+)
+def test_a_pid_file_of_another_process_does_not_prevent_the_start(
+    tmp_path: Path, user: str | None
+) -> None:
+    other_user = [] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups"]
+    with Running([*other_user, "sleep", "60"], tmp_path) as other:
+        (tmp_path / "pid").write_text(f"{other.process.pid}")
+        done = run(*_TWISTD, "sock-echo", "--socket=s", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert int((tmp_path / "pid").read_text()) != other.process.pid
+        assert (
+            "removed the PID file pid: its process is not running" in (tmp_path / "log").read_text()
+        )
+        assert other.process.poll() is None
+
+
+@pytest.mark.usefixtures("started")
+def test_the_pid_file_of_a_running_service_does(tmp_path: Path) -> None:
+    assert run(*_TWISTD, "sock-echo", "--socket=s", cwd=tmp_path).returncode == 0
+    pid = (tmp_path / "pid").read_text()
+    done = run(*_TWISTD, "sock-hello", "--socket=other", cwd=tmp_path)
+    assert done.stderr.decode() == (
+        f"twistd: sock-hello: process {pid} is running with the PID file pid: "
+        "stop it, or pass another --pidfile\n"
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert (tmp_path / "pid").read_text() == pid
 
 
 _SLOW = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import BIN, Running, as_root
+from tests.system.processes import BIN, Running, as_root, run
 
 LISTENS = r"listening on (\S+)\n"
 
@@ -34,9 +34,74 @@ def test_a_container_whose_service_was_killed_starts_again(tmp_path: Path) -> No
 
 @as_root
 def test_it_runs_where_nothing_can_be_written(tmp_path: Path) -> None:
-    read_only = "mount --bind . . && mount -o remount,ro,bind . && cd $PWD && ! touch x"
-    script = f'{read_only} && exec "$0" -n sock-echo --port 0'
-    with Running(["unshare", "--mount", "sh", "-c", script, BIN / "twistd"], tmp_path) as service:
+    with Running([*_read_only(), "-n", "sock-echo", "--port=0"], tmp_path) as service:
         service.out.wait_for(LISTENS)
-        assert "Read-only file system" in service.err.text
         assert service.stop() == 0
+        assert service.err.whole() == ""
+
+
+def _read_only() -> list[str | Path]:
+    """Return the beginning of a command that runs twistd where it cannot write."""
+    read_only = "mount --bind . . && mount -o remount,ro,bind . && cd $PWD && ! touch x 2>&-"
+    return ["unshare", "--mount", "sh", "-c", f'{read_only} && exec "$0" "$@"', BIN / "twistd"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--logfile=no/log"], "--logfile: no/log: the directory {cwd}/no does not exist"),
+        (["--logfile=file/log"], "--logfile: file/log: Not a directory"),
+        (["--logfile=."], "--logfile: .: Is a directory"),
+        (["--logfile=/dev/stdout"], "--logfile: /dev/stdout: not a regular file; without "),
+        (["--pidfile=no/pid"], "--pidfile: no/pid: the directory {cwd}/no does not exist"),
+        (["--pidfile=/dev/null"], "--pidfile: /dev/null: not a regular file; --pidfile= writes "),
+        (["--pidfile=text"], "--pidfile: text: 'precious' is not a process ID; the file was not "),
+        (["--rundir=no"], "--rundir: no: No such file or directory"),
+        (["--chroot=no"], "--chroot: no: No such file or directory"),
+        pytest.param(
+            ["--chroot=.", "--pidfile=/pid/x"],
+            "--pidfile: ./pid/x: the directory {cwd}/pid does not exist",
+            marks=as_root,
+        ),
+        pytest.param(
+            ["--chroot=.", "--rundir=/no", "--pidfile="],
+            "--rundir: ./no: No such file or directory",
+            marks=as_root,
+        ),
+    ],
+)
+@pytest.mark.parametrize("foreground", [True, False])
+def test_a_path_that_cannot_be_used_is_one_line(
+    tmp_path: Path, options: list[str], reason: str, foreground: bool
+) -> None:
+    (tmp_path / "text").write_text("precious")
+    (tmp_path / "file").touch()
+    place = "-n" if foreground else "--logfile=log"
+    done = run(BIN / "twistd", place, *options, "sock-echo", "--socket=s", cwd=tmp_path)
+    said = done.stderr.decode()
+    assert said.startswith(f"twistd: sock-echo: {reason.format(cwd=tmp_path)}")
+    assert said.count("\n") == 1
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert {each.name for each in tmp_path.iterdir()} == {"text", "file"}
+    assert (tmp_path / "text").read_text() == "precious"
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--pidfile=p"], "--logfile: twistd.log: the directory . is not writable: Read-only"),
+        (["--syslog"], "--pidfile: twistd.pid: the directory . is not writable: Read-only"),
+        (["-n", "--pidfile=old"], "--pidfile: old: Read-only file system"),
+        (["-n", "--logfile=old"], "--logfile: old: Read-only file system"),
+    ],
+)
+def test_so_is_one_on_a_read_only_file_system(
+    tmp_path: Path, options: list[str], reason: str
+) -> None:
+    (tmp_path / "old").write_text("1")
+    done = run(*_read_only(), *options, "sock-echo", "--socket=s", cwd=tmp_path)
+    said = done.stderr.decode().replace(str(tmp_path), ".")
+    assert said.startswith(f"twistd: sock-echo: {reason}")
+    assert said.count("\n") == 1
+    assert done.returncode == 2
