@@ -19,6 +19,8 @@ _PATIENCE = 1.0  # seconds to wait for a manager whose queue is full
 class Manager:
     """The service manager that started this process, if it wants reports.
 
+    Create it before ``twistd`` forks: it reports the process ID of the background.
+
     Parameters:
         environment: ``os.environ``, or a mapping in its place.
     """
@@ -27,12 +29,14 @@ class Manager:
         name = environment.get("NOTIFY_SOCKET", "")
         # An abstract name starts with an at sign: systemd.exec(5).
         self._address = "\0" + name[1:] if name.startswith("@") else name
+        self._started = os.getpid()
         self._watchdog_seconds = _watchdog_seconds(environment) if name else 0.0
         self._watchdog: LoopingCall | None = None
 
     def ready(self, status: str) -> None:
         """Report that the service listens, and start the watchdog's keep-alive reports."""
-        self._insist("READY=1", f"STATUS={status}")
+        main = [f"MAINPID={os.getpid()}"] if os.getpid() != self._started else []
+        self._insist("READY=1", *main, f"STATUS={status}")
         if self._watchdog_seconds and self._watchdog is None:
             self._watchdog = LoopingCall(self._tell, "WATCHDOG=1")
             # At half the interval, as sd_watchdog_enabled(3) recommends.

@@ -42,6 +42,16 @@ def test_the_manager_hears_how_it_does(heard: tuple[str, socket.socket]) -> None
     assert listening.recv(1000) == b"STOPPING=1\nSTATUS=2 remain"
 
 
+def test_the_manager_hears_which_process_has_taken_over(
+    heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, listening = heard
+    manager = Manager({"NOTIFY_SOCKET": name})
+    monkeypatch.setattr("sockservices.process.notify.os.getpid", lambda: 17)
+    manager.ready("x")
+    assert listening.recv(1000) == b"READY=1\nMAINPID=17\nSTATUS=x"
+
+
 def test_the_watchdog_hears_twice_in_its_time_that_the_reactor_turns(
     heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,18 @@ def test_when_the_command_returns_it_listens(tmp_path: Path, reactor: str) -> No
     assert "listening on unix:s\n" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.usefixtures("started")
+def test_the_service_manager_knows_the_process_before_the_command_returns(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        run(*_TWISTD, "sock-echo", "--socket=s", cwd=tmp_path, env=env)
+        pid = (tmp_path / "pid").read_text()
+        said = manager.recv(1000).decode()
+    assert said == f"READY=1\nMAINPID={pid}\nSTATUS=listening on unix:s"
+
+
 @pytest.mark.parametrize("name", ["s", "s" * 90])  # twistd itself would cut the line at 100 bytes
 def test_a_failure_to_listen_is_its_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
