@@ -31,7 +31,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         host: the service.
         pid_file: the PID file of this process, or an empty string.
     """
-    manager = Manager()
+    manager = Manager(reactor)
     forced_end = ForcedEnd(lambda: host.stop_limit, pid_file)
     is_stopping = False
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.task import Clock
 
 from sockservices.process.notify import Manager
 
@@ -28,7 +28,7 @@ def heard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
 
 def test_the_manager_hears_how_it_does(heard: tuple[str, socket.socket]) -> None:
     name, listening = heard
-    manager = Manager({"NOTIFY_SOCKET": name})
+    manager = Manager(Clock(), {"NOTIFY_SOCKET": name})
     manager.ready("listening on tcp:7")
     assert listening.recv(1000) == b"READY=1\nSTATUS=listening on tcp:7"
     manager.status("suspended")
@@ -46,22 +46,18 @@ def test_the_manager_hears_which_process_has_taken_over(
     heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, listening = heard
-    manager = Manager({"NOTIFY_SOCKET": name})
+    manager = Manager(Clock(), {"NOTIFY_SOCKET": name})
     monkeypatch.setattr("sockservices.process.notify.os.getpid", lambda: 17)
     manager.ready("x")
     assert listening.recv(1000) == b"READY=1\nMAINPID=17\nSTATUS=x"
 
 
 def test_the_watchdog_hears_twice_in_its_time_that_the_reactor_turns(
-    heard: tuple[str, socket.socket], monkeypatch: pytest.MonkeyPatch
+    heard: tuple[str, socket.socket],
 ) -> None:
     name, listening = heard
     clock = Clock()
-    monkeypatch.setattr(
-        "sockservices.process.notify.LoopingCall",
-        lambda *arguments: _on(clock, LoopingCall(*arguments)),
-    )
-    manager = Manager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "2000000"})
+    manager = Manager(clock, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "2000000"})
     manager.ready("")
     manager.ready("")
     assert listening.recv(1000) == b"READY=1\nSTATUS="
@@ -72,11 +68,6 @@ def test_the_watchdog_hears_twice_in_its_time_that_the_reactor_turns(
         listening.recv(1000)
     clock.advance(0.1)
     assert listening.recv(1000) == b"WATCHDOG=1"
-
-
-def _on(clock: Clock, call: LoopingCall) -> LoopingCall:
-    call.clock = clock
-    return call
 
 
 @pytest.mark.parametrize(
@@ -91,18 +82,20 @@ def test_without_a_watchdog_nothing_is_said_to_it(
     heard: tuple[str, socket.socket], environment: dict[str, str]
 ) -> None:
     name, listening = heard
-    Manager({"NOTIFY_SOCKET": name, **environment}).ready("")
+    Manager(Clock(), {"NOTIFY_SOCKET": name, **environment}).ready("")
     assert listening.recv(1000) == b"READY=1\nSTATUS="
     with pytest.raises(BlockingIOError):
         listening.recv(1000)
 
 
 def test_without_a_manager_or_with_a_deaf_one_nothing_happens(tmp_path: Path) -> None:
-    Manager({}).ready("")
-    Manager({"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("")
+    Manager(Clock(), {}).ready("")
+    Manager(Clock(), {"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("")
 
 
-def test_a_manager_whose_queue_is_full_hears_it_when_it_has_room(tmp_path: Path) -> None:
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """A name for NOTIFY_SOCKET, and the socket there, whose queue is full of ``x``."""
     name = str(tmp_path / "notify")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening,
@@ -113,13 +106,66 @@ def test_a_manager_whose_queue_is_full_hears_it_when_it_has_room(tmp_path: Path)
         with pytest.raises(BlockingIOError):
             while True:
                 filling.sendto(b"x", name)
-        manager = Manager({"NOTIFY_SOCKET": name})
-        manager.status("lost")  # which nobody waits for
-        reader = threading.Timer(0.05, listening.recv, [1000])
-        reader.start()
-        manager.ready("")
-        reader.join()
-        heard = b""
-        while heard in (b"", b"x"):
-            heard = listening.recv(1000)
-        assert heard == b"READY=1\nSTATUS="
+        listening.setblocking(False)
+        yield name, listening
+
+
+def _heard(listening: socket.socket) -> list[bytes]:
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(listening.recv(1000).partition(b"\n")[0])
+    return [each for each in found if each != b"x"]
+
+
+def test_a_manager_whose_queue_is_full_hears_all_in_order_when_it_has_room(
+    full: tuple[str, socket.socket],
+) -> None:
+    name, listening = full
+    clock = Clock()
+    manager = Manager(clock, {"NOTIFY_SOCKET": name})
+    manager.reloading()
+    manager.ready("")
+    clock.advance(10)
+    manager.status("suspended")
+    assert _heard(listening) == []
+    manager.stopping("")
+    assert _heard(listening) == []
+    clock.advance(10)
+    expected = [b"RELOADING=1", b"READY=1", b"STATUS=suspended", b"STOPPING=1"]
+    assert _heard(listening) == expected
+    clock.advance(10)
+    assert _heard(listening) == []
+    manager.status("again")
+    assert _heard(listening) == [b"STATUS=again"]
+
+
+def test_for_a_manager_that_never_reads_only_the_latest_is_kept(
+    full: tuple[str, socket.socket],
+) -> None:
+    name, listening = full
+    clock = Clock()
+    manager = Manager(clock, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "2000000"})
+    manager.ready("")
+    for number in range(100):
+        manager.status(str(number))
+        clock.advance(10)
+    assert _heard(listening) == []
+    heard = []
+    for _ in range(3):  # the queue holds fewer: net.unix.max_dgram_qlen in unix(7)
+        clock.advance(0.1)
+        heard += _heard(listening)
+    assert heard == [f"STATUS={number}".encode() for number in range(84, 100)]
+    clock.advance(1)
+    assert _heard(listening) == [b"WATCHDOG=1"]
+
+
+def test_a_manager_that_goes_away_meanwhile_is_forgotten(full: tuple[str, socket.socket]) -> None:
+    name, listening = full
+    clock = Clock()
+    manager = Manager(clock, {"NOTIFY_SOCKET": name})
+    manager.ready("")
+    os.unlink(name)
+    clock.advance(10)
+    assert not clock.getDelayedCalls()
+    assert _heard(listening) == []
