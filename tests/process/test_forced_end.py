@@ -76,7 +76,7 @@ def test_a_process_that_ends_by_itself_does_so() -> None:
 
 def test_the_time_of_a_pause_is_left_out() -> None:
     with _start("""
-        ForcedEnd(lambda: 2, "").begin()
+        ForcedEnd(lambda: 0, "").begin()
         os.kill(os.getpid(), signal.SIGSTOP)
         print("it goes on", flush=True)
         time.sleep(0.5)
@@ -84,7 +84,7 @@ def test_the_time_of_a_pause_is_left_out() -> None:
     """) as running:
         _pid, status = os.waitpid(running.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
-        time.sleep(5)
+        time.sleep(7)
         running.send_signal(signal.SIGCONT)
         assert running.communicate(timeout=60) == ("it goes on\n", "")
     assert running.returncode == 4
