@@ -77,9 +77,9 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         try:
             self.protocol.makeConnection(self)
         except BaseException:  # the protocol could not start
-            self.socket.close()
             if self._file is not None:
                 self._file.remove()
+            self.socket.close()
             raise
         self._own = _own_identity(self._address)
         if self._own is not None:
@@ -147,9 +147,9 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         self._give_up()
         if self._own is not None:
             own_addresses.remove_unix(self._own)
-        super().connectionLost(reason)
         if self._file is not None:
             self._file.remove()
+        super().connectionLost(reason)
         self._tell_closed()
 
 

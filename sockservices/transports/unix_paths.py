@@ -22,7 +22,11 @@ from sockservices.errors import ListenError, why_no_path
 from sockservices.printable import escaped, system_reason
 from sockservices.transports.address_in_use import reason_in_use
 
-_LOCK_PATIENCE = 1.0  # seconds
+# Seconds. The event loop waits meanwhile, so a service waits only once for all its sockets.
+_LOCK_PATIENCE = 0.05
+_PATIENT_AGAIN = 1.0
+
+_patient_until = float("-inf")
 
 _log = Logger(namespace="sockservices")
 
@@ -38,7 +42,7 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
     Raises ``ListenError`` if the path is occupied, or the socket cannot be created there.
     """
     try:
-        with _directory_locked(os.path.dirname(path) or b".") as problem:
+        with _directory_locked(path) as problem:
             if problem is not None:
                 _log.warn(
                     "going on without a lock on the directory of {path}: {reason}",
@@ -60,37 +64,43 @@ def taking_over(path: bytes, description: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _directory_locked(directory: bytes) -> Iterator[OSError | None]:
-    """Lock out other services while a path is checked and bound; yield why that is not possible.
+def _directory_locked(path: bytes) -> Iterator[OSError | None]:
+    """Lock out other services while a file at a path is replaced; yield why that is not possible.
 
-    Otherwise, two that find the same stale socket would remove each other's new one. The lock is on
-    the directory itself, so that it leaves nothing behind. It is advisory, and we go on without it
-    after a second: others lock directories for their own reasons (systemd-tmpfiles(8)). NFS cannot
-    lock a directory: flock(2).
+    Otherwise, two that find the same stale socket would remove each other's new one. Without a file
+    there is no need for a lock, because bind(2) never replaces one. The lock is on the directory
+    itself, so that it leaves nothing behind. It is advisory, and we go on without it soon: others
+    lock directories for their own reasons (systemd-tmpfiles(8)), and may keep them locked. NFS
+    cannot lock a directory: flock(2).
     """
+    directory = os.path.dirname(path) or b"."
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # the directory is writable but not readable
         yield None
         return
     try:
-        yield _locked(fd)
+        yield _lock(fd) if os.path.lexists(path) else None
     finally:
         os.close(fd)
 
 
-def _locked(fd: int) -> OSError | None:
-    deadline = time.monotonic() + _LOCK_PATIENCE
-    while time.monotonic() < deadline:
+def _lock(fd: int) -> OSError | None:
+    global _patient_until
+    now = time.monotonic()
+    if now > _patient_until + _PATIENT_AGAIN:
+        _patient_until = now + _LOCK_PATIENCE
+    while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if time.monotonic() >= _patient_until:
+                return None
             time.sleep(0.01)
         except OSError as error:
             return error
         else:
-            break
-    return None
+            return None
 
 
 def bind_abstract(made: socket.socket, address: bytes) -> None:
@@ -151,6 +161,8 @@ def _is_alive(path: bytes) -> bool:
 class SocketFile:
     """The file of a socket that was just bound, distinguished from later files at its path.
 
+    As long as the socket is open, no other file gets its number: it keeps the file's inode.
+
     Parameters:
         path: its path.
         mode: the mode that it should have; a warning is logged if the file system chose another.
@@ -170,30 +182,21 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file, unless it has gone or been replaced; log if that fails.
 
-        Call this when the socket is closed, or earlier if new peers should no longer find it.
+        Call this before the socket is closed: until then, no other service takes the path over. New
+        peers no longer find it.
         """
-        if self._made is None:
+        made, self._made = self._made, None
+        found = socket_at(self._path)
+        if made is None or found is None or not os.path.samestat(made, found):
             return
         try:
-            with _directory_locked(os.path.dirname(self._path) or b"."):
-                if self._is_ours():
-                    os.unlink(self._path)
-                    self._made = None
+            os.unlink(self._path)
         except OSError as error:
-            self._made = None  # log it only once
             _log.warn(
                 "cannot remove {path}: {reason}",
                 path=escaped(self._path),
                 reason=system_reason(error),
             )
-
-    def _is_ours(self) -> bool:
-        found = socket_at(self._path)
-        if self._made is None or found is None or not os.path.samestat(self._made, found):
-            return False
-        # If ours was removed, another file may have its inode number. An unchanged ctime means that
-        # it is ours. Otherwise, leave it only if it is alive: ours is closed.
-        return self._made.st_ctime_ns == found.st_ctime_ns or not _is_alive(self._path)
 
 
 def socket_at(path: bytes) -> os.stat_result | None:

@@ -71,8 +71,8 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
             self._preexistingSocket = made
             super().startListening()
         except BaseException:  # also if the factory could not start
-            made.close()
             self._clean_up()
+            made.close()
             raise
 
     def _lock(self) -> None:
@@ -96,9 +96,9 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the port, and remove the socket file, if that is still ours."""
+        self._clean_up()
         # Skip the parent, which removes whatever is at the path by now, or fails if it has gone.
         tcp.Port.connectionLost(self, reason)
-        self._clean_up()
 
 
 class EagerUnixPort(UnixPort):

@@ -179,6 +179,8 @@ def _lock(folder: Path) -> int:
 
 def test_meanwhile_the_folder_is_locked_and_afterwards_it_is_not(tmp_path: Path) -> None:
     for raises in (False, True):
+        with _bound(tmp_path / "x", socket.SOCK_STREAM):
+            pass
         try:
             with taking_over(os.fsencode(tmp_path / "x"), "unix:x"):
                 with pytest.raises(BlockingIOError):
@@ -199,15 +201,43 @@ def _lock_and_close(folder: Path) -> None:
         os.close(fd)
 
 
-def test_a_folder_that_others_keep_locked_is_used_all_the_same(
+class Time:
+    """The time of a module that sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_all_sockets_in_folders_that_others_keep_locked_wait_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unix_paths, "_LOCK_PATIENCE", 0)
-    fd = _lock(tmp_path)
+    time = Time()
+    monkeypatch.setattr(unix_paths, "time", time)
+    monkeypatch.setattr(unix_paths, "_patient_until", 0.0)
+    paths = []
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        paths += [tmp_path / folder / str(number) for number in range(10)]
+    for path in paths:
+        with _bound(path, socket.SOCK_STREAM):
+            pass
+    locks = [_lock(path.parent) for path in paths[::10]]
     try:
-        _take(tmp_path / "socket", socket.SOCK_STREAM)
+        for path in paths:
+            _take(path, socket.SOCK_STREAM)
+        assert 0.04 < time.now - 1000 < 0.07
+        time.sleep(2)
+        _take(paths[0], socket.SOCK_STREAM)
+        assert 2.08 < time.now - 1000 < 2.14  # the next service waits again
     finally:
-        os.close(fd)
+        for lock in locks:
+            os.close(lock)
 
 
 @pytest.mark.parametrize("reason", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
@@ -217,14 +247,13 @@ def test_a_folder_that_cannot_be_locked_is_used_and_that_is_logged(
     def refuse(_fd: int, _how: int) -> None:
         raise OSError(reason, os.strerror(reason))
 
+    with _bound(tmp_path / "socket", socket.SOCK_STREAM):
+        pass
     monkeypatch.setattr(fcntl, "flock", refuse)
     with logged() as events:
         _take(tmp_path / "socket", socket.SOCK_STREAM)
     [event] = events
     assert (event["path"], event["reason"]) == (str(tmp_path / "socket"), os.strerror(reason))
-    with logged() as events:
-        SocketFile(os.fsencode(tmp_path / "socket"), _mode(tmp_path / "socket")).remove()
-    assert events == []
 
 
 def _mode(path: Path) -> int:
@@ -279,52 +308,67 @@ def test_a_mode_that_the_folder_does_not_allow_is_logged(tmp_path: Path) -> None
     )
 
 
-def _file_of_a_closed_socket(path: Path) -> SocketFile:
-    with socket.socket(socket.AF_UNIX) as made:
-        file = bind(made, os.fsencode(path), 0o600)
-        made.listen()
-    return file
+def test_no_lock_is_needed_for_a_free_path_and_to_remove_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _operation: int) -> None:
+        raise AssertionError("it asks for a lock")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "socket"
+    with taking_over(os.fsencode(path), "unix:x"), _bound(path, socket.SOCK_STREAM):
+        SocketFile(os.fsencode(path), _mode(path)).remove()
+    assert not path.exists()
+
+
+@contextmanager
+def _file_of(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[SocketFile]:
+    with _bound(path, kind):
+        yield SocketFile(os.fsencode(path), _mode(path))
 
 
 def test_a_socket_file_is_removed_once(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    file = _file_of_a_closed_socket(path)
-    path.chmod(0o640)  # an operator's hand on it changes nothing
-    file.remove()
-    assert not path.exists()
-    with logged() as events:
+    with _file_of(path) as file:
+        path.chmod(0o640)  # an operator's hand on it changes nothing
         file.remove()
-    assert events == []
+        assert not path.exists()
+        with logged() as events:
+            file.remove()
+        assert events == []
 
 
 def test_a_file_that_took_the_place_of_a_socket_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    file = _file_of_a_closed_socket(path)
-    path.rename(tmp_path / "moved")
-    path.write_text("mine")
-    file.remove()
+    with _file_of(path) as file:
+        path.rename(tmp_path / "moved")
+        path.write_text("mine")
+        file.remove()
     assert path.read_text() == "mine"
 
 
-def test_a_file_that_is_no_socket_stays_whatever_its_number(tmp_path: Path) -> None:
+def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
     path = tmp_path / "socket"
-    file = _file_of_a_closed_socket(path)
-    path.unlink()
-    path.write_text("mine")  # on many file systems with the number of the last that went
-    file.remove()
+    with _file_of(path) as file:
+        path.unlink()
+        path.write_text("mine")
+        file.remove()
     assert path.read_text() == "mine"
 
 
 @KINDS
-def test_a_socket_that_took_the_place_of_a_socket_file_stays_whatever_its_number(
-    tmp_path: Path, kind: socket.SocketKind
+@pytest.mark.parametrize("later", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_that_took_the_place_of_a_socket_file_stays(
+    tmp_path: Path, kind: socket.SocketKind, later: socket.SocketKind
 ) -> None:
     path = tmp_path / "socket"
-    file = _file_of_a_closed_socket(path)
-    path.unlink()
-    with _bound(path, kind):
-        file.remove()
-        assert path.is_socket()
+    for _ in range(100):  # some file systems give the next file the number of the last that went
+        with _file_of(path, kind) as file:
+            path.unlink()
+            with _bound(path, later):
+                file.remove()
+                assert path.is_socket()
+            path.unlink()
 
 
 def test_a_socket_file_that_cannot_be_removed_is_logged(
@@ -335,9 +379,10 @@ def test_a_socket_file_that_cannot_be_removed_is_logged(
     def refuse(_path: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    file = _file_of_a_closed_socket(path)
-    monkeypatch.setattr(os, "unlink", refuse)
-    with logged() as events:
-        file.remove()
-    monkeypatch.undo()
+    with _file_of(path) as file:
+        monkeypatch.setattr(os, "unlink", refuse)
+        with logged() as events:
+            file.remove()
+            file.remove()
+        monkeypatch.undo()
     assert [(each["path"], each["reason"]) for each in events] == [(str(path), "Permission denied")]
