@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from time import monotonic
 from typing import Any, Literal
@@ -21,9 +21,8 @@ from sockservices.connections.networks import (
     Networks,
     address,
     network,
-    networks_in,
 )
-from sockservices.connections.parts import Context, Part, RunningPart
+from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.connections.rates import Rate, Rates, to_rate
 from sockservices.converters import one_of, readable_file, whole_number
 from sockservices.errors import ArgumentName, SettingError
@@ -37,7 +36,8 @@ _MOST_KNOWN = 1024  # addresses in the cache
 
 def _file_of_networks(value: str) -> str:
     path = readable_file(value)
-    networks_in(path)
+    for _ in Networks().read(path):
+        pass
     return path
 
 
@@ -199,15 +199,10 @@ class RunningLimits(RunningPart[Limits]):
         self._asked_known = _NOBODY
         super().__init__(limits, context)
 
-    def prepare(self, settings: Limits) -> tuple[Networks, Networks]:
-        """See ``RunningPart.prepare``."""
-        allow, deny = (
-            Networks([*networks, *(each for path in paths for each in _read(argument, path))])
-            for argument, networks, paths in (
-                ("allow_file", settings.allow, settings.allow_file),
-                ("deny_file", settings.deny, settings.deny_file),
-            )
-        )
+    def prepare_in_steps(self, settings: Limits) -> Steps[tuple[Networks, Networks]]:
+        """See ``RunningPart.prepare_in_steps``."""
+        allow = yield from _networks("allow_file", settings.allow, settings.allow_file)
+        deny = yield from _networks("deny_file", settings.deny, settings.deny_file)
         return allow, deny
 
     def apply(self, settings: Limits, prepared: tuple[Networks, Networks]) -> None:
@@ -368,8 +363,11 @@ class RunningLimits(RunningPart[Limits]):
         return allowed > denied
 
 
-def _read(argument: str, path: str) -> list[Network]:
-    try:
-        return networks_in(path)
-    except ValueError as error:
-        raise SettingError(ArgumentName(argument), f": {error}") from None
+def _networks(argument: str, networks: Iterable[Network], paths: Iterable[str]) -> Steps[Networks]:
+    found = Networks(networks)
+    for path in paths:
+        try:
+            yield from found.read(path)
+        except ValueError as error:
+            raise SettingError(ArgumentName(argument), f": {error}") from None
+    return found

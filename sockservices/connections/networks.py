@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from socket import AF_INET, inet_pton
 from typing import TypeAlias
 
 from sockservices.converters import readable_file
@@ -14,6 +14,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+_LINES_AT_ONCE = 256
+_LENGTHS = {str(length): length for length in range(33)}
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
 
 
@@ -35,23 +37,6 @@ def network(value: str | Network) -> Network:
         ) from None
 
 
-def networks_in(path: str) -> list[Network]:
-    """Read a file with one network per line; ``#`` begins a comment.
-
-    Raises ``ValueError``, which names the file and the line.
-    """
-    lines = Path(readable_file(path)).read_text("utf-8", "surrogateescape").splitlines()
-    found = []
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if text:
-            try:
-                found.append(network(text))
-            except ValueError as error:
-                raise ValueError(f"{escaped(path)}, line {number}: {error}") from None
-    return found
-
-
 def address(host: str) -> Address | None:
     """Convert a numeric host without its scope, and an IPv4-mapped IPv6 address to IPv4.
 
@@ -71,15 +56,39 @@ class Networks:
         networks: in any order; they may overlap.
     """
 
-    def __init__(self, networks: Iterable[Network]) -> None:
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._by_length: dict[tuple[int, int], set[int]] = {}
+        self._lengths: list[tuple[int, int]] = []
         for each in networks:
-            key = (each.version, each.prefixlen)
-            self._by_length.setdefault(key, set()).add(int(each.network_address))
-        self._lengths = sorted(self._by_length, key=lambda key: -key[1])
+            self._add(*_parts(each))
 
     def __bool__(self) -> bool:
         return bool(self._lengths)
+
+    def read(self, path: str) -> Iterator[None]:
+        """Add the networks in a file, one per line; ``#`` begins a comment.
+
+        Yields now and then, for a caller that has other things to do.
+
+        Raises ``ValueError``, which names the file and the line.
+        """
+        with open(readable_file(path), encoding="utf-8", errors="surrogateescape") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.partition("#")[0].strip()
+                if text:
+                    try:
+                        self._add(*(_parts_of_usual(text) or _parts(network(text))))
+                    except ValueError as error:
+                        raise ValueError(f"{escaped(path)}, line {number}: {error}") from None
+                if not number % _LINES_AT_ONCE:
+                    yield
+
+    def _add(self, version: int, length: int, number: int) -> None:
+        key = (version, length)
+        if key not in self._by_length:
+            self._by_length[key] = set()
+            self._lengths = sorted(self._by_length, key=lambda key: -key[1])
+        self._by_length[key].add(number)
 
     def specificity(self, of: Address) -> int:
         """Return the length of the longest prefix that contains an address, or -1 if none does."""
@@ -90,3 +99,23 @@ class Networks:
                 if number >> shift << shift in self._by_length[version, length]:
                     return length
         return -1
+
+
+def _parts(network: Network) -> tuple[int, int, int]:
+    return network.version, network.prefixlen, int(network.network_address)
+
+
+def _parts_of_usual(text: str) -> tuple[int, int, int] | None:
+    """Return the same for an IPv4 network or address in the usual notation, but faster.
+
+    Returns ``None`` for anything else, valid or not.
+    """
+    host, slash, length = text.partition("/")
+    prefix = _LENGTHS.get(length) if slash else 32
+    try:
+        number = int.from_bytes(inet_pton(AF_INET, host), "big")
+    except (OSError, ValueError):
+        return None
+    if prefix is None or number & (0xFFFFFFFF >> prefix):
+        return None
+    return 4, prefix, number

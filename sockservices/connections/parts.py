@@ -7,9 +7,9 @@ sets the hooks that it needs; the others are ``None`` and cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
 from twisted.logger import Logger
@@ -17,6 +17,21 @@ from twisted.logger import Logger
 from sockservices.connections.ledger import Connection, Ledger, Reason
 from sockservices.settings import Settings
 from sockservices.transports.hosted_port import HostedPort
+
+_T = TypeVar("_T")
+
+Steps: TypeAlias = Generator[None, None, _T]
+"""A call in short steps, so that others have their turn in between."""
+
+
+def at_once(steps: Steps[_T]) -> _T:
+    """Take all steps, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: _T = done.value
+            return result
 
 
 @attrs.frozen
@@ -91,17 +106,25 @@ class RunningPart(Generic[_P]):
 
     def __init__(self, settings: _P, context: Context) -> None:
         self.context = context
-        self.apply(settings, self.prepare(settings))
+        self.apply(settings, at_once(self.prepare_in_steps(settings)))
 
     def prepare(self, settings: _P) -> Any:
         """Read the files that the settings name; raise ``SettingError`` if one cannot be used."""
+
+    def prepare_in_steps(self, settings: _P) -> Steps[Any]:
+        """Do the same in steps of a few milliseconds. Override this for files that may be large.
+
+        When a running host reads its files again, the event loop turns between the steps.
+        """
+        return self.prepare(settings)
+        yield
 
     def apply(self, settings: _P, prepared: Any) -> None:
         """Act on these settings from now on, and set the hooks.
 
         Parameters:
             settings: the settings.
-            prepared: what ``prepare`` returned for them.
+            prepared: what ``prepare`` or ``prepare_in_steps`` returned for them.
         """
         self.settings = settings
 
@@ -110,7 +133,11 @@ class RunningPart(Generic[_P]):
 
         Raises ``SettingError``; in that case nothing changes.
         """
-        return partial(self.apply, settings, self.prepare(settings))
+        return at_once(self.change_in_steps(settings))
+
+    def change_in_steps(self, settings: _P) -> Steps[Callable[[], None]]:
+        """Do the same in steps, like ``prepare_in_steps``."""
+        return partial(self.apply, settings, (yield from self.prepare_in_steps(settings)))
 
     @property
     def files(self) -> str | None:

@@ -16,20 +16,21 @@ from sockservices.connections.foreign_endpoints import ForeignAcceptor
 from sockservices.connections.ledger import Ledger
 from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks
 from sockservices.connections.limits import Limits
-from sockservices.connections.parts import Context, Part
+from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.connections.proxy_protocol import ProxyProtocol
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
-from sockservices.errors import DescriptionError, ListenError, SettingError
+from sockservices.errors import DescriptionError, ListenError
 from sockservices.exit import fail_process
 from sockservices.host.checks import by_kind, check_kinds, check_unchanged, check_use
 from sockservices.host.ports import Exhaustion, Ports
+from sockservices.host.rereading import Rereading
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
 from sockservices.logs import RareLog
 from sockservices.printable import address_of_datagram, spaced
 from sockservices.service import Kind, datagram_builder, name_of
-from sockservices.settings import Settings, spelled_as_option
+from sockservices.settings import Settings
 from sockservices.transports import keep_steady
 from sockservices.transports.closing import Undelivered
 from sockservices.transports.datagram_port import DatagramPort
@@ -119,6 +120,7 @@ class SocketService(Service):
             self._ports.resume,
         )
         self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
+        self._rereading = Rereading(reactor, self._log, self._readings)
         self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log)
         self._undelivered = Undelivered()
         self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
@@ -174,28 +176,36 @@ class SocketService(Service):
         for part in running.values() if self._ports.are_wanted else ():
             part.start()
 
-    def reload(self) -> None:
+    def reload(self) -> Deferred[None]:
         """Read the files again: the certificate and the lists of networks.
 
-        If a file cannot be used, that is logged and the previous settings stay in effect.
+        If a file cannot be used, that is logged and the previous settings stay in effect. Large
+        files are read in the course of several turns of the reactor.
+
+        Returns a ``Deferred`` that fires when they are read.
         """
-        again: list[tuple[str, Callable[[], None]]] = [
-            (part.files, partial(self.change, part.settings))
+        return self._rereading.request()
+
+    def _readings(self) -> list[tuple[str, Steps[None]]]:
+        readings = [
+            (part.files, self._read_again(part))
             for part in self._parts.values()
             if part.files is not None
         ]
         for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
             if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
-                again.append(("certificate", partial(_renew, each.look_again, acceptor)))
-        for what, reload in again or [("nothing, because no files are used", lambda: None)]:
-            try:
-                reload()
-            except SettingError as error:
-                self._log.error("not reloaded: {reason}", reason=error.spelled(spelled_as_option))
-            except DescriptionError as error:
-                self._log.error("not reloaded: {reason}", reason=error)
-            else:
-                self._log.info("reloaded: {what}", what=what)
+                readings.append(("certificate", _renew(each.look_again, acceptor)))
+        return readings or [("nothing, because no files are used", _nothing())]
+
+    def _read_again(self, part: RunningPart[Any]) -> Steps[None]:
+        settings = None
+        while settings is not part.settings:  # they may be changed meanwhile
+            settings = part.settings
+            apply = yield from part.change_in_steps(settings)
+        try:
+            apply()
+        finally:
+            self._refresh()
 
     def _refresh(self) -> None:
         """Apply the current settings to new connections and datagrams."""
@@ -427,5 +437,10 @@ class SocketService(Service):
 _SUSPENDED = "suspended"
 
 
-def _renew(look_again: Callable[[Any], Any], acceptor: ForeignAcceptor) -> None:
+def _renew(look_again: Callable[[Any], Any], acceptor: ForeignAcceptor) -> Steps[None]:
     acceptor.renew(look_again(acceptor.inner))
+    yield
+
+
+def _nothing() -> Steps[None]:
+    yield

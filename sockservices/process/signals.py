@@ -34,6 +34,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
     manager = Manager(reactor)
     forced_end = ForcedEnd(lambda: host.stop_limit, pid_file)
     is_stopping = False
+    reloads = 0  # that have begun
 
     def status() -> str:
         return "suspended" if host.is_suspended else f"listening on {spaced(host.descriptions)}"
@@ -42,12 +43,17 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         manager.ready(status())
 
     def reload() -> None:
-        if is_stopping:  # and the manager knows it
-            host.reload()
-            return
-        manager.reloading()
-        host.reload()
-        ready()
+        nonlocal reloads
+        reloads += 1
+        if not is_stopping:
+            manager.reloading()
+        host.reload().addCallback(reloaded)
+
+    def reloaded(_none: None) -> None:
+        nonlocal reloads
+        reloads -= 1
+        if not (reloads or is_stopping):
+            ready()
 
     def suspend_or_resume() -> None:
         if is_stopping:

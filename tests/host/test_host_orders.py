@@ -159,6 +159,29 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
     await service.stopService()
 
 
+@with_reactor
+async def test_large_files_are_read_again_while_it_serves(tmp_path: Path) -> None:
+    denied = tmp_path / "denied"
+    denied.write_text("192.0.2.0/24\n")
+    limits = Limits(deny_file=[str(denied)])
+    service = SocketService(EchoFactory(), [LOOPBACK], limits, name="echo")
+    [address] = await _started(service)
+    numbers = range(1 << 20)
+    lines = (f"10.{each >> 16}.{each >> 8 & 255}.{each & 255}\n" for each in numbers)
+    denied.write_text("".join(lines) + "127.0.0.2\n")
+    reloaded = service.reload()
+    client = await _connect(address)
+    client.transport.write(b"hi")
+    await until(lambda: client.data)
+    assert not reloaded.called
+    service.change(Limits(deny_file=[str(denied)], max_connections=7))
+    with logged() as events:
+        await reloaded
+    assert _said(events, "echo") == ["reloaded: networks"]
+    assert service.settings[Limits].max_connections == 7  # type: ignore[attr-defined]
+    await service.stopService()
+
+
 # Twisted's own, with a recent pyOpenSSL.
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @with_reactor

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 
 from sockservices.host.host import SocketService
@@ -187,11 +188,23 @@ async def test_the_manager_hears_that_it_reloads_and_has(
 ) -> None:
     host, _fake = await _controlled()
     reloads: list[list[str]] = []
-    monkeypatch.setattr(host, "reload", lambda: reloads.append(manager()))
+    done: list[Deferred[None]] = []
+
+    def reload() -> Deferred[None]:
+        reloads.append(manager())
+        done.append(Deferred())
+        return done[-1]
+
+    monkeypatch.setattr(host, "reload", reload)
     listens = f"STATUS=listening on {host.descriptions[0]}"
     manager()
-    signals.send(signal.SIGHUP)
-    assert reloads == [["RELOADING=1"]]
+    for _ in range(3):
+        signals.send(signal.SIGHUP)
+    assert reloads == [["RELOADING=1"]] * 3
+    for each in done[:2]:
+        each.callback(None)
+    assert manager() == []
+    done[2].callback(None)
     assert manager() == ["READY=1", listens]
     await host.stopService()
 
@@ -202,16 +215,24 @@ async def test_from_its_stop_on_the_manager_hears_of_nothing_else(
 ) -> None:
     host, fake = await _controlled()
     reloads: list[str] = []
-    monkeypatch.setattr(host, "reload", lambda: reloads.append("reload"))
+    begun: Deferred[None] = Deferred()
+
+    def reload() -> Deferred[None]:
+        reloads.append("reload")
+        return succeed(None) if len(reloads) > 1 else begun
+
+    monkeypatch.setattr(host, "reload", reload)
+    signals.send(signal.SIGHUP)
     manager()
     [stopping] = fake.at_shutdown
     stopping()
     told = manager()
+    begun.callback(None)
     assert told[0] == "STOPPING=1"
     assert "0 connections" in told[1]
     signals.send(signal.SIGHUP)
     signals.send(signal.SIGUSR2)
-    assert reloads == ["reload"]
+    assert reloads == ["reload"] * 2
     assert not host.is_suspended
     assert manager() == []
     await host.stopService()
