@@ -6,8 +6,10 @@ Every converter also accepts the value that it would return, so that an embedder
 
 from __future__ import annotations
 
+import grp
 import math
 import os
+import pwd
 import re
 import shlex
 import stat
@@ -18,6 +20,7 @@ from sockservices.printable import escaped, system_reason
 _TRUE = {"yes", "true", "on", "1"}
 _FALSE = {"no", "false", "off", "0"}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0", "\\": "\\"}
+_NOBODY = (1 << 32) - 1  # the ID that no user and no group has
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.|$)", re.DOTALL)
 
 
@@ -170,3 +173,23 @@ def separated(text: str) -> list[str]:
         return list(lexer)
     except ValueError:
         raise ValueError(f"{text!r} has a quote that is not closed") from None
+
+
+def user_id(value: str | int) -> int:
+    """Convert the name or ID of a user; raise ``ValueError`` if there is none."""
+    return _id(value, "user", lambda name: pwd.getpwnam(name).pw_uid)
+
+
+def group_id(value: str | int) -> int:
+    """Convert the name or ID of a group; raise ``ValueError`` if there is none."""
+    return _id(value, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _id(value: str | int, what: str, look_up: Callable[[str], int]) -> int:
+    text = str(value)
+    if text.isascii() and text.isdecimal() and int(text) < _NOBODY:
+        return int(text)
+    try:
+        return look_up(text)
+    except (KeyError, ValueError, UnicodeError):
+        raise ValueError(f"there is no {what} {text!r}") from None

@@ -63,7 +63,8 @@ def setting(
         needs: the argument that this setting requires, or several, of which it requires one. It
             is refused if it is given (is not its default) without any of them.
         listener: the kind of listener that it applies to, if not to all: ``stream``, ``TCP``,
-            ``Unix stream``, ``datagram`` or ``UDP``. A host without such a listener refuses it.
+            ``Unix stream``, ``Unix path``, ``datagram`` or ``UDP``. A host without such a listener
+            refuses it.
         changeable: whether it can change while the service runs.
     """
     if repeated and default is attrs.NOTHING:

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockservices.converters import (
+    group_id,
     octal_mode,
     one_of,
     text_with_escapes,
+    user_id,
     whole_number,
     yes_or_no,
 )
@@ -147,3 +149,19 @@ def test_every_named_escape_stands_for_its_character() -> None:
 def test_any_other_escape_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an escape"):
         text_with_escapes(text)
+
+
+def test_users_and_groups_have_names_and_numbers() -> None:
+    assert user_id("root") == user_id("0") == 0
+    assert group_id("root") == group_id("0") == 0
+    assert user_id("12345") == 12345
+
+
+@pytest.mark.parametrize(
+    "text", ["4294967295", "9" * 20, "no such one", "", "-1", "x\0y", "\u0663"]
+)
+def test_a_user_or_group_that_is_not_there(text: str) -> None:
+    with pytest.raises(ValueError, match="there is no user"):
+        user_id(text)
+    with pytest.raises(ValueError, match="there is no group"):
+        group_id(text)

@@ -24,10 +24,10 @@ from sockservices.connections.networks import (
 )
 from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.connections.rates import Rate, Rates, to_rate
-from sockservices.converters import one_of, readable_file, whole_number
+from sockservices.converters import group_id, one_of, readable_file, user_id, whole_number
 from sockservices.errors import ArgumentName, SettingError
 from sockservices.settings import setting
-from sockservices.transports.credentials import credentials_of, group_id, user_id
+from sockservices.transports.credentials import can_be_asked, credentials_of
 
 AtLimit = Literal["refuse", "wait"]
 
@@ -39,6 +39,17 @@ def _file_of_networks(value: str) -> str:
     for _ in Networks().read(path):
         pass
     return path
+
+
+def _of_peers(convert: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Return a converter for the users or groups of peers, on systems that can tell them."""
+
+    def converted(value: Any) -> int:
+        if not can_be_asked:
+            raise ValueError("this system cannot tell the user of a Unix peer")
+        return convert(value)
+
+    return converted
 
 
 _COUNT = whole_number(least=1)
@@ -124,14 +135,14 @@ class Limits(Part):
         help="Refuse the networks in this file, like --allow-file.",
     )
     allow_user: Sequence[int] = setting(
-        converter=user_id,
+        converter=_of_peers(user_id),
         unit="user",
         repeated=True,
         listener="Unix stream",
         help="Admit this user (name or ID) on Unix sockets, and refuse others.",
     )
     allow_group: Sequence[int] = setting(
-        converter=group_id,
+        converter=_of_peers(group_id),
         unit="group",
         repeated=True,
         listener="Unix stream",

@@ -24,6 +24,7 @@ from sockservices.listening.descriptions import (
     unix_values,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
+from sockservices.transports import Access
 from sockservices.transports.udp import UdpPort
 from sockservices.transports.unix_datagrams import UnixDatagramPort
 
@@ -72,11 +73,11 @@ class UnixDatagramServerEndpoint:
 
     reactor: Any
     address: bytes
-    mode: int
+    access: Access
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
-        return _started(UnixDatagramPort(self.address, protocol, self.mode, self.reactor))
+        return _started(UnixDatagramPort(self.address, protocol, self.access, self.reactor))
 
 
 @implementer(IDatagramServerEndpoint)
@@ -117,12 +118,12 @@ def datagram_prefixes() -> set[str]:
 
 
 def datagram_endpoint(
-    reactor: Any, description: Description, mode: int, receive_buffer: int | None
+    reactor: Any, description: Description, access: Access, receive_buffer: int | None
 ) -> Any | None:
     """Return the datagram endpoint for a description, or ``None`` if it is not for datagrams.
 
     Parameters:
-        mode: the file mode of a Unix socket, unless its description has one.
+        access: who may use the file of a Unix socket, unless its description says so.
         receive_buffer: the size to ask for, for UDP.
 
     Raises ``DescriptionError``, which names the faulty part.
@@ -131,7 +132,7 @@ def datagram_endpoint(
         values = ip_values(description)
         return UdpServerEndpoint(reactor, **values, receive_buffer=receive_buffer)
     if description.prefix == "unixgram":
-        return UnixDatagramServerEndpoint(reactor, **{"mode": mode} | unix_values(description))
+        return UnixDatagramServerEndpoint(reactor, **unix_values(description, access))
     if description.prefix == "systemd-datagram":
         inherited = inherited_socket(description)
         return InheritedDatagramServerEndpoint(reactor, inherited, receive_buffer)

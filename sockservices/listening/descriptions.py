@@ -14,9 +14,10 @@ from typing import Any
 import attrs
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 
-from sockservices.converters import octal_mode, whole_number, yes_or_no
+from sockservices.converters import group_id, octal_mode, user_id, whole_number, yes_or_no
 from sockservices.errors import DescriptionError
 from sockservices.printable import escaped, quoted
+from sockservices.transports import Access
 
 _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
@@ -201,37 +202,42 @@ def check_is_ipv6(description: Description, interface: str) -> None:
         )
 
 
+_FILE_PARTS: Mapping[str, Callable[[str], Any]] = {"owner": user_id, "group": group_id}
 _UNIX_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "backlog": backlog_length,
     "lockfile": yes_or_no,
     "abstract": not_empty,
+    **_FILE_PARTS,
 }
 _UNIXGRAM_PARTS: Mapping[str, Callable[[str], Any]] = {
     "address": not_empty,
     "mode": octal_mode,
     "abstract": not_empty,
+    **_FILE_PARTS,
 }
 UNIX_PARTS = {"unix": _UNIX_PARTS, "unixgram": _UNIXGRAM_PARTS}
 """The arguments of the descriptions of Unix sockets, by type."""
 
-_OF_FILES = ("mode", "lockfile")
 
-
-def unix_values(description: Description) -> dict[str, Any]:
+def unix_values(description: Description, access: Access) -> dict[str, Any]:
     """Convert the arguments of a description in ``UNIX_PARTS``.
 
-    Returns them with the ``address`` as bytes, for bind(2). Raises ``DescriptionError``.
+    Parameters:
+        access: who may use the socket file, unless the description says so.
+
+    Returns them with the ``address`` as bytes, for bind(2), and the ``access``. Raises
+    ``DescriptionError``.
     """
     values = description.values(UNIX_PARTS[description.prefix])
     if ("address" in values) == ("abstract" in values):
         raise DescriptionError(f"{description.text!r} needs either a path or abstract=NAME")
-    if "address" in values:
-        values["address"] = checked_path(values["address"])
-        return values
-    for name in _OF_FILES:
-        if name in values:
+    if "abstract" in values:
+        for name in {"mode", "lockfile", *_FILE_PARTS}.intersection(values):
             raise DescriptionError(f"in {description.text!r}, {name}: an abstract name has no file")
-    values["address"] = abstract_address(values.pop("abstract"))
-    return values
+        values["address"] = abstract_address(values.pop("abstract"))
+    else:
+        values["address"] = checked_path(values["address"])
+    own = {name: values.pop(name) for name in ("mode", *_FILE_PARTS) if name in values}
+    return {**values, "access": attrs.evolve(access, **own)}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
-from sockservices.converters import octal_mode, yes_or_no
+from sockservices.converters import group_id, octal_mode, user_id, yes_or_no
 from sockservices.listening.datagrams import datagram_endpoint
 from sockservices.listening.descriptions import (
     Description,
@@ -24,11 +24,12 @@ from sockservices.listening.streams import (
     factory_with_certificates,
     has_certificates,
     is_unix,
+    makes_file,
     stream_endpoint,
 )
 from sockservices.service import Kind
 from sockservices.settings import Setting, Settings, setting, settings_of
-from sockservices.transports import with_streams
+from sockservices.transports import Access, with_streams
 
 
 def _text(value: str) -> str:
@@ -83,6 +84,22 @@ class Listening(Settings):
         unit="octal",
         changeable=False,
         help="Create Unix sockets with this file mode.",
+    )
+    socket_owner: int | None = setting(
+        default=None,
+        converter=user_id,
+        unit="user",
+        listener="Unix path",
+        changeable=False,
+        help="Give the files of Unix sockets to this user (name or ID).",
+    )
+    socket_group: int | None = setting(
+        default=None,
+        converter=group_id,
+        unit="group",
+        listener="Unix path",
+        changeable=False,
+        help="Give the files of Unix sockets to this group (name or ID).",
     )
     backlog: int = setting(
         default=1024,  # Twisted's 50 stalls in a burst; listen(2) caps larger values
@@ -148,6 +165,8 @@ class StreamListener:
     endpoint: Any
     is_unix: bool = False
     """Whether its peers are on Unix sockets."""
+    makes_file: bool = False
+    """Whether it makes the file of a Unix socket."""
     has_tls: bool = False
     """Whether its description asks for TLS."""
     reads_proxy_headers: bool = False
@@ -160,7 +179,8 @@ class StreamListener:
 
     def is_a(self, kind: str) -> bool:
         """Whether this is the kind of listener that a setting applies to."""
-        return kind in ("stream", "Unix stream" if self.is_unix else "TCP")
+        by_peers = "Unix stream" if self.is_unix else "TCP"
+        return kind in (self.kind, by_peers, "Unix path" if self.makes_file else self.kind)
 
 
 @attrs.frozen
@@ -170,13 +190,16 @@ class DatagramListener:
     kind: ClassVar[Kind] = "datagram"
     description: str
     endpoint: Any
+    makes_file: bool = False
+    """Whether it makes the file of a Unix socket."""
     has_tls = reads_proxy_headers = is_foreign = False
     look_again = None
 
     def is_a(self, kind: str) -> bool:
         """Whether this is the kind of listener that a setting applies to."""
         is_udp = getattr(self.endpoint, "is_udp", False)  # ours alone say so
-        return kind in (self.kind, "UDP" if is_udp else "")
+        by_peers = "UDP" if is_udp else self.kind
+        return kind in (self.kind, by_peers, "Unix path" if self.makes_file else self.kind)
 
 
 Listener: TypeAlias = StreamListener | DatagramListener
@@ -201,11 +224,12 @@ def listener(
     Raises ``DescriptionError``, one line that names the faulty part.
     """
     parsed = Description.parse(description)
-    endpoint = datagram_endpoint(reactor, parsed, settings.mode, settings.receive_buffer)
+    access = Access(settings.mode, settings.socket_owner, settings.socket_group)
+    endpoint = datagram_endpoint(reactor, parsed, access, settings.receive_buffer)
     if endpoint is not None:
-        return DatagramListener(description, endpoint)
+        return DatagramListener(description, endpoint, makes_file(parsed))
     streams = with_streams(reactor, eager=not settings.stock_transports)
-    endpoint = stream_endpoint(streams, parsed, settings.backlog, settings.mode, wrap)
+    endpoint = stream_endpoint(streams, parsed, settings.backlog, access, wrap)
     look_again = partial(factory_with_certificates, streams, parsed)
     layers = (parsed.prefix, *(each.lower() for each in parsed.positional[:1]))
     reads_proxy_headers = parsed.prefix == "haproxy"
@@ -213,6 +237,7 @@ def listener(
         description,
         endpoint,
         is_unix=is_unix(parsed, endpoint),
+        makes_file=makes_file(parsed),
         has_tls=bool({"ssl", "tls"}.intersection(layers[: 2 if reads_proxy_headers else 1])),
         reads_proxy_headers=reads_proxy_headers,
         is_foreign=parsed.prefix not in OWN_PREFIXES,

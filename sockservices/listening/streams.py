@@ -23,6 +23,7 @@ from sockservices.converters import yes_or_no
 from sockservices.errors import DescriptionError
 from sockservices.listening.datagrams import datagram_prefixes
 from sockservices.listening.descriptions import (
+    UNIX_PARTS,
     Description,
     check_is_ipv6,
     description_of,
@@ -33,7 +34,7 @@ from sockservices.listening.descriptions import (
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.ip_place import ip_place
 from sockservices.printable import escaped, system_reason
-from sockservices.transports import LookingStreams, WrappingStreams
+from sockservices.transports import Access, LookingStreams, WrappingStreams
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
 """The types of descriptions that this module parses, and not Twisted or other packages."""
@@ -66,12 +67,12 @@ class UnixServerEndpoint:
     reactor: Any
     address: bytes
     backlog: int
-    mode: int
+    access: Access
     lockfile: bool = False
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
-        where: list[Any] = [self.address, protocolFactory, self.backlog, self.mode, self.lockfile]
+        where: list[Any] = [self.address, protocolFactory, self.backlog, self.access, self.lockfile]
         return execute(self.reactor.listen_at, *where)
 
 
@@ -93,14 +94,14 @@ def stream_endpoint(
     reactor: Any,
     description: Description,
     backlog: int,
-    mode: int,
+    access: Access,
     wrap: Callable[[Any], Any] = lambda factory: factory,
 ) -> Any:
     """Return the stream endpoint for a description.
 
     Parameters:
         backlog: the backlog, unless the description has one.
-        mode: the file mode of a Unix socket, unless its description has one.
+        access: who may use the file of a Unix socket, unless its description says so.
         wrap: wraps the factory that a foreign endpoint listens with.
 
     Raises ``DescriptionError``, which names the faulty part.
@@ -109,15 +110,15 @@ def stream_endpoint(
         case "tcp" | "tcp6":
             return TcpServerEndpoint(reactor, **{"backlog": backlog, **ip_values(description)})
         case "unix":
-            defaults = {"backlog": backlog, "mode": mode}
-            return UnixServerEndpoint(reactor, **defaults | unix_values(description))
+            values = {"backlog": backlog, **unix_values(description, access)}
+            return UnixServerEndpoint(reactor, **values)
         case "systemd":
             return InheritedServerEndpoint(reactor, inherited_socket(description))
         case "ssl":
             _check_port(description)
     known, families = _without_families(description)
-    foreign = WrappingStreams(reactor, wrap, **families)
-    return _foreign_endpoint(foreign, description, _with_defaults(known, backlog, mode))
+    foreign = WrappingStreams(reactor, wrap, access, **families)
+    return _foreign_endpoint(foreign, description, _with_defaults(known, backlog, access.mode))
 
 
 def is_unix(description: Description, endpoint: Any) -> bool:
@@ -125,6 +126,13 @@ def is_unix(description: Description, endpoint: Any) -> bool:
     if isinstance(endpoint, InheritedServerEndpoint):
         return endpoint.inherited.family == socket.AF_UNIX
     return "unix" in (description.prefix, *description.positional[:1])
+
+
+def makes_file(description: Description) -> bool:
+    """Whether it makes the file of a Unix socket."""
+    types = (description.prefix, *(each.lower() for each in description.positional[:1]))
+    is_path = description.prefix in UNIX_PARTS or types == ("haproxy", "unix")
+    return is_path and "abstract" not in description.named
 
 
 def has_certificates(description: Description) -> bool:

@@ -23,6 +23,7 @@ from sockservices.transports.streams import (
     WrappingStreams,
     with_streams,
 )
+from sockservices.transports.unix_binding import Access
 
 if TYPE_CHECKING:
     from sockservices.transports.reactor import EagerReactor, install
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AcceptingPort",
     "Acceptor",
+    "Access",
     "Counted",
     "EagerMethods",
     "EagerReactor",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 from twisted.internet import error
 from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
@@ -15,6 +16,7 @@ from zope.interface import directlyProvides, providedBy
 from sockservices.transports import stock_streams, tcp, unix
 from sockservices.transports.clock import keep_steady
 from sockservices.transports.transport import EagerConnection
+from sockservices.transports.unix_binding import Access
 from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
 from sockservices.transports.writers import untried_of, watch
 
@@ -52,10 +54,10 @@ class _Listening:
         return listening
 
     def listen_at(
-        self, address: bytes, factory: Any, backlog: int, mode: int, lockfile: bool
+        self, address: bytes, factory: Any, backlog: int, access: Access, lockfile: bool
     ) -> Any:
         """Listen on a Unix socket that replaces only a stale file; see ``UnixPort``."""
-        listening = self.careful_unix_port(address, factory, backlog, mode, lockfile, self)
+        listening = self.careful_unix_port(address, factory, backlog, access, lockfile, self)
         listening.startListening()
         return listening
 
@@ -209,12 +211,16 @@ class WrappingStreams(_Facade):
     Parameters:
         reactor: the reactor that listens.
         wrap: takes a factory, and returns the one that builds the protocols.
+        access: the owner and the group of the files of Unix sockets.
         options: further arguments for ``listenTCP``.
     """
 
-    def __init__(self, reactor: Any, wrap: Callable[[Any], Any], **options: Any) -> None:
+    def __init__(
+        self, reactor: Any, wrap: Callable[[Any], Any], access: Access, **options: Any
+    ) -> None:
         super().__init__(reactor)
         self._wrap = wrap
+        self._access = access
         self._options = options
 
     def listenTCP(self, port: Any, factory: Any, *rest: Any, **named: Any) -> Any:
@@ -225,8 +231,9 @@ class WrappingStreams(_Facade):
         self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> Any:
         """See ``IReactorUNIX.listenUNIX``."""
-        path = os.fsencode(address)
-        return self.reactor.listen_at(path, self._wrap(factory), backlog, mode, bool(wantPID))
+        access = attrs.evolve(self._access, mode=mode)
+        where = (os.fsencode(address), self._wrap(factory), backlog, access, bool(wantPID))
+        return self.reactor.listen_at(*where)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See ``IReactorSocket.adoptStreamPort``."""

@@ -21,13 +21,8 @@ from sockservices.service import IAnswering
 from sockservices.transports import datagram_senders
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.own_addresses import identity_of, own_addresses
-from sockservices.transports.unix_paths import (
-    SocketFile,
-    bind,
-    bind_abstract,
-    socket_at,
-    taking_over,
-)
+from sockservices.transports.unix_binding import Access, bind, bind_abstract
+from sockservices.transports.unix_paths import SocketFile, socket_at, taking_over
 
 # Datagrams that Unix peers have not read count against the sender's buffer. With the usual 208 KiB,
 # one peer that does not read could keep others from getting answers. With this size, its queue
@@ -43,14 +38,15 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         address: the path, or a null byte and the abstract name.
         protocol: the datagram protocol. Its peers are paths (``str``), abstract names (``bytes``)
             or, for an unbound peer, ``None``.
-        mode: the mode of the socket file, from the moment that it exists.
+        access: who may use the socket file, from the moment that it exists.
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
     """
 
     def __init__(
-        self, address: bytes, protocol: AbstractDatagramProtocol, mode: int, reactor: Any
+        self, address: bytes, protocol: AbstractDatagramProtocol, access: Access, reactor: Any
     ) -> None:
-        unix.DatagramPort.__init__(self, address, protocol, mode=mode, reactor=reactor)
+        unix.DatagramPort.__init__(self, address, protocol, mode=access.mode, reactor=reactor)
+        self._access = access
         self._address = address
         self.keeps_address = address.startswith(b"\0")  # a file goes at once
         self._file: SocketFile | None = None
@@ -64,7 +60,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         cls, bound: socket.socket, protocol: AbstractDatagramProtocol, reactor: Any
     ) -> UnixDatagramPort:
         """Return a port on a socket that is bound already; leave its file unchanged."""
-        port = cls(os.fsencode(bound.getsockname()), protocol, 0, reactor)
+        port = cls(os.fsencode(bound.getsockname()), protocol, Access(0), reactor)
         port._bound = bound
         port._inherit(bound)
         return port
@@ -100,7 +96,7 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
                 bind_abstract(made, self._address)
             else:
                 with taking_over(self._address, f"unixgram:{escaped(self._address)}"):
-                    self._file = bind(made, self._address, self.mode)
+                    self._file = bind(made, self._address, self._access)
         except BaseException:
             made.close()
             raise

@@ -103,28 +103,6 @@ def _lock(fd: int) -> OSError | None:
             return None
 
 
-def bind_abstract(made: socket.socket, address: bytes) -> None:
-    """Bind a socket to an abstract name; raise ``CannotListenError`` if that fails."""
-    try:
-        made.bind(address)
-    except OSError as error:
-        raise CannotListenError(None, address, error) from None
-
-
-def bind(made: socket.socket, path: bytes, mode: int) -> SocketFile:
-    """Bind a socket to a path where its file has this mode from the beginning.
-
-    The file is never changed by its path, where others may have put a link to another file by then
-    if the directory is theirs. Besides, some file systems have no chmod(2) for sockets (virtiofs).
-    """
-    before = os.umask(0o777 & ~mode)
-    try:
-        made.bind(path)
-    finally:
-        os.umask(before)
-    return SocketFile(path, mode)
-
-
 def _remove_stale(path: bytes, description: str) -> None:
     try:
         found = os.lstat(path)
@@ -162,22 +140,16 @@ class SocketFile:
     """The file of a socket that was just bound, distinguished from later files at its path.
 
     As long as the socket is open, no other file gets its number: it keeps the file's inode.
-
-    Parameters:
-        path: its path.
-        mode: the mode that it should have; a warning is logged if the file system chose another.
     """
 
-    def __init__(self, path: bytes, mode: int) -> None:
+    def __init__(self, path: bytes) -> None:
         self._path = path
         self._made = socket_at(path)
-        if self._made is not None and stat.S_IMODE(self._made.st_mode) != mode:
-            _log.warn(
-                "{path} has the mode {mode:o} instead of {wanted_mode:o}, because of its directory",
-                path=escaped(path),
-                mode=stat.S_IMODE(self._made.st_mode),
-                wanted_mode=mode,
-            )
+
+    @property
+    def mode(self) -> int | None:
+        """The mode that it had when it was made, if it was still there."""
+        return stat.S_IMODE(self._made.st_mode) if self._made is not None else None
 
     def remove(self) -> None:
         """Remove the file, unless it has gone or been replaced; log if that fails.

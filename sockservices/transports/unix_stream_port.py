@@ -23,7 +23,8 @@ from sockservices.printable import escaped
 from sockservices.transports import stock_streams
 from sockservices.transports import unix as eager_unix
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
-from sockservices.transports.unix_paths import SocketFile, bind, bind_abstract, taking_over
+from sockservices.transports.unix_binding import Access, bind, bind_abstract
+from sockservices.transports.unix_paths import SocketFile, taking_over
 
 
 @implementer(IListeningPort)
@@ -36,7 +37,7 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
         address: the path of the socket file, or a null byte and an abstract name.
         factory: builds the protocols.
         backlog: the number of connections that may wait to be accepted.
-        mode: the mode of the socket file, from the moment that it exists.
+        access: who may use the socket file, from the moment that it exists.
         lockfile: whether to create a ``.lock`` file beside it, as Twisted does.
         reactor: an ``IReactorFDSet``.
     """
@@ -49,12 +50,14 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
         address: bytes,
         factory: IProtocolFactory,
         backlog: int,
-        mode: int,
+        access: Access,
         lockfile: bool,
         reactor: Any,
     ) -> None:
-        super().__init__(os.fsdecode(address), factory, backlog, mode, reactor, int(lockfile))  # type: ignore[arg-type]
+        name: Any = os.fsdecode(address)  # Twisted takes both, but says bytes
+        super().__init__(name, factory, backlog, access.mode, reactor, int(lockfile))
         self._address = address
+        self._access = access
 
     def startListening(self) -> None:
         """Bind and listen; raise ``ListenError`` if that fails."""
@@ -66,7 +69,7 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
                 with taking_over(self._address, f"unix:{escaped(self._address)}"):
                     if self.wantPID:
                         self._lock()
-                    self._file = bind(made, self._address, self.mode)
+                    self._file = bind(made, self._address, self._access)
             made.listen(self.backlog)
             self._preexistingSocket = made
             super().startListening()

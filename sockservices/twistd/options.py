@@ -217,9 +217,10 @@ class HostOptions(OneLineErrors):
 
     def listening(self) -> Listening:
         """Return where to listen, as endpoint descriptions only."""
-        return attrs.evolve(
-            self.group(Listening), listen=self.listen(), port=None, interface=(), socket=None
-        )
+        listening = self.group(Listening)
+        if self.is_supervised:  # the supervisor has made the files of Unix sockets
+            listening = attrs.evolve(listening, socket_owner=None, socket_group=None)
+        return attrs.evolve(listening, listen=self.listen(), port=None, interface=(), socket=None)
 
     def _listening_settings(self) -> list[Setting]:
         return Listening.described_for(self.served.first)

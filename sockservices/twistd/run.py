@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from sockservices.connections.parts import Part
 from sockservices.errors import DescriptionError, SettingError
 from sockservices.exit import fail_process, stop_process
+from sockservices.host.checks import check_use
 from sockservices.host.host import SocketService
 from sockservices.listening import untaken
 from sockservices.printable import escaped
@@ -50,6 +51,9 @@ def _supervisor(options: HostOptions) -> ReloadingService:
             on_failure=fail_process,
         )
         _check_kinds(options, supervisor)
+        check_use(options.served.name, supervisor.listeners, (), [options.listening()])
+    except SettingError as error:
+        options.end(error.spelled(spelled_as_option))
     except DescriptionError as error:
         options.end(str(error))
     handle_signals(

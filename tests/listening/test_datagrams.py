@@ -19,6 +19,7 @@ from sockservices.listening import (
     listener,
 )
 from sockservices.listening.datagrams import UdpServerEndpoint, UnixDatagramServerEndpoint
+from sockservices.transports import Access
 from tests.fakes import ManualReactor, result_of
 
 
@@ -59,7 +60,9 @@ def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
     reactor = ManualReactor()
     found = listener(reactor, description, Listening())
     assert found == DatagramListener(
-        description, UnixDatagramServerEndpoint(reactor, address, mode)
+        description,
+        UnixDatagramServerEndpoint(reactor, address, Access(mode)),
+        makes_file=not address.startswith(b"\0"),
     )
     verifyObject(IDatagramServerEndpoint, found.endpoint)
 

@@ -10,6 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from sockservices.errors import DescriptionError, SettingError
 from sockservices.listening import DatagramListener, Listening, StreamListener, listener
+from sockservices.transports import Access
 from tests.certificates import make_certificate
 from tests.fakes import ManualReactor, result_of
 
@@ -27,14 +28,17 @@ def test_the_backlog_is_that_of_descriptions_that_do_not_say() -> None:
     assert _listening("tcp:7:backlog=4", backlog=3).tcpServers[0][2] == 4
 
 
-def test_the_mode_is_that_of_descriptions_that_do_not_say() -> None:
-    assert (
-        listener(ManualReactor(), "unixgram:/run/x", Listening(mode=0o640)).endpoint.mode == 0o640
-    )
-    assert (
-        listener(ManualReactor(), "unixgram:/run/x:mode=606", Listening(mode=0o640)).endpoint.mode
-        == 0o606
-    )
+def test_the_mode_and_the_owner_are_those_of_descriptions_that_do_not_say() -> None:
+    owner: Any = "root"
+    settings = Listening(mode=0o640, socket_owner=owner, socket_group=7)
+    for prefix in ("unix", "unixgram"):
+        for own, access in (
+            ("", Access(0o640, 0, 7)),
+            (":mode=606", Access(0o606, 0, 7)),
+            (":owner=1:group=root", Access(0o640, 1, 0)),
+        ):
+            found = listener(ManualReactor(), f"{prefix}:/run/x{own}", settings)
+            assert found.endpoint.access == access
 
 
 def test_the_receive_buffer_is_that_of_udp() -> None:
@@ -136,14 +140,17 @@ def test_only_where_a_description_names_certificates_they_are_looked_at_again(
     [
         ("tcp:7", {"stream", "TCP"}),
         ("haproxy:tcp:7", {"stream", "TCP"}),
-        ("unix:/run/x", {"stream", "Unix stream"}),
-        ("udp:7", {"datagram"}),
-        ("unixgram:/run/x", {"datagram"}),
+        ("unix:/run/x", {"stream", "Unix stream", "Unix path"}),
+        ("unix:abstract=x", {"stream", "Unix stream"}),
+        ("haproxy:unix:/run/x", {"stream", "Unix stream", "Unix path"}),
+        ("udp:7", {"datagram", "UDP"}),
+        ("unixgram:/run/x", {"datagram", "Unix path"}),
+        ("unixgram:abstract=x", {"datagram"}),
     ],
 )
 def test_a_listener_is_of_the_kinds_that_settings_are_of(description: str, kinds: set[str]) -> None:
     found = listener(MemoryReactorClock(), description, Listening())
-    every = ("stream", "TCP", "Unix stream", "datagram")
+    every = ("stream", "TCP", "Unix stream", "Unix path", "datagram", "UDP")
     assert {kind for kind in every if found.is_a(kind)} == kinds
     assert found.kind in kinds
 

@@ -10,6 +10,7 @@ from twisted.internet.testing import MemoryReactorClock
 from sockservices.errors import DescriptionError
 from sockservices.listening import Listening, StreamListener, listener
 from sockservices.listening.streams import UnixServerEndpoint
+from sockservices.transports import Access
 from tests.fakes import result_of
 
 
@@ -52,7 +53,10 @@ def test_tcp(description: str, port: int, backlog: int, interface: str) -> None:
 def test_unix(description: str, backlog: int, mode: int, lockfile: bool) -> None:
     reactor = MemoryReactorClock()
     assert listener(reactor, description, Listening()) == StreamListener(
-        description, UnixServerEndpoint(reactor, b"/run/x", backlog, mode, lockfile), is_unix=True
+        description,
+        UnixServerEndpoint(reactor, b"/run/x", backlog, Access(mode), lockfile),
+        is_unix=True,
+        makes_file=True,
     )
 
 

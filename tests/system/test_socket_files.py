@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import re
 import signal
 import socket
@@ -14,7 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import PATIENCE, TWISTD, Running, Service, needs, read_all
+from tests.system.processes import (
+    BIN,
+    PATIENCE,
+    TWISTD,
+    Running,
+    Service,
+    as_root,
+    folder_for_all,
+    needs,
+    read_all,
+    run,
+)
 
 KINDS = pytest.mark.parametrize("kind", ["unix", "unixgram"])
 _CHANGES = "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat"
@@ -87,3 +99,95 @@ def test_a_socket_behind_haproxy_has_its_mode_too(tmp_path: Path, options: list[
         assert hello.stop() == 0
         assert "Traceback" not in hello.err.text
     assert {path.name for path in tmp_path.iterdir()}.isdisjoint({"a", "b", "a.lock", "b.lock"})
+
+
+_OWNERS = ("--socket-owner=nobody", "--socket-group=4321", "--mode=660")
+
+
+def _ids(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+@as_root
+@pytest.mark.parametrize("options", [[], ["--stock-transports"], ["--reload"]])
+def test_the_files_have_their_owner_and_their_group(tmp_path: Path, options: list[str]) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    listeners = ("--socket=a", "--listen=unixgram:b", "--listen=unix:c:group=5432:owner=0:mode=606")
+    with Service("sock-echo", *listeners, *_OWNERS, *options, cwd=tmp_path) as echo:
+        assert _ids(tmp_path / "a") == _ids(tmp_path / "b") == (nobody, 4321, 0o660)
+        assert _ids(tmp_path / "c") == (0, 5432, 0o606)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(tmp_path / "a"))
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+        assert echo.stop() == 0
+    assert {"a", "b", "c"}.isdisjoint(path.name for path in tmp_path.iterdir())
+
+
+@as_root
+def test_a_socket_behind_haproxy_has_its_owner_too(tmp_path: Path) -> None:
+    with Service("sock-hello", "--listen=haproxy:unix:a", *_OWNERS, cwd=tmp_path):
+        assert _ids(tmp_path / "a")[1:] == (4321, 0o660)
+
+
+@as_root
+@needs("strace")
+@KINDS
+def test_nobody_can_connect_before_the_file_has_its_owner(tmp_path: Path, kind: str) -> None:
+    """A stream can be connected to after listen(2), a datagram sent if the mode allows it."""
+    tracing = ("-e", f"trace=bind,umask,listen,{_CHANGES}")
+    with _traced(tmp_path, *tracing, arguments=(f"--listen={kind}:s", *_OWNERS)):
+        pass
+    calls = (tmp_path / "calls").read_text()
+    order = [r"umask\(0777\)", 'bind.*sun_path="s"', r"chown\(.*65534, 4321", r"chmod\(.*0660\)"]
+    if kind == "unix":
+        order.append(r"listen\(")
+    assert re.search(".*".join(order), calls, re.DOTALL)
+    assert not re.search(r'ch(own|mod)(at)?\((AT_FDCWD, )?"s"', calls)
+
+
+@as_root
+@needs("setpriv")
+@KINDS
+def test_who_may_not_give_files_away_is_told_in_one_line(kind: str) -> None:
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    twistd = (BIN / "twistd", "-n", "--logfile=log", "sock-echo")
+    with folder_for_all() as folder:
+        done = run(*nobody, *twistd, f"--listen={kind}:s", "--socket-owner=root", cwd=folder)
+        assert not (folder / "s").exists()
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"twistd: sock-echo: cannot listen on {kind}:s: its file cannot be given to user 0: "
+        "Operation not permitted\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (
+            ["--port=0", "--socket-group=0"],
+            1,
+            "--socket-group goes with a Unix path listener, and sock-echo has none",
+        ),
+        (
+            ["--listen=unix:abstract=x", "--socket-owner=0", "--reload"],
+            1,
+            "--socket-owner goes with a Unix path listener, and sock-echo has none",
+        ),
+        (
+            ["--listen=unixgram:abstract=x:group=0"],
+            1,
+            "in 'unixgram:abstract=x:group=0', group: an abstract name has no file",
+        ),
+        (["--socket=s", "--socket-owner=no one"], 2, "--socket-owner: there is no user 'no one'"),
+        (["--listen=unix:s:owner=x y"], 1, "in 'unix:s:owner=x y', owner: there is no user 'x y'"),
+    ],
+)
+def test_an_owner_that_cannot_be_is_refused(
+    tmp_path: Path, arguments: list[str], status: int, line: str
+) -> None:
+    done = run(BIN / "twistd", "-n", "--logfile=log", "sock-echo", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr.decode()) == (status, f"twistd: sock-echo: {line}\n")

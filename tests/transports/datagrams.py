@@ -16,6 +16,7 @@ from sockservices.printable import DatagramPeer
 from sockservices.service import IAnswering, ITruncationReceiver
 from sockservices.transports.datagram_senders import Sender
 from sockservices.transports.udp import UdpPort
+from sockservices.transports.unix_binding import Access
 from sockservices.transports.unix_datagrams import UnixDatagramPort
 from tests.fakes import ManualReactor
 
@@ -113,7 +114,7 @@ class Unix:
     def __init__(self, folder: Path, protocol: DatagramProtocol, mode: int = 0o600) -> None:
         self.path = folder / "port"
         self.reactor = ManualReactor()
-        self.port = UnixDatagramPort(os.fsencode(self.path), protocol, mode, self.reactor)
+        self.port = UnixDatagramPort(os.fsencode(self.path), protocol, Access(mode), self.reactor)
         self.port.startListening()
         self.peer = bound(folder / "peer")
         self.name = str(folder / "peer")

@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from sockservices.errors import ListenError
 from sockservices.service import IAnswering
 from sockservices.transports.datagram_senders import Sender
+from sockservices.transports.unix_binding import Access
 from sockservices.transports.unix_datagrams import UnixDatagramPort
 from tests.fakes import ManualReactor
 from tests.transports.datagrams import (
@@ -89,7 +90,7 @@ def test_at_the_end_a_file_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
 def test_an_abstract_name_has_no_file(tmp_path: Path) -> None:
     reactor, recorder = ManualReactor(), Recorder()
     name = f"\0{tmp_path.name}-{os.getpid()}-port".encode()
-    port = UnixDatagramPort(name, recorder, 0o600, reactor)
+    port = UnixDatagramPort(name, recorder, Access(0o600), reactor)
     with (
         listening(port, reactor),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer,
@@ -102,7 +103,9 @@ def test_an_abstract_name_has_no_file(tmp_path: Path) -> None:
 
 def test_a_path_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     with Unix(tmp_path, Recorder()) as unix:
-        second = UnixDatagramPort(os.fsencode(unix.path), Recorder(), 0o600, ManualReactor())
+        second = UnixDatagramPort(
+            os.fsencode(unix.path), Recorder(), Access(0o600), ManualReactor()
+        )
         with pytest.raises(ListenError, match="already in use"):
             second.startListening()
         assert unix.path.exists()
@@ -114,7 +117,7 @@ def test_a_protocol_that_cannot_start_leaves_no_socket_behind(tmp_path: Path) ->
             raise RuntimeError("unwilling")
 
     port = UnixDatagramPort(
-        os.fsencode(tmp_path / "port"), Unwilling(), 0o600, reactor := ManualReactor()
+        os.fsencode(tmp_path / "port"), Unwilling(), Access(0o600), reactor := ManualReactor()
     )
     try:
         with pytest.raises(RuntimeError, match="unwilling"):
@@ -144,7 +147,7 @@ def test_of_unix_senders_only_those_with_their_own_name_are_answered(tmp_path: P
 def test_no_unix_listener_of_this_process_is_answered(tmp_path: Path) -> None:
     with Unix(tmp_path, Answering()) as unix:
         abstract = UnixDatagramPort(
-            b"\0" + os.fsencode(tmp_path / "a"), Answering(), 0o600, ManualReactor()
+            b"\0" + os.fsencode(tmp_path / "a"), Answering(), Access(0o600), ManualReactor()
         )
         with listening(abstract, abstract.reactor):
             unix.port.answer(b"x", b"\0" + os.fsencode(tmp_path / "a"))

@@ -4,8 +4,6 @@ import errno
 import fcntl
 import os
 import socket
-import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
-from twisted.logger import formatEvent
 
 from sockservices.errors import DescriptionError, ListenError
 from sockservices.listening.descriptions import PATH_LIMIT, checked_path
 from sockservices.transports import unix_paths
-from sockservices.transports.unix_paths import SocketFile, bind, taking_over
+from sockservices.transports.unix_paths import SocketFile, taking_over
 from tests.fakes import logged
 
 KINDS = pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
@@ -256,58 +253,6 @@ def test_a_folder_that_cannot_be_locked_is_used_and_that_is_logged(
     assert (event["path"], event["reason"]) == (str(tmp_path / "socket"), os.strerror(reason))
 
 
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.lstat().st_mode)
-
-
-@KINDS
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
-@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o000, 0o777])
-def test_the_file_is_made_with_its_mode_whatever_the_umask(
-    tmp_path: Path, kind: socket.SocketKind, umask: int, mode: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("chmod", "fchmod", "lchmod"):  # which some file systems do not have for sockets
-        monkeypatch.delattr(os, name, raising=False)
-    before = os.umask(umask)
-    try:
-        with socket.socket(socket.AF_UNIX, kind) as made, logged() as events:
-            bind(made, os.fsencode(tmp_path / "s"), mode)
-    finally:
-        assert os.umask(before) == umask
-    assert _mode(tmp_path / "s") == mode
-    assert events == []
-
-
-def test_the_umask_is_as_before_though_the_path_cannot_be_bound(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        with socket.socket(socket.AF_UNIX) as made, pytest.raises(FileNotFoundError):
-            bind(made, os.fsencode(tmp_path / "none/s"), 0o600)
-    finally:
-        assert os.umask(before) == 0o027
-
-
-# acl(5), linux/posix_acl_xattr.h: the version; tag, permissions and ID of each entry.
-_NOTHING_FOR_OTHERS = struct.pack("<I", 2) + b"".join(
-    struct.pack("<HHI", tag, permissions, 0xFFFFFFFF)
-    for tag, permissions in ((0x01, 7), (0x04, 7), (0x20, 0))
-)
-
-
-def test_a_mode_that_the_folder_does_not_allow_is_logged(tmp_path: Path) -> None:
-    try:
-        os.setxattr(tmp_path, "system.posix_acl_default", _NOTHING_FOR_OTHERS)
-    except OSError:
-        pytest.skip("this file system has no access control lists")
-    with socket.socket(socket.AF_UNIX) as made, logged() as events:
-        bind(made, os.fsencode(tmp_path / "s"), 0o666)
-    assert _mode(tmp_path / "s") == 0o660
-    [event] = events
-    assert formatEvent(event) == (
-        f"{tmp_path}/s has the mode 660 instead of 666, because of its directory"
-    )
-
-
 def test_no_lock_is_needed_for_a_free_path_and_to_remove_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,14 +262,14 @@ def test_no_lock_is_needed_for_a_free_path_and_to_remove_a_file(
     monkeypatch.setattr(fcntl, "flock", refuse)
     path = tmp_path / "socket"
     with taking_over(os.fsencode(path), "unix:x"), _bound(path, socket.SOCK_STREAM):
-        SocketFile(os.fsencode(path), _mode(path)).remove()
+        SocketFile(os.fsencode(path)).remove()
     assert not path.exists()
 
 
 @contextmanager
 def _file_of(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[SocketFile]:
     with _bound(path, kind):
-        yield SocketFile(os.fsencode(path), _mode(path))
+        yield SocketFile(os.fsencode(path))
 
 
 def test_a_socket_file_is_removed_once(tmp_path: Path) -> None:

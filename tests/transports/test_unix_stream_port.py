@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 from sockservices.errors import ListenError
 from sockservices.listening import Listening, listener
 from sockservices.services.hello import HelloFactory
+from sockservices.transports.unix_binding import Access
 from sockservices.transports.unix_stream_port import UnixPort
 from tests.fakes import with_reactor
 
@@ -21,7 +22,7 @@ reactor: Any = _reactor
 
 
 def _port(path: Path, mode: int = 0o600, lockfile: bool = False) -> Any:
-    port = UnixPort(os.fsencode(path), HelloFactory(), 5, mode, lockfile, reactor)
+    port = UnixPort(os.fsencode(path), HelloFactory(), 5, Access(mode), lockfile, reactor)
     port.startListening()
     return port
 
@@ -59,7 +60,7 @@ def test_what_cannot_start_leaves_nothing(tmp_path: Path) -> None:
         def doStart(self) -> None:
             raise ZeroDivisionError
 
-    port = UnixPort(os.fsencode(tmp_path / "socket"), Failing(), 5, 0o600, True, reactor)
+    port = UnixPort(os.fsencode(tmp_path / "socket"), Failing(), 5, Access(0o600), True, reactor)
     with pytest.raises(ZeroDivisionError):
         port.startListening()
     assert os.listdir(tmp_path) == []
