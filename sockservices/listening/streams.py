@@ -183,22 +183,28 @@ def _without_families(description: Description) -> tuple[Description, dict[str, 
     return attrs.evolve(description, text=text, named=named), {"ipv6only": ipv6only}
 
 
+# The places of two arguments of Twisted's types, which may be given by position.
+_PLACES = {
+    "ssl": {"backlog": 5},
+    "tls": {"backlog": 2},
+    "tcp": {"backlog": 2},
+    "tcp6": {"backlog": 1},
+    "unix": {"mode": 1, "backlog": 2},
+}
+
+
 def _with_defaults(description: Description, backlog: int, mode: int) -> str:
     """Return a description of Twisted's with our defaults, as far as it takes them."""
-    prefix, positional = description.prefix, description.positional
-    text = description.text
-    wrapped = positional[0].lower() if prefix == "haproxy" and positional else None
-    takes_backlog = (
-        prefix == "ssl"
-        or (prefix == "tls" and len(positional) < 3)
-        # A haproxy endpoint passes its arguments on to the endpoint that it wraps.
-        or wrapped not in (None, "systemd")
-    )
-    if takes_backlog and "backlog" not in description.named:
-        text += f":backlog={backlog}"
-    if wrapped == "unix" and len(positional) < 3 and "mode" not in description.named:
-        text += f":mode={mode:o}"
-    return text
+    kind, positional = description.prefix, description.positional
+    if kind == "haproxy" and positional:  # which passes its arguments on
+        kind, positional = positional[0].lower(), positional[1:]
+    defaults = {"backlog": str(backlog), "mode": f"{mode:o}"}
+    missing = [
+        f":{name}={defaults[name]}"
+        for name, place in _PLACES.get(kind, {}).items()
+        if name not in description.named and len(positional) <= place
+    ]
+    return "".join([description.text, *missing])
 
 
 def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:

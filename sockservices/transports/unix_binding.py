@@ -44,7 +44,8 @@ def bind(made: socket.socket, path: bytes, access: Access) -> SocketFile:
     """Bind a socket to a path, so that at no moment more peers than intended may use its file.
 
     The mode is not changed by the path, because the directory may be another user's, who can put a
-    link to any file there. Besides, some file systems have no chmod(2) for sockets (virtiofs).
+    link to any file there. Besides, some file systems have no chmod(2) for sockets (virtiofs). So
+    the umask, which all threads share, is another one for the moment of bind(2).
 
     Raises ``OSError`` if it cannot be bound, and ``CannotListenError`` if the file cannot be given
     to its owner.
@@ -87,6 +88,8 @@ def _give(path: bytes, access: Access) -> None:
         if not stat.S_ISSOCK(found) or stat.S_IMODE(found):
             raise FileExistsError("somebody has put another file there")
         itself = f"/proc/self/fd/{pinned}"  # fchown(2) does not take such a descriptor
+        if not os.path.exists(itself):
+            raise FileNotFoundError("/proc is not mounted, and is needed")
         os.chown(itself, owner, group)
         os.chmod(itself, access.mode)
     finally:

@@ -34,6 +34,8 @@ def _listening(description: str, **defaults: Any) -> MemoryReactorClock:
         (r"tcp6:7:5:\:\:1", 7, 5, "::1"),
         ("haproxy:tcp:7", 7, 1024, ""),
         ("haproxy:tcp:7:backlog=3", 7, 3, ""),
+        ("haproxy:tcp:7:127.0.0.1:3", 7, 3, "127.0.0.1"),
+        ("haproxy:tcp6:7:3", 7, 3, "::"),
     ],
 )
 def test_tcp(description: str, port: int, backlog: int, interface: str) -> None:

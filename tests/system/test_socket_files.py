@@ -149,6 +149,20 @@ def test_nobody_can_connect_before_the_file_has_its_owner(tmp_path: Path, kind: 
 
 
 @as_root
+@needs("unshare")
+def test_without_proc_no_file_is_given_away(tmp_path: Path) -> None:
+    hidden = 'mount -t tmpfs tmpfs /proc && exec "$@"'
+    apart = ("unshare", "--mount", "sh", "-c", hidden, "sh")
+    twistd = (BIN / "twistd", "-n", "--logfile=log", "sock-echo")
+    done = run(*apart, *twistd, "--socket=s", "--socket-owner=1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith(
+        ": its file cannot be given to user 1: /proc is not mounted, and is needed\n"
+    )
+    assert not (tmp_path / "s").exists()
+
+
+@as_root
 @needs("setpriv")
 @KINDS
 def test_who_may_not_give_files_away_is_told_in_one_line(kind: str) -> None:
