@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.error import CannotListenError
 
+from sockservices.mistakes import described, place_of
 from sockservices.printable import escaped, system_reason
 
 
@@ -72,6 +73,8 @@ def why_not_listening(
         reason = why_in_use(address)
     elif isinstance(cause, OSError):
         reason = _HINTS.get(cause.errno or 0, system_reason)(cause)
+    elif isinstance(cause, BaseException) and place_of(cause):  # the service may have raised it
+        reason = escaped(described(cause))
     else:
         reason = escaped(str(cause) or type(cause).__name__)
     return ListenError(f"cannot listen on {description}: {reason}")

@@ -26,6 +26,7 @@ import attrs
 
 from sockservices.converters import number, separated, whole_number, yes_or_no
 from sockservices.errors import ArgumentName, SettingError
+from sockservices.mistakes import described
 from sockservices.printable import escaped, system_reason
 
 _DECLARED = "sockservices.settings"
@@ -206,8 +207,8 @@ class Setting:
         except ValueError as error:
             raise SettingError(ArgumentName(self.argument), f": {error}") from None
         except Exception as error:
-            reason = f": {given!r}: {type(error).__name__}: {error}"
-            raise SettingError(ArgumentName(self.argument), reason) from None
+            reason = f": {given!r}: {described(error)}"
+            raise SettingError(ArgumentName(self.argument), reason) from error
 
 
 _TEXT_TO: dict[Any, Callable[[str], Any]] = {
@@ -361,7 +362,7 @@ def _taken(settings: Iterable[Setting], sources: Sequence[Source]) -> dict[str, 
             try:
                 taken[each.argument] = each.taken(source.given[each.argument])
             except SettingError as error:
-                raise SettingError(error.spelled(source.spell)) from None
+                raise SettingError(error.spelled(source.spell)) from error.__cause__
     return taken
 
 
@@ -392,13 +393,10 @@ def build(factory: Callable[..., Any], *sources: Source) -> Any:
     try:
         return factory(**taken)
     except SettingError as error:
-        raise SettingError(error.spelled(spell)) from None
+        raise SettingError(error.spelled(spell)) from error.__cause__
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         reason = f"{escaped(where)}{system_reason(error)}"
         raise SettingError(f"{named} could not be built: {reason}") from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else "no reason given"
-        raise SettingError(
-            f"{named} could not be built: {type(error).__name__}: {reason}"
-        ) from error
+        raise SettingError(f"{named} could not be built: {described(error)}") from error

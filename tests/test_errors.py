@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 
 import pytest
 from twisted.internet.error import CannotListenError
@@ -34,6 +36,15 @@ def test_each_reason_is_one_line(error: Exception, reason: str) -> None:
     said = _why_not(error)
     assert isinstance(said, ListenError)
     assert str(said) == f"cannot listen on tcp:7: {reason}"
+
+
+def test_what_a_service_raises_is_told_with_its_place() -> None:
+    with pytest.raises(KeyError) as caught:
+        os.environ["NO PORT"]
+    assert re.fullmatch(
+        r"cannot listen on tcp:7: KeyError: 'NO PORT' \(.*test_errors.py:\d+\)",
+        str(_why_not(caught.value)),
+    )
 
 
 def test_the_reason_of_twisted_is_that_of_the_system() -> None:

@@ -19,6 +19,7 @@ from sockservices.cli.errors import CouldNot
 from sockservices.cli.listing import found
 from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
+from sockservices.mistakes import described, traceback_of
 from sockservices.printable import escaped
 from sockservices.service import IDatagramFactory, is_datagram_protocol
 from sockservices.settings import Setting, Source, build, settings_of
@@ -43,7 +44,11 @@ def check(name: str, given: tuple[str, ...]) -> None:
     NAME is its command, as in twistd -n NAME, or the name of its entry point. The exit status is
     1 if anything is wrong.
     """
-    maker = found(name)
+    try:
+        maker = found(name)
+    except CouldNot as error:
+        _show_traceback(error)
+        raise
     faults = list(_faults(maker))
     for fault in faults:
         click.echo(f"declaration: {fault}")
@@ -56,6 +61,11 @@ def check(name: str, given: tuple[str, ...]) -> None:
     if count:
         raise CouldNot(f"{name}: {count} fault{'s' if count > 1 else ''}")
     click.echo(f"{name}: nothing found")
+
+
+def _show_traceback(error: Exception) -> None:
+    """Show on standard error where an author's mistake is, if there is one."""
+    click.echo(traceback_of(error) or "", err=True, nl=False)
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:
@@ -80,6 +90,7 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
         try:
             factory = load(dotted_name)
         except LoadError as error:
+            _show_traceback(error)
             yield _NoService(error)
             continue
         if not _serves(factory, kind):
@@ -168,6 +179,7 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
         try:
             make()
         except SettingError as error:
+            _show_traceback(error)
             raise CouldNot(f"{maker.tapname}: {error} (see --with)") from None
         contract = type("Contract", (contracts[kind],), {"factory": staticmethod(make)})()
         for name in sorted(dir(contract)):
@@ -181,7 +193,7 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
                 except ContractError as error:
                     yield f"{name}{error}"
                 except Exception as error:
-                    yield f"{name}\n  {type(error).__name__}: {escaped(str(error))}"
+                    yield f"{name}\n  {escaped(described(error))}"
 
 
 def _made(factory: Any, given: dict[str, str]) -> Any:

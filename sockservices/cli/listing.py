@@ -61,5 +61,5 @@ def found(name: str) -> SocketServiceMaker:
     if maker is None:
         raise CouldNot(f"there is no service {escaped(name)!r}; there are {', '.join(services)}")
     if isinstance(maker, LoadError):
-        raise CouldNot(f"{name}: {maker}")
+        raise CouldNot(f"{name}: {maker}") from maker
     return maker

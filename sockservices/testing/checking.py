@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent, globalLogPublisher
 
+from sockservices.mistakes import described
 from sockservices.printable import escaped
 from sockservices.testing import rules
 from sockservices.testing.failures import ContractError, Rule
@@ -33,7 +34,7 @@ def built_by(contract: Any) -> Any:
     try:
         return factory(contract) if _takes_self(factory) else factory()
     except Exception as error:
-        raise not_built(f"{type(error).__name__}: {error}", f"{named}()") from error
+        raise not_built(described(error), f"{named}()") from error
 
 
 def not_built(what: str, given: str = "factory()") -> ContractError:
@@ -147,8 +148,8 @@ class Watched:
             failure = event.get("log_failure")
             if failure is None:
                 raise ContractError(rule, f"logged: {escaped(formatEvent(event))}", given)
-            what = f"{failure.type.__name__}: {failure.getErrorMessage()}"
-            raise ContractError(rule, f"logged: {escaped(what)}", given) from failure.value
+            what = escaped(described(failure.value))
+            raise ContractError(rule, f"logged: {what}", given) from failure.value
 
     def raise_left(self, reference: Callable[[], Any], rule: Rule, given: str) -> None:
         """Raise ``ContractError`` if a delayed call is pending, or an object is still referenced.
@@ -215,7 +216,7 @@ def running(rule: Rule, given: str, run: Callable[[Watched], None]) -> None:
     except ContractError:
         raise
     except (Exception, SystemExit) as error:
-        raise ContractError(rule, f"{type(error).__name__}: {error}", given) from error
+        raise ContractError(rule, described(error), given) from error
     finally:
         globalLogPublisher.removeObserver(observer)
     watched.raise_logged(rule, given)

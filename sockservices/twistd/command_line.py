@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,12 +24,20 @@ def goes_to_background(options: usage.Options) -> bool:
     return isinstance(top, ServerOptions) and not (top["nodaemon"] or top["debug"])
 
 
+def is_debugging() -> bool:
+    """Whether an author runs a service: ``twistd`` has ``--debug`` or ``-b``, or ``--reload``."""
+    words = sys.argv[1:]
+    return bool({"--debug", "--reload"}.intersection(words)) or any(
+        re.fullmatch(r"-[beno]*b[beno]*", each)
+        for each in words  # together with other flags
+    )
+
+
 def write_no_pid_file_unasked(options: usage.Options) -> None:
     """Stop ``twistd -n`` from writing a PID file, unless its path was given.
 
     Whoever runs a service in the foreground knows its process ID. The file would be in the current
-    directory, which may be read-only. In a container, it would prevent the next start after a kill:
-    it has the process ID of the new process itself, which twistd takes for another server.
+    directory, which may be read-only.
     """
     top = _top(options)
     is_twistd = isinstance(top, ServerOptions) and "pidfile" in top

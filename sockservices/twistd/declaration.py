@@ -12,8 +12,6 @@ from twisted.python import usage
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
-from sockservices.exit import say_on_stderr
-
 if TYPE_CHECKING:
     from sockservices.service import Kind, Served
 
@@ -27,10 +25,9 @@ def load(dotted_name: str) -> Any:
     try:
         return namedAny(dotted_name)
     except (Exception, SystemExit) as error:
-        first_line = str(error).partition("\n")[0]
-        raise LoadError(
-            f"cannot import {dotted_name!r}: {type(error).__name__}: {first_line}"
-        ) from error
+        from sockservices.mistakes import described
+
+        raise LoadError(f"cannot import {dotted_name!r}: {described(error)}") from error
 
 
 @implementer(IPlugin, IServiceMaker)
@@ -74,12 +71,12 @@ class SocketServiceMaker:
 
     def options(self) -> usage.Options:
         """Import the service, and return its options. See ``IServiceMaker.options``."""
-        from sockservices.twistd.options import options_for
+        from sockservices.twistd.options import options_for, say_why
 
         try:
             return options_for(self.served())
         except LoadError as error:
-            say_on_stderr(f"{self.tapname}: {error}")
+            say_why(self.tapname, error)
             sys.exit(1)
 
     def served(self) -> Served:

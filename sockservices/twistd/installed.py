@@ -16,9 +16,9 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python import usage
 
-from sockservices.exit import say_on_stderr
+from sockservices.mistakes import described
 from sockservices.twistd.declaration import LoadError, SocketServiceMaker
-from sockservices.twistd.options import OneLineErrors
+from sockservices.twistd.options import OneLineErrors, say_why
 from sockservices.twistd.run import make_service
 
 GROUP = "sockservices.services"
@@ -70,10 +70,7 @@ def declaration(entry_point: EntryPoint) -> SocketServiceMaker:
     try:
         found = entry_point.load()
     except (Exception, SystemExit) as error:
-        first_line = str(error).partition("\n")[0]
-        raise LoadError(
-            f"cannot import {entry_point.value}: {type(error).__name__}: {first_line}"
-        ) from error
+        raise LoadError(f"cannot import {entry_point.value}: {described(error)}") from error
     if not isinstance(found, SocketServiceMaker):
         raise LoadError(f"{entry_point.value} is not a SocketServiceMaker but {found!r}")
     return found
@@ -125,7 +122,7 @@ def _options(entry_point: EntryPoint) -> usage.Options:
     try:
         return declaration(entry_point).options()
     except LoadError as error:
-        say_on_stderr(f"sock {entry_point.name}: {error}")
+        say_why(f"sock {entry_point.name}", error)
         sys.exit(1)
 
 

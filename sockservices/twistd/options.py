@@ -18,6 +18,7 @@ from sockservices.errors import DescriptionError
 from sockservices.exit import drop_standard_output, say_on_stderr
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
+from sockservices.mistakes import traceback_of
 from sockservices.process.reloading import Reloading
 from sockservices.process.supervisor import SERVED, is_supervised
 from sockservices.service import Served
@@ -35,6 +36,7 @@ from sockservices.settings import (
 from sockservices.twistd.command_line import (
     check_paths,
     goes_to_background,
+    is_debugging,
     write_no_pid_file_unasked,
 )
 from sockservices.twistd.pid_file import RunningError
@@ -59,6 +61,19 @@ _G = TypeVar("_G", bound=Settings)
 _O = TypeVar("_O", bound=usage.Options)
 
 
+def say_why(command: str, error: Exception, text: str | None = None) -> None:
+    """Print an error in one line; to an author at work, the traceback of a mistake comes first.
+
+    Parameters:
+        command: the command that failed.
+        error: what it raised.
+        text: the line, if it is not the text of the error.
+    """
+    if is_debugging() and (traceback := traceback_of(error)):
+        print(traceback, file=sys.stderr, end="", flush=True)
+    say_on_stderr(f"{command}: {text or error}")
+
+
 class OneLineErrors(usage.Options):
     """Options that report an error in one line on standard error.
 
@@ -70,7 +85,7 @@ class OneLineErrors(usage.Options):
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            say_on_stderr(f"{self._command()}: {self.explained(error)}")
+            say_why(self._command(), error, self.explained(error))
             sys.exit(2)
 
     def explained(self, error: usage.UsageError) -> str:
@@ -177,20 +192,20 @@ class HostOptions(OneLineErrors):
             self._groups = {group: build(group, *sources) for group in GROUPS}
             check(self.served.settings(), *self.own_sources())
         except ValueError as error:
-            raise usage.UsageError(str(error)) from None
+            raise usage.UsageError(str(error)) from error
         if self.group(Reloading).reload and goes_to_background(self):
             raise usage.UsageError("--reload works only in the foreground: use twistd -n")
         try:
             self._listen = self._descriptions()
         except DescriptionError as error:
-            self.end(str(error))
+            self.end(error)
         if not self._listen:
             raise usage.UsageError("nothing to listen on: give --port, --socket or --listen")
         write_no_pid_file_unasked(self)
         try:
             check_paths(self)
         except RunningError as error:
-            self.end(str(error))
+            self.end(error)
 
     @property
     def _prefixes(self) -> tuple[str, str]:
@@ -243,9 +258,9 @@ class HostOptions(OneLineErrors):
             help_text.write_text(environment_rule(self.command))
         return "\n" + help_text.getvalue().lstrip()
 
-    def end(self, why: str) -> NoReturn:
-        """Print one line, and exit with status 1."""
-        say_on_stderr(f"{self._command()}: {why}")
+    def end(self, error: Exception, text: str | None = None) -> NoReturn:
+        """Print one line, by default the text of an error, and exit with status 1."""
+        say_why(self._command(), error, text)
         sys.exit(1)
 
 

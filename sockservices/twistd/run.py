@@ -55,7 +55,7 @@ def _supervisor(options: HostOptions) -> ReloadingService:
     except SettingError as error:
         options.end(error.spelled(spelled_as_option))
     except DescriptionError as error:
-        options.end(str(error))
+        options.end(error)
     handle_signals(
         reactor,
         hurry=supervisor.hurry,
@@ -87,9 +87,9 @@ def _host(options: HostOptions) -> SocketService:
             on_failure=report.failed if report is not None else fail_process,
         )
     except SettingError as error:
-        options.end(error.spelled(spelled_as_option))
+        options.end(error, error.spelled(spelled_as_option))
     except DescriptionError as error:
-        options.end(str(error))
+        options.end(error)
     from twisted.internet import reactor
 
     if options.is_supervised:

@@ -67,7 +67,7 @@ class Options(HostOptions):
         try:
             self.served = Served.of(self["factory"], load(self["factory"]))
         except (LoadError, SettingError) as error:
-            raise usage.UsageError(f"--factory: {error}") from None
+            raise usage.UsageError(f"--factory: {error}") from error
         try:
             self.served.check_names(self._with)
         except SettingError as error:

@@ -179,8 +179,9 @@ def test_it_waits_for_an_endpoint_that_takes_its_time(tmp_path: Path) -> None:
 def test_and_reports_its_late_failure(tmp_path: Path) -> None:
     env = _with_slow_endpoints(tmp_path)
     done = run(*_TWISTD, "sock-hello", "--listen=slow:fails", cwd=tmp_path, env=env)
-    line = b"twistd: sock-hello: cannot listen on slow:fails: the far end said no\n"
-    assert (done.returncode, done.stderr) == (1, line)
+    line = b"twistd: sock-hello: cannot listen on slow:fails: RuntimeError: the far end said no "
+    place = b"(more/twisted/plugins/slow.py:20)\n"
+    assert (done.returncode, done.stderr) == (1, line + place)
 
 
 @as_root

@@ -366,6 +366,47 @@ def test_a_description_without_a_mode_takes_the_option(
 
 # Factories.
 
+
+@pytest.mark.parametrize(
+    ("options", "shows"), [(["-n"], False), (["-b"], True), (["-nb"], True), (["--debug"], True)]
+)
+@pytest.mark.parametrize(
+    ("factory", "status", "line"),
+    [
+        (
+            "Lost",
+            2,
+            "--factory: cannot import 'mistaken.Lost': KeyError: 'port' (wrong.py:2)",
+        ),
+        ("Unbuilt", 1, "Unbuilt could not be built: KeyError: 'port' (mistaken.py:10)"),
+    ],
+)
+def test_a_mistake_has_its_place_and_in_the_debugger_its_traceback(
+    tmp_path: Path, options: list[str], shows: bool, factory: str, status: int, line: str
+) -> None:
+    (tmp_path / "wrong.py").write_text("none = {}\nnone['port']\n")
+    (tmp_path / "mistaken.py").write_text(_MISTAKEN)
+    arguments = ("sock-serve", f"--factory=mistaken.{factory}", "--port=0")
+    done = run(BIN / "twistd", *options, *arguments, cwd=tmp_path)
+    said = done.stderr.decode()
+    assert said.endswith(f"twistd: sock-serve: {line}\n")
+    assert done.returncode == status
+    assert said.startswith("Traceback") == shows
+    assert (said.count("\n") > 1) == shows
+
+
+_MISTAKEN = """
+from twisted.internet.protocol import Factory
+
+def __getattr__(name):
+    if name == "Lost":
+        import wrong
+    raise AttributeError
+class Unbuilt(Factory):
+    def __init__(self):
+        {}["port"]
+"""
+
 _FACTORIES = """
 from twisted.internet.protocol import Factory, Protocol
 from sockservices import setting, whole_number
@@ -402,7 +443,7 @@ class Limited(Factory):
         (
             ["--factory=f.Raises", "--port=0"],
             1,
-            "Raises could not be built: RuntimeError: no such luck",
+            "Raises could not be built: RuntimeError: no such luck (f.py:8)",
         ),
         (["--factory=f.Limited", "--port=0"], 1, "Limited needs --limit"),
         (

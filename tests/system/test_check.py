@@ -25,6 +25,7 @@ number = SocketServiceMaker("number", "Is no class.", stream="bad_options.NUMBER
 nameless = SocketServiceMaker("nameless", None, stream="bad_options.Silent")
 several = SocketServiceMaker("several", "Fails in two ways.", stream="bad_options.Several")
 leaving = SocketServiceMaker("leaving", "Ends the process.", stream="bad_options.Leaving")
+nested = SocketServiceMaker("nested", "Imports a mistake.", stream="bad_nested.Factory")
 half = SocketServiceMaker("half", "Bad datagrams.", datagram="bad_options.FirstByte")
 """
 
@@ -122,7 +123,7 @@ def folder(tmp_path: Path) -> Path:
         ("function", ["seen:  NoneType is not a protocol factory"]),
         ("number", ["declaration: stream='bad_options.NUMBER' is not a protocol factory"]),
         ("several", ["stream: no input raises an exception", "seen:  "]),
-        ("leaving", ["seen:  SystemExit: 3"]),
+        ("leaving", ["seen:  SystemExit: 3 (bad_options.py:"]),
         ("crowded", ["declaration: it imports ", " modules, most of them of "]),
         ("unhelpful", ["declaration: --level has no help text"]),
         ("clashing", ["declaration: --backlog is an option that every service has"]),
@@ -152,6 +153,23 @@ def test_a_planted_fault_is_found(folder: Path, name: str, said: list[str]) -> N
         assert each in text
     assert done.stderr.decode().splitlines()[-1].startswith(f"sockservices check: {name}: ")
     assert "Traceback" not in text + done.stderr.decode()
+
+
+def test_where_an_author_has_made_a_mistake_is_shown(folder: Path) -> None:
+    (folder / "bad_nested.py").write_text("import bad_mistake\n")
+    (folder / "bad_mistake.py").write_text("CONFIGURATION = {}\n\nPORT = CONFIGURATION['port']\n")
+    command = (BIN / "sockservices", "check", "nested")
+    done = run(*command, cwd=folder, env={"PYTHONPATH": str(folder)})
+    assert done.returncode == 1
+    assert done.stdout.decode() == (
+        "declaration: cannot import 'bad_nested.Factory': KeyError: 'port' (bad_mistake.py:3)\n"
+    )
+    said = done.stderr.decode()
+    assert said.startswith(
+        "Traceback (most recent call last):\n"
+        f'  File "{folder}/bad_nested.py", line 1, in <module>\n'
+    )
+    assert "\nKeyError: 'port'\nsockservices check: nested: what it declares cannot be" in said
 
 
 def test_what_it_needs_can_be_given(folder: Path) -> None:

@@ -191,7 +191,10 @@ def test_when_nothing_can_be_started_it_ends_with_a_line(folder: Path) -> None:
 def test_what_cannot_be_loaded_is_shown_and_the_old_code_keeps_serving(folder: Path) -> None:
     with Talking(folder) as talk:
         talk.change("def broken(:\n")
-        talk.err.wait_for("talk: cannot import 'talking.TalkFactory': SyntaxError")
+        talk.err.wait_for(
+            "talk: cannot import 'talking.TalkFactory': SyntaxError: .* \\(talking.py:1\\)\n"
+        )
+        assert "\n    def broken(:\n" in talk.err.text
         talk.err.wait_for("the change could not be loaded: the old code keeps serving")
         assert talk.hears() == b"one"
         talk.change(SOURCE.format(word="three"))

@@ -35,8 +35,10 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "faulty_service.Factory"
 
 
-def test_what_a_module_raises_is_told_with_its_cause(faulty: str) -> None:
+def test_what_a_module_raises_is_told_with_its_cause(faulty: str, tmp_path: Path) -> None:
     with pytest.raises(LoadError) as caught:
         load(faulty)
-    assert str(caught.value) == "cannot import 'faulty_service.Factory': RuntimeError: at"
+    assert str(caught.value) == (
+        f"cannot import 'faulty_service.Factory': RuntimeError: at ({tmp_path}/faulty_service.py:1)"
+    )
     assert isinstance(caught.value.__cause__, RuntimeError)

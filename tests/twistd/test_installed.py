@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import Any
@@ -161,8 +162,10 @@ def test_a_broken_service_is_one_line_and_status_1(
         _options().parseOptions(["broken", "--port=0"])
     assert caught.value.code == 1
     said = capfd.readouterr().err
-    assert said.endswith(
-        ": sock broken: cannot import broken_services:maker: RuntimeError: first\n"
+    assert re.search(
+        r": sock broken: cannot import broken_services:maker: RuntimeError: first "
+        r"\(/.*/broken_services.py:1\)\n$",
+        said,
     )
     assert said.count("\n") == 1
 
