@@ -12,7 +12,7 @@ from zope.interface import Attribute, Interface
 
 from sockservices.errors import SettingError
 from sockservices.printable import DatagramPeer
-from sockservices.settings import Setting, Source, build, settings_of
+from sockservices.settings import Setting, Source, build, returned_by, settings_of
 
 Kind = Literal["stream", "datagram"]
 
@@ -101,21 +101,20 @@ class Served:
 
     @classmethod
     def of(cls, name: str, found: Any) -> Served:
-        """Determine the kinds that an object serves; raise ``SettingError`` if there are none."""
-        if is_datagram_protocol(found):
-            return cls(name, None, found, "datagram")
-        streams, datagrams = _provides(IProtocolFactory, found), _provides(IDatagramFactory, found)
-        if not (streams or datagrams):
-            if isinstance(found, type) and _provides(IProtocol, found):
-                factory: Any = Factory.forProtocol(found)
-                return cls(name, factory, None, "stream")
-            raise SettingError(f"{name} is neither a protocol factory nor a datagram protocol")
-        return cls(
-            name,
-            found if streams else None,
-            found if datagrams else None,
-            "stream" if streams else "datagram",
-        )
+        """Determine the kinds that an object serves; raise ``SettingError`` if there are none.
+
+        A function serves what its return annotation says, by default streams.
+        """
+        kinds = _kinds(found)
+        if not kinds and not isinstance(found, type) and callable(found):
+            kinds = _kinds_of_result(found)
+        if not kinds:
+            raise SettingError(
+                f"{name} is {_what(found)}; expected a protocol factory, a protocol class, a "
+                "datagram protocol, or a function that returns a factory"
+            )
+        builders = {kind: builder(kind, name, found) for kind in kinds}
+        return cls(name, builders.get("stream"), builders.get("datagram"), kinds[0])
 
     def settings(self) -> list[Setting]:
         """Return the service's own settings; one that both kinds declare is listed once."""
@@ -158,10 +157,82 @@ class Served:
         if factory is None:
             return None
         if not _is_built(factory):
-            return build(factory, *sources)
+            built = build(factory, *sources)
+            for kind in ("stream", "datagram"):
+                if getattr(self, kind) is factory and (
+                    isinstance(built, type) or kind not in _kinds(built)
+                ):
+                    named = getattr(factory, "__qualname__", repr(factory))
+                    raise SettingError(
+                        f"{named} returned {_what(built)}; expected {_RETURNED[kind]}"
+                    )
+            return built
         if any(source.given for source in sources):
             raise SettingError(f"{self.name} is already built: it takes no options")
         return factory
+
+
+_EXPECTED: dict[Kind, str] = {
+    "stream": "a protocol factory, a protocol class, or a function that returns a factory",
+    "datagram": "a datagram protocol, an IDatagramFactory, or a function that returns one",
+}
+_RETURNED: dict[Kind, str] = {
+    "stream": "a protocol factory",
+    "datagram": "a datagram protocol or an IDatagramFactory",
+}
+
+
+def builder(kind: Kind, name: str, found: Any) -> Callable[..., Any]:
+    """Return what builds a service of a kind from whatever an author may name for it.
+
+    Parameters:
+        kind: the kind of service.
+        name: the name of the object, for errors.
+        found: the object: a class, a function or a service that is built already.
+
+    Raises ``SettingError`` for anything else.
+    """
+    kinds = _kinds(found)
+    is_function = not kinds and not isinstance(found, type) and callable(found)
+    if kind not in kinds and not is_function:
+        hint = f"declare it as {kinds[0]}=" if kinds else f"expected {_EXPECTED[kind]}"
+        raise SettingError(f"{name} is {_what(found)}; {hint}")
+    if kind == "stream" and isinstance(found, type) and not _provides(IProtocolFactory, found):
+        found = Factory.forProtocol(found)
+    taken: Callable[..., Any] = found
+    return taken
+
+
+def _kinds(found: Any) -> tuple[Kind, ...]:
+    """Return the kinds that a class or an object serves; those of a function are not known."""
+    if is_datagram_protocol(found):
+        return ("datagram",)
+    is_protocol = isinstance(found, type) and _provides(IProtocol, found)
+    streams = is_protocol or _provides(IProtocolFactory, found)
+    kinds: dict[Kind, bool] = {"stream": streams, "datagram": _provides(IDatagramFactory, found)}
+    return tuple(kind for kind, serves in kinds.items() if serves)
+
+
+def _kinds_of_result(function: Callable[..., Any]) -> tuple[Kind, ...]:
+    """Return the kinds that a function says it returns; streams if it does not say."""
+    returned = returned_by(function)
+    if returned is IDatagramFactory:
+        return ("datagram",)
+    return (isinstance(returned, type) and _kinds(returned)) or ("stream",)
+
+
+def _what(found: Any) -> str:
+    """Return what an object is, for an error."""
+    if found is None:
+        return "None"
+    if is_datagram_protocol(found):
+        return "a datagram protocol"
+    if _provides(IProtocolFactory, found):
+        return "a protocol factory"
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    name = type(found).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def is_datagram_protocol(found: Any) -> bool:

@@ -245,6 +245,15 @@ def settings_of(factory: Callable[..., Any]) -> list[Setting]:
     return found
 
 
+def returned_by(function: Callable[..., Any]) -> Any:
+    """Return the type that a function's annotation says it returns, or ``None``."""
+    try:
+        annotation = inspect.signature(function).return_annotation
+    except (TypeError, ValueError):  # written in C
+        return None
+    return None if annotation is inspect.Signature.empty else _resolved(annotation, function)
+
+
 def _setting(name: str, kind: Any, default: Any, field: attrs.Attribute[Any] | None) -> Setting:
     declared: Setting | None = field.metadata.get(_DECLARED) if field is not None else None
     unit = _UNITS.get(kind, "text")
@@ -387,7 +396,8 @@ def build(factory: Callable[..., Any], *sources: Source) -> Any:
     settings = settings_of(factory)
     taken = _taken(settings, sources)
     required = [each.argument for each in settings if each.default is attrs.NOTHING]
-    missing = [spelled_as_option(each) for each in required if each not in taken]
+    spell_missing = sources[0].spell if sources else spelled_as_option
+    missing = [spell_missing(each) for each in required if each not in taken]
     if missing:
         raise SettingError(f"{named} needs {', '.join(missing)}")
     try:

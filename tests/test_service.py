@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sockservices.errors import SettingError
 from sockservices.service import (
     IDatagramFactory,
     Served,
+    builder,
     datagram_builder,
     is_datagram_protocol,
     name_of,
@@ -63,10 +65,109 @@ def test_what_an_object_serves_is_found_out(found: Any, streams: bool, datagrams
     assert kinds.first == ("stream" if streams else "datagram")
 
 
-@pytest.mark.parametrize("found", [object, object(), "text", Bare(), len])
-def test_what_serves_nothing_is_refused(found: Any) -> None:
-    with pytest.raises(SettingError, match="x is neither a protocol factory nor a datagram"):
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        (object, "the class object"),
+        (object(), "an object"),
+        ("text", "a str"),
+        (None, "None"),
+        (Bare(), "a Bare"),
+    ],
+)
+def test_what_serves_nothing_is_refused(found: Any, what: str) -> None:
+    with pytest.raises(SettingError, match=f"^x is {what}; expected a protocol factory, a "):
         Served.of("x", found)
+    for kind in ("stream", "datagram"):
+        with pytest.raises(SettingError, match=f"^x is {what}; expected a (protocol|datagram) "):
+            builder(kind, "x", found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "line"),
+    [
+        ("stream", Datagrams, "x is a datagram protocol; declare it as datagram="),
+        ("stream", built_datagrams, "x is a datagram protocol; declare it as datagram="),
+        ("stream", DatagramFactory, "x is the class DatagramFactory; declare it as datagram="),
+        ("datagram", Streams, "x is a protocol factory; declare it as stream="),
+        ("datagram", Bare, "x is the class Bare; declare it as stream="),
+    ],
+)
+def test_what_serves_the_other_kind_is_refused(kind: Any, found: Any, line: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        builder(kind, "x", found)
+    assert str(caught.value) == line
+
+
+def make(mark: str = "?"):  # type: ignore[no-untyped-def]
+    return Streams(mark)
+
+
+def make_streams() -> Streams:
+    return Streams()
+
+
+def make_datagrams(mark: str = "?") -> Datagrams:
+    return Datagrams(mark)
+
+
+def make_by_interface() -> IDatagramFactory:
+    return DatagramFactory()
+
+
+def make_both() -> EchoFactory:
+    return EchoFactory()
+
+
+def make_none(what: str = "") -> Any:
+    return {"class": Streams, "other": built_datagrams}.get(what)
+
+
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [
+        (make, {"stream"}),
+        (make_streams, {"stream"}),
+        (functools.partial(make, "!"), {"stream"}),
+        (make_datagrams, {"datagram"}),
+        (make_by_interface, {"datagram"}),
+        (make_both, {"stream", "datagram"}),
+        (make_none, {"stream"}),
+        (dict.fromkeys, {"stream"}),
+    ],
+)
+def test_a_function_serves_what_it_says_that_it_returns(function: Any, kinds: set[str]) -> None:
+    served = Served.of("x", function)
+    assert {kind for kind in ("stream", "datagram") if getattr(served, kind) is function} == kinds
+
+
+def test_a_function_is_called_with_its_arguments() -> None:
+    stream, _ = Served.of("x", make).build(_given(mark="."))
+    assert (type(stream), stream.mark) == (Streams, ".")
+    _, datagram = Served.of("x", make_datagrams).build(_given(mark="."))
+    assert datagram().mark == "."
+    stream, datagram = Served.of("x", make_both).build()
+    assert stream is datagram
+
+
+@pytest.mark.parametrize(
+    ("kind", "what", "line"),
+    [
+        ("stream", "", "make_none returned None; expected a protocol factory"),
+        ("stream", "class", "make_none returned a protocol factory; expected a protocol factory"),
+        ("stream", "other", "make_none returned a datagram protocol; expected a protocol factory"),
+        (
+            "datagram",
+            "",
+            "make_none returned None; expected a datagram protocol or an IDatagramFactory",
+        ),
+    ],
+)
+def test_what_a_function_returns_is_looked_at(kind: Any, what: str, line: str) -> None:
+    named = {"stream": None, "datagram": None, kind: make_none}
+    with pytest.raises(SettingError) as caught:
+        Served("x", named["stream"], named["datagram"], kind).build(_given(what=what))
+    assert str(caught.value) == line
 
 
 def test_an_object_that_is_built_takes_no_options() -> None:

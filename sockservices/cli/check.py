@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import click
-from twisted.internet.interfaces import IProtocolFactory
 
 from sockservices.cli.errors import CouldNot
 from sockservices.cli.listing import found
@@ -21,9 +20,8 @@ from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
 from sockservices.mistakes import described, traceback_of
 from sockservices.printable import escaped
-from sockservices.service import IDatagramFactory, is_datagram_protocol
 from sockservices.settings import Setting, Source, build, settings_of
-from sockservices.twistd.declaration import LoadError, SocketServiceMaker, load
+from sockservices.twistd.declaration import LoadError, SocketServiceMaker
 from sockservices.twistd.options import names_of_every_service
 
 _PAIR = "OPTION=VALUE"
@@ -86,16 +84,11 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
     yield from _imported_early(maker)
     declared: dict[str, Setting] = {}
     for kind in maker.kinds:
-        dotted_name = getattr(maker, kind)
         try:
-            factory = load(dotted_name)
+            factory = maker.builder(kind)
         except LoadError as error:
             _show_traceback(error)
             yield _NoService(error)
-            continue
-        if not _serves(factory, kind):
-            what = "protocol factory" if kind == "stream" else "datagram protocol"
-            yield _NoService(f"{kind}={dotted_name!r} is not a {what}")
             continue
         declared.update({each.name: each for each in settings_of(factory)})
     taken = names_of_every_service()
@@ -104,19 +97,6 @@ def _faults(maker: SocketServiceMaker) -> Iterator[str]:
             yield f"--{each.name} has no help text"
         if each.name in taken:
             yield f"--{each.name} is an option that every service has"
-
-
-def _serves(factory: Any, kind: str) -> bool:
-    if kind == "stream":
-        return _provides(IProtocolFactory, factory)
-    return is_datagram_protocol(factory) or _provides(IDatagramFactory, factory)
-
-
-def _provides(interface: Any, found: Any) -> bool:
-    if isinstance(found, type):
-        return bool(interface.implementedBy(found))
-    # What a function returns is known only once it is called.
-    return bool(interface.providedBy(found)) or callable(found)
 
 
 # Every twistd command has imported these modules before it reads a declaration.
@@ -174,13 +154,13 @@ def _broken(maker: SocketServiceMaker, given: dict[str, str]) -> Iterator[str]:
     contracts = {"stream": StreamServiceContract, "datagram": DatagramServiceContract}
     tests: list[tuple[str, Callable[[], None]]] = []
     for kind in maker.kinds:
-        factory = load(getattr(maker, kind))
+        factory = maker.builder(kind)
         make = partial(_made, factory, given)
         try:
             make()
         except SettingError as error:
             _show_traceback(error)
-            raise CouldNot(f"{maker.tapname}: {error} (see --with)") from None
+            raise CouldNot(f"{maker.tapname}: {error}") from None
         contract = type("Contract", (contracts[kind],), {"factory": staticmethod(make)})()
         for name in sorted(dir(contract)):
             if name.startswith("test_"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -38,10 +39,11 @@ class SocketServiceMaker:
     Parameters:
         tapname: the command, as in ``twistd -n sock-echo``.
         description: one line for ``twistd --help``.
-        stream: the dotted name of a protocol factory class.
-        datagram: the dotted name of an ``IDatagramFactory`` class, or of a ``DatagramProtocol``
-            class, of which each listener gets an instance. The same name as ``stream`` if one
-            factory serves both.
+        stream: the dotted name of a protocol factory, of its class, of a protocol class, or of a
+            function that returns a factory.
+        datagram: the dotted name of an ``IDatagramFactory``, of its class, of a
+            ``DatagramProtocol`` class, of which each listener gets an instance, or of a function
+            that returns one of them. The same name as ``stream`` if one factory serves both.
         first: the kind, ``"stream"`` or ``"datagram"``, that ``--port`` and ``--socket`` mean
             if the service has both.
 
@@ -80,11 +82,22 @@ class SocketServiceMaker:
             sys.exit(1)
 
     def served(self) -> Served:
-        """Import the service; raise ``LoadError`` if that fails."""
+        """Import the service; raise ``LoadError`` if that fails, or if it is no service."""
         from sockservices.service import Served
 
-        found = {kind: load(getattr(self, kind)) for kind in self.kinds}
+        found = {kind: self.builder(kind) for kind in self.kinds}
         return Served(self.tapname, found.get("stream"), found.get("datagram"), self.kinds[0])
+
+    def builder(self, kind: Kind) -> Callable[..., Any]:
+        """Import what builds the service of a kind; raise ``LoadError``."""
+        from sockservices.errors import SettingError
+        from sockservices.service import builder
+
+        name = getattr(self, kind)
+        try:
+            return builder(kind, f"{kind}={name!r}", load(name))
+        except SettingError as error:
+            raise LoadError(str(error)) from None
 
     def makeService(self, options: Any) -> IService:
         """See ``IServiceMaker.makeService``."""

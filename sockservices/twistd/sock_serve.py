@@ -19,8 +19,8 @@ from sockservices.twistd.options import HostOptions
 from sockservices.twistd.run import make_service
 
 _FACTORY = (
-    "Serve the protocol factory, protocol or datagram protocol with this dotted name, such as "
-    "package.module.Factory. Modules in the current directory are found too."
+    "Serve the protocol factory, protocol class, datagram protocol or function with this dotted "
+    "name, such as package.module.Factory. Modules in the current directory are found too."
 )
 
 

@@ -438,14 +438,15 @@ class Limited(Factory):
         (
             ["--factory=f.NoFactory"],
             2,
-            "--factory: f.NoFactory is neither a protocol factory nor a datagram protocol",
+            "--factory: f.NoFactory is the class NoFactory; expected a protocol factory, a "
+            "protocol class, a datagram protocol, or a function that returns a factory",
         ),
         (
             ["--factory=f.Raises", "--port=0"],
             1,
             "Raises could not be built: RuntimeError: no such luck (f.py:8)",
         ),
-        (["--factory=f.Limited", "--port=0"], 1, "Limited needs --limit"),
+        (["--factory=f.Limited", "--port=0"], 1, "Limited needs --with limit"),
         (
             ["--factory=f.Limited", "--port=0", "--with=limit=10"],
             2,

@@ -17,7 +17,7 @@ silent = SocketServiceMaker("silent", " ", stream="bad_options.Silent")
 unhelpful = SocketServiceMaker("unhelpful", "An option without help.", stream="bad_options.Bare")
 clashing = SocketServiceMaker("clashing", "An option that all have.", stream="bad_options.Clash")
 unknown = SocketServiceMaker("unknown", "Named wrongly.", stream="bad_options.Nothing")
-mistaken = SocketServiceMaker("mistaken", "No factory.", stream="bad_options.Protocol")
+mistaken = SocketServiceMaker("mistaken", "No factory.", stream="bad_options.FirstByte")
 needy = SocketServiceMaker("needy", "Needs to be told.", stream="bad_options.Needy")
 broken = SocketServiceMaker("broken", "Believes in UTF-8.", stream="bad_options.Decoding")
 function = SocketServiceMaker("function", "Makes nothing.", stream="bad_options.make_nothing")
@@ -121,14 +121,20 @@ def folder(tmp_path: Path) -> Path:
         ("silent", ["declaration: it has no description for twistd --help"]),
         ("nameless", ["declaration: it has no description for twistd --help"]),
         ("function", ["seen:  NoneType is not a protocol factory"]),
-        ("number", ["declaration: stream='bad_options.NUMBER' is not a protocol factory"]),
+        (
+            "number",
+            ["declaration: stream='bad_options.NUMBER' is an int; expected a protocol factory, "],
+        ),
         ("several", ["stream: no input raises an exception", "seen:  "]),
         ("leaving", ["seen:  SystemExit: 3 (bad_options.py:"]),
         ("crowded", ["declaration: it imports ", " modules, most of them of "]),
         ("unhelpful", ["declaration: --level has no help text"]),
         ("clashing", ["declaration: --backlog is an option that every service has"]),
         ("unknown", ["declaration: cannot import 'bad_options.Nothing'"]),
-        ("mistaken", ["declaration: stream='bad_options.Protocol' is not a protocol factory"]),
+        (
+            "mistaken",
+            ["declaration: stream='bad_options.FirstByte' is a datagram protocol; declare"],
+        ),
         (
             "broken",
             [
@@ -177,7 +183,7 @@ def test_what_it_needs_can_be_given(folder: Path) -> None:
     path = {"PYTHONPATH": str(folder)}
     done = run(*command, cwd=folder, env=path)
     assert done.returncode == 1
-    assert b"needs --secret (see --with)" in done.stderr
+    assert b"Needy needs --with secret\n" in done.stderr
     assert run(*command, "--with", "secret=x", cwd=folder, env=path).returncode == 0
     wrong = run(*command, "--with", "x", cwd=folder, env=path)
     assert (wrong.returncode, wrong.stderr.count(b"\n")) == (2, 1)

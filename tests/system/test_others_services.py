@@ -39,6 +39,9 @@ class Data(Factory):
 
 built = Plain("built")
 
+def make(mark):
+    return Plain(mark)
+
 class Bare(Protocol):
     def connectionMade(self):
         self.transport.write(b"bare")
@@ -86,6 +89,7 @@ def folder(tmp_path: Path) -> Path:
         ("Attrs", ["--with=mark=a=b"], b"HIa=b"),
         ("Data", ["--with=mark=."], b"HI."),
         ("built", [], b"HIbuilt"),
+        ("make", ["--with=mark=?"], b"HI?"),
     ],
 )
 def test_any_stream_factory(folder: Path, factory: str, options: list[str], answer: bytes) -> None:

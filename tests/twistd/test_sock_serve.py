@@ -103,7 +103,10 @@ def test_a_module_in_the_current_folder_is_found(
             ["--factory=no_such_module_here.X", "--port=0"],
             "--factory: cannot import 'no_such_module_here.X': ",
         ),
-        (["--factory=os.path", "--port=0"], "--factory: os.path is neither a protocol factory"),
+        (
+            ["--factory=os.path", "--port=0"],
+            "--factory: os.path is a module; expected ",
+        ),
         ([f"--factory={HERE}.Streams", "--with=mark"], "--with: 'mark' is not NAME=VALUE"),
         ([f"--factory={HERE}.Streams", "--with==x"], "--with: '=x' is not NAME=VALUE"),
         (
