@@ -53,7 +53,7 @@ def _supervisor(options: HostOptions) -> ReloadingService:
         _check_kinds(options, supervisor)
         check_use(options.served.name, supervisor.listeners, (), [options.listening()])
     except SettingError as error:
-        options.end(error.spelled(spelled_as_option))
+        options.end(error, error.spelled(spelled_as_option))
     except DescriptionError as error:
         options.end(error)
     handle_signals(
