@@ -17,7 +17,7 @@ from sockservices.listening.descriptions import (
     not_empty,
     port_number,
 )
-from sockservices.listening.inherited import untaken
+from sockservices.listening.inherited import INHERITING, untaken
 from sockservices.listening.listeners import (
     DatagramListener,
     Listener,
@@ -27,6 +27,7 @@ from sockservices.listening.listeners import (
 )
 
 __all__ = [
+    "INHERITING",
     "DatagramListener",
     "Description",
     "IDatagramServerEndpoint",

@@ -19,6 +19,7 @@ from sockservices.exit import drop_standard_output, say_on_stderr
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
 from sockservices.mistakes import traceback_of
+from sockservices.process.idle_exit import IdleExit
 from sockservices.process.reloading import Reloading
 from sockservices.process.supervisor import SERVED, is_supervised
 from sockservices.service import Served
@@ -48,6 +49,7 @@ GROUPS: tuple[type[Settings], ...] = (
     TLS,
     ProxyProtocol,
     Stopping,
+    IdleExit,
     Reloading,
 )
 """The setting groups that every service has, in the order of ``--help``."""
@@ -195,8 +197,11 @@ class HostOptions(OneLineErrors):
             raise usage.UsageError(str(error)) from error
         if self.group(Reloading).reload and goes_to_background(self):
             raise usage.UsageError("--reload works only in the foreground: use twistd -n")
+        if self.group(Reloading).reload and self.group(IdleExit).exit_idle is not None:
+            raise usage.UsageError("--reload and --exit-idle do not go together")
         try:
             self._listen = self._descriptions()
+            self.group(IdleExit).check(self._listen)
         except DescriptionError as error:
             self.end(error)
         if not self._listen:

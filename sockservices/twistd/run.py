@@ -15,6 +15,7 @@ from sockservices.listening import untaken
 from sockservices.printable import escaped
 from sockservices.process.background import ForegroundReport
 from sockservices.process.file_descriptors import raise_limit
+from sockservices.process.idle_exit import IdleExit, exit_when_idle
 from sockservices.process.reloading import Reloading, ReloadingService
 from sockservices.process.signals import control, handle_signals
 from sockservices.process.supervisor import follow_supervisor
@@ -96,6 +97,9 @@ def _host(options: HostOptions) -> SocketService:
         follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
     raise_limit(reactor)
     control(reactor, host, pid_file(options))
+    idle = options.group(IdleExit).exit_idle
+    if idle is not None:
+        exit_when_idle(reactor, host, idle)
     if report is not None:
         host.when_listening().addCallbacks(
             lambda _addresses: report.listening(), lambda _failure: None
