@@ -23,12 +23,13 @@ def held_up(late: float) -> float:
     return late if late > _LATE else 0.0
 
 
-def idle_seconds(connection: Connection, now: float, paused: float) -> float:
-    """Return for how long a peer has been idle; call it at intervals.
+def is_idle(connection: Connection, now: float, seconds: float, paused: float = 0.0) -> bool:
+    """Return whether a peer has been idle for so long; call it at intervals.
 
     Parameters:
         connection: the connection, which keeps what was found.
         now: ``time.monotonic()``.
+        seconds: how long is too long.
         paused: the seconds since the last look in which the process did not run.
     """
     if connection.bytes_out != connection.taken:  # otherwise it had taken everything
@@ -39,9 +40,9 @@ def idle_seconds(connection: Connection, now: float, paused: float) -> float:
     last = max(connection.active, connection.last_heard)
     if paused:
         connection.active = last = min(last + paused, now)
-    return now - last
-
-
-def waits_for_us(connection: Connection) -> bool:
-    """Return whether it is our turn, so that the peer is not idle but waits."""
-    return bool(getattr(connection.transport, "waits_for_us", False))
+    if now - last < seconds:
+        return False
+    if getattr(connection.transport, "waits_for_us", False):
+        connection.active = now
+        return False
+    return True

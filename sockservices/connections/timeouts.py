@@ -12,7 +12,7 @@ import attrs
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
-from sockservices.connections.activity import held_up, idle_seconds, waits_for_us
+from sockservices.connections.activity import held_up, is_idle
 from sockservices.connections.ending import end_in_order
 from sockservices.connections.ledger import Connection, Reason
 from sockservices.connections.parts import Context, Part, RunningPart
@@ -120,10 +120,8 @@ class RunningTimeouts(RunningPart[Timeouts]):
 
     def _judge(self, connection: Connection, now: float, paused: float) -> Reason | None:
         idle, most = self.settings.idle_timeout, self.settings.max_time
-        if idle is not None and idle_seconds(connection, now, paused) >= idle:
-            if not waits_for_us(connection):
-                return "idle-timeout"
-            connection.active = now
+        if idle is not None and is_idle(connection, now, idle, paused):
+            return "idle-timeout"
         if most is not None and now - connection.opened >= most:
             return "max-time"
         return None

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from sockservices.connections.activity import is_idle
 from sockservices.connections.ending import end_in_order
 from sockservices.connections.ledger import Connection, Event, Ledger, Opened
 from sockservices.connections.parts import Context, Part, RunningPart
-from sockservices.converters import seconds
-from sockservices.service import IDrainable
+from sockservices.converters import seconds, some_seconds
+from sockservices.host.draining import drain, drain_again
 from sockservices.settings import setting
 from sockservices.timer import cancel
 
 _COUNT_DOWN = 1.0  # seconds between two log lines
+_LOOK = 0.5  # seconds between two looks at connections that are to finish
+_PARTS = 10  # looks per --drain-idle
 _LAST = 1.0  # seconds that a connection has to close after it was reset
 
 
@@ -33,6 +37,13 @@ class Stopping(Part):
         converter=seconds,
         unit="seconds",
         help="Wait this long for connections to finish their work. 0 does not wait.",
+    )
+    drain_idle: float | None = setting(
+        default=None,
+        converter=some_seconds,
+        unit="seconds",
+        needs="graceful_timeout",
+        help="Do not wait for a connection that has neither sent nor taken anything for this long.",
     )
     flush: float = setting(
         default=2.0,
@@ -71,6 +82,8 @@ class Stop:
         self._log = log
         self._graceful_timeout = settings.graceful_timeout
         self._flush = settings.flush
+        self._drain_idle = settings.drain_idle
+        self._closing: set[Connection] = set()
         self._number = len(self.remaining)
         self._cut = 0
         self._is_hurried = False
@@ -120,7 +133,21 @@ class Stop:
         self._later(self._graceful_timeout, self._deliver)
         self._tell_how_many()
         for connection in list(self.remaining):
-            self._each(connection, _drain)
+            self._each(connection, drain)
+        self._look()
+
+    def _look(self) -> None:
+        """Close idle connections, and ask the others again to finish."""
+        idle = self._drain_idle
+        now = monotonic()
+        for connection in list(self.remaining):
+            if connection.protocol is None or connection.cut is not None:
+                continue
+            if idle is not None and is_idle(connection, now, idle):
+                self._end_in_order(connection)
+            else:
+                self._each(connection, drain_again)
+        self._later(_LOOK if idle is None else min(_LOOK, idle / _PARTS), self._look)
 
     def _tell_how_many(self) -> None:
         left = max(0.0, self._ends - self._reactor.seconds())
@@ -147,7 +174,8 @@ class Stop:
         later(0, later, 0, self._end_in_order, connection)  # like ``begin``
 
     def _end_in_order(self, connection: Connection) -> None:
-        if connection in self.remaining and not self._is_done:
+        if connection in self.remaining and connection not in self._closing and not self._is_done:
+            self._closing.add(connection)
             self._each(connection, partial(_end_in_order, reactor=self._reactor))
 
     def _cut_all(self) -> None:
@@ -191,7 +219,7 @@ class Stop:
             connection = event.connection
             if connection in self.remaining:
                 # After it is connected.
-                self._later(0, lambda: self._each(connection, _drain))
+                self._later(0, lambda: self._each(connection, drain))
 
     def _finish(self) -> None:
         self._is_done = True
@@ -215,12 +243,6 @@ class Stop:
         timers, self._timers = self._timers, []
         for timer in timers:
             cancel(timer)
-
-
-def _drain(connection: Connection) -> None:
-    drainable = IDrainable(connection.protocol, None)
-    if drainable is not None:
-        drainable.drain()
 
 
 def _abort(connection: Connection) -> None:

@@ -12,7 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.connections import ledger
 from sockservices.connections.ledger import Ledger
+from sockservices.host import stopping
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.service import IDrainable
 from tests.fakes import logged, opened
@@ -59,13 +61,17 @@ class Setup:
         return peer
 
     def stop(
-        self, graceful_timeout: float = 0, flush: float = 2, is_accepting: bool = False
+        self,
+        graceful_timeout: float = 0,
+        flush: float = 2,
+        is_accepting: bool = False,
+        drain_idle: float | None = None,
     ) -> Stop:
         stop = Stop(
             self.ledger,
             self.clock,
             Logger("echo"),
-            Stopping(graceful_timeout=graceful_timeout, flush=flush),
+            Stopping(graceful_timeout=graceful_timeout, drain_idle=drain_idle, flush=flush),
             self.ledger,
         )
         stop.begin(is_accepting)
@@ -304,3 +310,40 @@ def test_one_that_the_service_has_not_got_is_cut_at_once(setup: Setup) -> None:
     setup.stop()
     assert setup.done == [None]
     assert setup.ledger.totals.refused == {"stop": 1}
+
+
+@pytest.fixture
+def monotonic(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "monotonic", setup.clock.seconds)
+    monkeypatch.setattr(ledger, "monotonic", setup.clock.seconds)
+
+
+@pytest.mark.usefixtures("monotonic")
+def test_idle_connections_are_not_waited_for(setup: Setup, log: list[Any]) -> None:
+    setup.clock.advance(100)
+    old, stuck = setup.connection(), setup.connection(reads=False)
+    setup.clock.advance(4)
+    new: Any = setup.connection()
+    setup.stop(graceful_timeout=60, drain_idle=5)
+    setup.clock.pump([0.5] * 3)
+    assert (old.how, stuck.how, new.how) == (["lose"], ["lose"], [])
+    new.last_read = setup.clock.seconds()
+    setup.clock.pump([0.5] * 9)
+    assert new.how == []
+    setup.clock.pump([0.5] * 3)
+    assert new.how == ["lose"]
+    assert setup.done == []
+    setup.clock.pump([0.5] * 120)
+    assert stuck.how == ["lose", "abort"]  # it was asked once
+    assert setup.done == [None]
+    assert setup.clock.getDelayedCalls() == []
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 1 were reset"
+
+
+@pytest.mark.usefixtures("monotonic")
+def test_without_a_time_idle_connections_are_waited_for(setup: Setup) -> None:
+    setup.clock.advance(100)
+    idle = setup.connection()
+    setup.stop(graceful_timeout=60)
+    setup.clock.pump([0.5] * 119)
+    assert idle.how == []
