@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
@@ -20,6 +25,22 @@ def make_certificate(folder: Path, name: str = "localhost") -> None:
     command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
     command += ["-keyout", "key.pem", "-out", "trusted/cert.pem"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def make_expired(folder: Path) -> None:
+    """Make ``expired.pem``, which such a certificate has signed, with the same key."""
+    key: Any = load_pem_private_key((folder / "key.pem").read_bytes(), None)
+    subject, issuer = (
+        x509.Name.from_rfc4514_string(f"CN={name}") for name in ("expired", "localhost")
+    )
+    day, now = timedelta(days=1), datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - 2 * day)
+        .not_valid_after(now - day)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "expired.pem").write_bytes(made.public_bytes(Encoding.PEM))
 
 
 def make_unusable(folder: Path) -> None:

@@ -74,6 +74,7 @@ class Certificate:
             context.set_alpn_select_callback(_choose_protocol)
             if self._client_ca is not None:  # the client uses it to select its certificate
                 context.load_client_ca(os.fsencode(self._client_ca))
+                context.set_verify(context.get_verify_mode(), _note_why_not_valid)
         except SSL.Error as error:
             raise ValueError(
                 f"{escaped(self._certificate)} has no usable certificate: {_reasons(error)}"
@@ -85,7 +86,9 @@ class Certificate:
         if IOpenSSLServerConnectionCreator.providedBy(self._options):
             return self._options.serverConnectionForTLS(protocol)
         # In older versions of Twisted, the TLS factory handles ALPN.
-        return SSL.Connection(self._options.getContext(), None)
+        connection = SSL.Connection(self._options.getContext(), None)
+        connection.set_app_data(protocol)
+        return connection
 
 
 def _public_key(certificate: Any, path: str) -> Any:
@@ -118,6 +121,16 @@ def _private_key(path: str) -> Any:
         raise ValueError(f"{escaped(path)} contains no PEM key") from None
     except UnsupportedAlgorithm as error:
         raise ValueError(f"{escaped(path)} has no usable key: {error}") from None
+
+
+def _note_why_not_valid(
+    connection: SSL.Connection, _certificate: X509, number: int, _depth: int, is_valid: int
+) -> bool:
+    """Keep the reason why a client's certificate is not valid; the error does not tell it."""
+    if not is_valid:
+        tls: Any = connection.get_app_data()
+        tls.verify_error = number
+    return bool(is_valid)
 
 
 def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:

@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservices.transports.layers import Layers
+
 Reason: TypeAlias = str
 """Why a connection was closed, or a connection or datagram was refused; one of ``REASONS``."""
 
@@ -25,7 +27,7 @@ REASONS: dict[str, str] = {
     "lost": "the peer reset the connection, or the network failed",
     "aborted": "the service reset the connection",
     "stop": "the connection was still open at the end of a stop (--graceful-timeout, --flush)",
-    "denied": "the peer's network is not admitted (--allow, --deny), or no longer since SIGHUP",
+    "denied": "the peer's network is not admitted (--allow, --deny)",
     "user": "the peer's user is not admitted (--allow-user, --allow-group)",
     "max-connections": "the limit of --max-connections was reached",
     "max-per-source": "the limit of --max-per-source was reached",
@@ -34,6 +36,7 @@ REASONS: dict[str, str] = {
     "idle-timeout": "the peer neither sent nor took anything for --idle-timeout seconds",
     "max-time": "the connection was open for --max-time seconds",
     "max-write-buffer": "the peer did not read, and the unsent data exceeded --max-write-buffer",
+    "handshake": "the TLS handshake failed",
     "handshake-timeout": "the TLS handshake or PROXY header took longer than --handshake-timeout",
     "proxy-allow-from": "the peer is not one of the proxies in --proxy-allow-from",
     "proxy-header": "the connection did not begin with a valid PROXY header",
@@ -77,6 +80,10 @@ class Connection:
     """The service's protocol; ``None`` before it is built and after the connection has ended."""
     cut: Reason | None = None
     """The reason why we ended it, if we did."""
+    detail: str | None = None
+    """What happened, in words, if more is known than the reason tells."""
+    layers: Layers | None = None
+    """The layers between its transport and its protocol, if they read from the peer first."""
     deadline: IDelayedCall | None = None
     """The timer that ends it if its header, handshake or last delivery takes too long."""
     source: Source | None = None
@@ -221,6 +228,8 @@ class Ledger:
         self._subscribers: list[Callable[[Event], object]] = []
         self._watchers: list[Callable[[Connection], object]] = []
         self._datagram_ports: list[DatagramPort] = []
+        self._report_refusal: Callable[[str, IAddress, Reason, str | None], object] | None = None
+        self._report_cut: Callable[[Connection, Reason], object] | None = None
 
     @property
     def live(self) -> int:
@@ -255,6 +264,19 @@ class Ledger:
         """Call a function with each connection that begins or ends; return one that ends this."""
         return _listed(watcher, self._watchers)
 
+    def report_to(
+        self,
+        refusal: Callable[[str, IAddress, Reason, str | None], object],
+        cut: Callable[[Connection, Reason], object],
+    ) -> None:
+        """Call functions with each refusal and each cut, without the cost of an event.
+
+        Parameters:
+            refusal: called with the listener, the peer, the reason, and what is known beyond it.
+            cut: called with a connection that its peer did not end, and the reason.
+        """
+        self._report_refusal, self._report_cut = refusal, cut
+
     def enter(self, listener: str, transport: Any) -> Connection:
         """Enter a connection that the service may still refuse."""
         connection = Connection(next(self._ids), self._service, listener, monotonic(), transport)
@@ -276,14 +298,24 @@ class Ledger:
         """Return the live connection of a transport."""
         return self.connections[transport]
 
-    def refuse(self, listener: str, peer: IAddress, reason: Reason) -> None:
+    def refuse(
+        self, listener: str, peer: IAddress, reason: Reason, detail: str | None = None
+    ) -> None:
         """Record a refused connection or datagram."""
         self._ended.refused[reason] += 1
+        if self._report_refusal is not None:
+            self._report_refusal(listener, peer, reason, detail)
         if self._subscribers:
             self._tell(Refused(self._service, listener, peer, reason))
 
-    def close(self, transport: Any, why: Failure) -> Connection:
-        """Record the end of a connection, or its refusal if it never reached the service."""
+    def close(self, transport: Any, why: Failure, failed: Reason | None = None) -> Connection:
+        """Record the end of a connection, or its refusal if it never reached the service.
+
+        Parameters:
+            transport: its transport.
+            why: why the transport has ended.
+            failed: the reason why it could not be used, if nobody has cut it.
+        """
         connection = self.connections.pop(transport)
         was_open = connection.protocol is not None
         connection.protocol = None
@@ -292,14 +324,18 @@ class Ledger:
         ended = self._ended
         ended.bytes_in += connection.bytes_in
         ended.bytes_out += connection.bytes_out
+        cut = connection.cut or failed
         if was_open:
             kind: Any = type(why.value)
-            reason = connection.cut or _ENDS.get(kind, kind.__name__)
+            reason = cut or _ENDS.get(kind, kind.__name__)
             ended.closed[reason] += 1
+            if cut is not None and self._report_cut is not None:
+                self._report_cut(connection, cut)
             if self._subscribers:
                 self._tell(Closed(connection, reason, monotonic() - connection.opened))
         else:
-            self.refuse(connection.listener, connection.peer, connection.cut or "proxy-header")
+            reason = cut or "proxy-header"
+            self.refuse(connection.listener, connection.peer, reason, connection.detail)
         if self._watchers:
             self._tell_watchers(connection)
         return connection

@@ -19,16 +19,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, ILoggingContext, INegotiated, IProtocolFactory
+from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.connections.handshakes import why_it_failed
 from sockservices.connections.ledger import Connection, Ledger, Reason
 from sockservices.connections.parts import RunningPart
 from sockservices.printable import peer_of_stream
 from sockservices.timer import cancel
 from sockservices.transports import AcceptingPort, Acceptor, deliver_at_the_end, log_prefix
+from sockservices.transports.layers import layers_of
 
 _log = Logger(namespace="sockservices")
 
@@ -195,9 +197,11 @@ class ConnectionAcceptor(Acceptor):
             return None
         return protocol, served
 
-    def reset(self, transport: Any, reason: Reason) -> None:
-        """Reset an entered connection."""
-        self.ledger.of(transport).end(reason)
+    def reset(self, transport: Any, reason: Reason, detail: str | None = None) -> None:
+        """Reset an entered connection; see ``Connection.detail``."""
+        connection = self.ledger.of(transport)
+        connection.detail = detail
+        connection.end(reason)
 
     # 3. Built
 
@@ -257,10 +261,9 @@ class ConnectionAcceptor(Acceptor):
         """
         connection = self.ledger.open(transport, served)
         try:
-            if protocol is not served and INegotiated.providedBy(protocol):
-                # The handshake ends with the peer's Finished message: RFC 8446, section 2.
-                tls: Any = protocol
-                self.wait(connection, lambda: tls.getHandle().get_peer_finished() is not None)
+            if protocol is not served and (layers := layers_of(protocol, served)) is not None:
+                connection.layers = layers
+                self.wait(connection, layers.are_ready)
             if self.hooks.opened is not None:
                 self.hooks.opened(connection, peer)
             connect(transport)
@@ -272,7 +275,9 @@ class ConnectionAcceptor(Acceptor):
 
     def ended(self, transport: Any, why: Failure) -> None:
         """Record the end of a connection."""
-        connection = self.ledger.close(transport, why)
+        connection = self.ledger.of(transport)
+        failed = why_it_failed(connection, why) if connection.layers is not None else None
+        self.ledger.close(transport, why, failed)
         cancel(connection.deadline)
         if self.hooks.closed is not None:
             self.hooks.closed(connection)

@@ -10,7 +10,6 @@ import ipaddress
 import re
 import struct
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -21,8 +20,6 @@ from sockservices.connections.ledger import Reason
 from sockservices.connections.networks import Network, Networks, address, network
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import one_of
-from sockservices.logs import RareLog
-from sockservices.printable import peer_of_stream
 from sockservices.settings import setting
 
 Version = Literal["off", "v1", "v2", "any"]
@@ -73,7 +70,6 @@ class RunningProxyProtocol(RunningPart[ProxyProtocol]):
         """See ``RunningPart.apply``."""
         self.settings = settings
         self._proxies = Networks(settings.proxy_allow_from)
-        self._rare_log = RareLog(self.context.log)
         is_on = settings.proxy_protocol != "off"
         self.ask_socket = self._refuses if is_on else None
         self.header = self._reader if is_on else None
@@ -84,15 +80,10 @@ class RunningProxyProtocol(RunningPart[ProxyProtocol]):
         return None if is_proxy else "proxy-allow-from"
 
     def _reader(self, found: Callable[..., None], failed: Callable[..., None]) -> HeaderReader:
-        return HeaderReader(self.settings.proxy_protocol, found, partial(self._failed, failed))
+        def refuse(transport: Any, error: HeaderError) -> None:
+            failed(transport, "proxy-header", str(error))
 
-    def _failed(self, failed: Callable[..., None], transport: Any, error: HeaderError) -> None:
-        self._rare_log.info(
-            "no valid PROXY header from {peer}: {reason}",
-            peer=peer_of_stream(transport.getPeer()),
-            reason=error,
-        )
-        failed(transport, "proxy-header")
+        return HeaderReader(self.settings.proxy_protocol, found, refuse)
 
 
 class HeaderReader:

@@ -18,6 +18,7 @@ from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks
 from sockservices.connections.limits import Limits
 from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.connections.proxy_protocol import ProxyProtocol
+from sockservices.connections.reports import Reports
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError, ListenError
@@ -27,7 +28,7 @@ from sockservices.host.ports import Exhaustion, Ports
 from sockservices.host.rereading import Rereading
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
-from sockservices.logs import RareLog
+from sockservices.log_limit import LogLimit
 from sockservices.printable import address_of_datagram, spaced
 from sockservices.service import Kind, datagram_builder, name_of
 from sockservices.settings import Settings
@@ -89,9 +90,10 @@ class SocketService(Service):
             raise TypeError(f"{self.name} is neither a protocol factory nor a datagram protocol")
         self._on_failure = on_failure
         self._log = Logger(namespace=self.name)
-        self._rare_log = RareLog(self._log)
+        self._log_limit = LogLimit(self._log, reactor)
         self.ledger = Ledger(self.name)
         """Its live connections, and the totals."""
+        self._reports = Reports(self._log, self.ledger, reactor)
         if not isinstance(listen, Listening):
             listen = Listening(listen=[listen] if isinstance(listen, str) else list(listen))
         self._listening = listen
@@ -121,7 +123,7 @@ class SocketService(Service):
         )
         self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
         self._rereading = Rereading(reactor, self._log, self._readings)
-        self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log)
+        self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log, self._log_limit)
         self._undelivered = Undelivered()
         self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
         self._refresh()
@@ -282,7 +284,7 @@ class SocketService(Service):
             self._instruct(port)
         elif port.can_limit:
             self.ledger.add_port(port)
-            port.rare_log = self._rare_log
+            port.service_log, port.log_limit = self._log, self._log_limit
             self._datagram_ports.append((port, acceptor))
             self._limit_datagrams(port, each.description)
         elif self._hooks.ask_datagram:
@@ -339,6 +341,10 @@ class SocketService(Service):
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             tell(each)
+
+    def log_totals(self) -> None:
+        """Log how many connections and datagrams there were since the start, by reason."""
+        self._reports.tell_totals()
 
     # Suspending
 
@@ -420,10 +426,8 @@ class SocketService(Service):
             for part in self._parts.values():
                 part.stop()
             self._exhaustion.stop()
-        refused = self.ledger.totals.refused
-        if refused:
-            counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
-            self._log.info("refused since the start: {counts}", counts=counts)
+            self._log_limit.end_period()
+        self._reports.end()
 
     def hurry(self) -> None:
         """Reset the connections that a stop waits for; a later stop does not wait either."""

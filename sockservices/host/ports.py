@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from sockservices.connections.ledger import Connection, Ledger
 from sockservices.errors import why_not_listening
 from sockservices.listening import Listener
-from sockservices.logs import RareLog
+from sockservices.log_limit import LogLimit
 from sockservices.printable import system_reason
 from sockservices.timer import Timer
 from sockservices.transports.address_in_use import reason_in_use
@@ -262,15 +262,19 @@ class Exhaustion:
         ports: the ports to pause.
         ledger: reports when a connection has ended, and so freed its file descriptor.
         reactor: an ``IReactorTime``.
-        log: receives a warning at most once a minute.
+        log: receives a warning when they pause.
+        log_limit: decides whether it is logged.
     """
 
     _REASON = "descriptors"
 
-    def __init__(self, ports: Ports, ledger: Ledger, reactor: Any, log: Logger) -> None:
+    def __init__(
+        self, ports: Ports, ledger: Ledger, reactor: Any, log: Logger, log_limit: LogLimit
+    ) -> None:
         self._ports = ports
         self._ledger = ledger
-        self._rare_log = RareLog(log, lambda: reactor.seconds())
+        self._log = log
+        self._log_limit = log_limit
         self._retry = Timer(reactor, self._try_again)
         self._forget: Callable[[], None] = lambda: None
 
@@ -279,11 +283,12 @@ class Exhaustion:
         port.on_exhausted = self._exhausted
 
     def _exhausted(self, error: OSError) -> None:
-        self._rare_log.warn(
-            "new connections wait: {reason}, with {live} live connections",
-            reason=system_reason(error),
-            live=self._ledger.live,
-        )
+        if self._log_limit.allows("new connections wait"):
+            self._log.warn(
+                "new connections wait: {reason}, with {live} live connections",
+                reason=system_reason(error),
+                live=self._ledger.live,
+            )
         self._ports.pause(self._REASON, streams_alone=True)
         self._retry.start(_RETRY)
         self._forget()

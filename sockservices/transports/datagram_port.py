@@ -150,12 +150,13 @@ class DatagramPort(HostedPort, DatagramSending):
             if ITruncationReceiver.providedBy(self.protocol):
                 self.protocol.datagram_truncated(data, size, peer)
             else:
-                _log.warn(
-                    "a datagram of {size} bytes from {peer} was truncated to {limit} bytes",
-                    size=size,
-                    peer=peer_of_datagram(peer),
-                    limit=len(data),
-                )
+                if self.log_limit.allows("truncated a datagram"):
+                    self.service_log.warn(
+                        "a datagram of {size} bytes from {peer} was truncated to {limit} bytes",
+                        size=size,
+                        peer=peer_of_datagram(peer),
+                        limit=len(data),
+                    )
                 self.protocol.datagramReceived(data, peer)
         except BaseException:  # as Twisted does for streams: no peer may stop the listener
             _log.failure(

@@ -11,7 +11,7 @@ from twisted.internet import error
 from twisted.logger import Logger
 
 from sockservices.answering import why_no_answer
-from sockservices.logs import RareLog
+from sockservices.log_limit import LogLimit
 from sockservices.printable import DatagramPeer, peer_of_datagram, system_reason
 from sockservices.timer import Timer
 from sockservices.transports import askers, datagram_senders
@@ -62,8 +62,9 @@ class DatagramSending:
     datagrams_dropped = 0  # passed to write() and never sent
     datagrams_unanswered = 0  # passed to answer() and withheld
     bytes_out = 0
-    # The log for dropped datagrams; a host replaces it with its service's.
-    rare_log: RareLog
+    # For what any peer can cause. A host replaces them by its service's.
+    service_log = _log
+    log_limit: LogLimit
 
     _unsent: _Unsent
     _retry: Timer
@@ -79,7 +80,7 @@ class DatagramSending:
     def _prepare_sending(self) -> None:
         self._unsent = _Unsent()
         self._retry = Timer(self.reactor, self._send_waiting)
-        self.rare_log = RareLog(_log)
+        self.log_limit = LogLimit(_log, self.reactor)
 
     def _sent_all(self) -> None:
         """Handle that no datagram is queued any more."""
@@ -109,8 +110,10 @@ class DatagramSending:
 
     def _hold_back(self, addr: DatagramPeer, reason: str) -> None:
         self.datagrams_unanswered += 1
-        rare_log = self.rare_log
-        rare_log.warn("no answer to {peer}: {reason}", peer=peer_of_datagram(addr), reason=reason)
+        if self.log_limit.allows("no answer"):
+            self.service_log.warn(
+                "no answer to {peer}: {reason}", peer=peer_of_datagram(addr), reason=reason
+            )
 
     def _write(self, datagram: bytes, peer: Any) -> None:
         if self._askers is not None:
@@ -156,9 +159,10 @@ class DatagramSending:
 
     def _drop(self, peer: Any, reason: str) -> None:
         self.datagrams_dropped += 1
-        self.rare_log.warn(
-            "dropped a datagram to {peer}: {reason}", peer=peer_of_datagram(peer), reason=reason
-        )
+        if self.log_limit.allows("dropped a datagram"):
+            self.service_log.warn(
+                "dropped a datagram to {peer}: {reason}", peer=peer_of_datagram(peer), reason=reason
+            )
 
     def _retry_later(self) -> None:
         if not self._retry.is_running:
@@ -192,3 +196,4 @@ class DatagramSending:
         self.datagrams_dropped += self._unsent.count
         if self.datagrams_dropped:
             _log.warn("{dropped} datagrams could not be sent", dropped=self.datagrams_dropped)
+        self.log_limit.end_period()

@@ -17,6 +17,8 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 
 class _Delivering(BufferingTLSTransport):
+    error: Exception | None = None  # the first one, as OpenSSL gave it
+
     def _shutdownTLS(self) -> None:
         if not self.disconnecting:  # otherwise it has been closed or aborted already
             self._aggregator.flush()
@@ -24,6 +26,8 @@ class _Delivering(BufferingTLSTransport):
 
     def _tlsShutdownFinished(self, reason: Any) -> None:
         super()._tlsShutdownFinished(reason)
+        if reason is not None and self.error is None:
+            self.error = reason.value
         producer = self._producer
         if producer is not None:  # as Twisted does with one that is registered from now on
             self.unregisterProducer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -20,7 +21,6 @@ from twisted.logger import LogEvent, formatEvent
 
 from sockservices.connections.ledger import Closed, Event
 from sockservices.connections.limits import Limits
-from sockservices.connections.networks import network
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.host.host import SocketService
@@ -148,8 +148,9 @@ async def test_a_reload_cuts_who_is_not_admitted_any_more(tmp_path: Path) -> Non
         denied.write_text("nonsense\n")
         service.reload()
     assert [each.reason for each in ended if isinstance(each, Closed)] == ["denied"]
-    *reloaded, failed = _said(events, "echo")
-    assert reloaded == ["reloaded: networks"] * 2
+    first, second, cut, failed = _said(events, "echo")
+    assert (first, second) == ("reloaded: networks", "reloaded: networks")
+    assert re.fullmatch(rf"closed 127\.0\.0\.1, port \d+ on {LOOPBACK}: denied: .*--deny.*", cut)
     assert failed.startswith(
         f"not reloaded: --deny-file: {denied}, line 1: 'nonsense' is not a network"
     )
@@ -257,7 +258,10 @@ async def test_a_stop_accepts_those_that_wait(before: list[Any], served: int) ->
         each(service)
     with logged() as events:
         await service.stopService()
-    assert _said(events, "hello")[-1] == f"stopped: {served} connections finished, 0 were reset"
+    stopped, totals = _said(events, "hello")[-2:]
+    assert stopped == f"stopped: {served} connections finished, 0 were reset"
+    ended = f"connections {served}; ended: closed {served}"
+    assert totals == f"since the start: {ended if served else 'nothing'}"
     for client in clients:
         with client:
             if served:
@@ -280,7 +284,7 @@ async def test_a_stop_answers_datagrams_that_had_come() -> None:
 
 
 @with_reactor
-async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
+async def test_a_stop_says_the_totals_and_leaves_no_timer() -> None:
     service = SocketService(EchoFactory(), [LOOPBACK], Timeouts(idle_timeout=600), name="echo")
     await _started(service)
     peer = IPv4Address("TCP", "127.0.0.1", 1)
@@ -291,19 +295,37 @@ async def test_a_stop_says_what_was_refused_and_leaves_no_timer() -> None:
         await service.stopService()
     assert _said(events, "echo") == [
         "stopped: 0 connections finished, 0 were reset",
-        "refused since the start: denied 1, rate 2",
+        "since the start: refused: denied 1, rate 2",
     ]
-    assert [each for each in reactor.getDelayedCalls() if "Timeouts" in str(each)] == []
+    left = [str(each) for each in reactor.getDelayedCalls()]
+    assert [each for each in left if "Timeouts" in each or "LogLimit" in each] == []
 
 
 @with_reactor
-async def test_a_stop_of_one_that_refused_nobody_says_nothing_of_it() -> None:
-    limits = Limits(allow=[network("127.0.0.0/8")])
-    service = SocketService(EchoFactory(), [LOOPBACK], limits, name="echo")
-    await _started(service)
+async def test_the_totals_can_be_asked_for_at_any_time() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK, UDP_LOOPBACK], name="echo")
+    [address, _udp] = await _started(service)
+    client = await _connect(address)
+    await until(lambda: service.ledger.live)
     with logged() as events:
+        service.log_totals()
+    assert _said(events, "echo") == ["since the start: connections 1"]
+    await service.stopService()
+    await client.whole
+
+
+@with_reactor
+async def test_whom_the_idle_timeout_closes_is_in_the_last_line() -> None:
+    service = SocketService(EchoFactory(), [LOOPBACK], Timeouts(idle_timeout=0.01), name="echo")
+    [address] = await _started(service)
+    with logged() as events:
+        client = await _connect(address)
+        await client.whole
+        await until(lambda: service.ledger.totals.closed)
         await service.stopService()
-    assert _said(events, "echo") == ["stopped: 0 connections finished, 0 were reset"]
+    closed, *_stopped, totals = _said(events, "echo")
+    assert re.fullmatch(rf"closed 127\.0\.0\.1, port \d+ on {LOOPBACK}: idle-timeout: .*", closed)
+    assert totals == "since the start: connections 1; ended: idle-timeout 1"
 
 
 @with_reactor

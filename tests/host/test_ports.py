@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from sockservices.connections.ledger import Ledger
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.listening import DatagramListener, Listener, StreamListener
+from sockservices.log_limit import LogLimit
 from sockservices.transports.hosted_port import ForeignPort, HostedPort
 from sockservices.transports.stock_streams import TCPPort
 from tests.fakes import ManualReactor, logged, opened, result_of
@@ -153,14 +154,20 @@ def test_connections_and_datagrams_have_their_own_time_to_finish() -> None:
 _FULL = OSError(errno.EMFILE, "Too many open files")
 
 
+def _exhaustion(ports: Ports, ledger: Ledger, clock: Clock, logs: Clock) -> Exhaustion:
+    log = Logger("echo")
+    return Exhaustion(ports, ledger, clock, log, LogLimit(log, logs))
+
+
 class Setup:
     def __init__(self) -> None:
         self.clock = Clock()
+        self.logs = Clock()  # of what is told
         self.ledger = Ledger("echo")
         self.reactor = ManualReactor()
         self.port: Any = TCPPort(0, Factory(), reactor=self.reactor)
         self.ports = _listening(self.port)
-        self.exhaustion = Exhaustion(self.ports, self.ledger, self.clock, Logger("echo"))
+        self.exhaustion = _exhaustion(self.ports, self.ledger, self.clock, self.logs)
         self.port.startReading()
         self.exhaustion.watch(self.port)
 
@@ -197,13 +204,14 @@ def test_it_is_told_once_a_minute(setup: Setup) -> None:
         for _ in range(100):
             setup.port.on_exhausted(_FULL)
             setup.clock.advance(0.5)
+            setup.logs.advance(0.5)
         assert [formatEvent(event) for event in log] == [
-            "new connections wait: Too many open files, with 0 live connections "
-            "(others in the next minute are only counted)"
+            "new connections wait: Too many open files, with 0 live connections"
         ]
-        setup.clock.advance(60)
+        setup.logs.advance(60)
         setup.port.on_exhausted(_FULL)
-        assert len(log) == 2
+        assert formatEvent(log[1]) == "new connections wait: 99 more in 60 s"
+        assert len(log) == 3
 
 
 def test_a_stop_tries_no_more(setup: Setup) -> None:
@@ -225,7 +233,7 @@ def test_datagrams_come_although_streams_wait() -> None:
     ]
     ports = Ports(listeners, Logger("test"))
     ports.listen(lambda _number: Factory(), lambda _number, _port: None)
-    exhaustion = Exhaustion(ports, Ledger("echo"), Clock(), Logger("echo"))
+    exhaustion = _exhaustion(ports, Ledger("echo"), Clock(), Clock())
     watched: Any = ports.open[0]
     exhaustion.watch(watched)
     watched.on_exhausted(_FULL)
