@@ -161,6 +161,12 @@ def readable_file(value: str | os.PathLike[str]) -> str:
     return path
 
 
+def readable_file_or_directory(value: str | os.PathLike[str]) -> str:
+    """Convert the path of a directory, or as ``readable_file`` does, to an absolute path."""
+    path = os.path.abspath(os.fspath(value))
+    return path if os.path.isdir(path) else readable_file(value)
+
+
 def separated(text: str) -> list[str]:
     """Split text at whitespace, except within quotes.
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
@@ -25,6 +31,24 @@ def make_certificate(folder: Path, name: str = "localhost") -> None:
     command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
     command += ["-keyout", "key.pem", "-out", "trusted/cert.pem"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def pem_of(*names: str, ca: bool = False) -> tuple[str, str]:
+    """Return a new self-signed certificate for these names, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name.from_rfc4514_string(f"CN={names[0]}")
+    day, now = timedelta(days=1), datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+    )
+    if len(names) > 1:
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(each) for each in names[1:]])
+        made = made.add_extension(alternatives, critical=False)
+    as_text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), as_text
 
 
 def make_expired(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -9,36 +10,38 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from sockservices.connections.parts import Context, Part, RunningPart
-from sockservices.converters import readable_file
+from sockservices.converters import readable_file, readable_file_or_directory
 from sockservices.errors import ArgumentName, SettingError
 from sockservices.settings import setting
 
 if TYPE_CHECKING:
-    from sockservices.connections.certificate import Certificate
+    from sockservices.connections.certificates import Certificates
 
 _CERT = ArgumentName("tls_cert")
 
 
 @attrs.frozen
 class TLS(Part):
-    """The certificate of the service, and whether clients need one."""
+    """The certificates of the service, and whether clients need one."""
 
     heading = "TLS"
 
-    tls_cert: str | None = setting(
-        default=None,
-        converter=readable_file,
+    tls_cert: Sequence[str] = setting(
+        converter=readable_file_or_directory,
         unit="path",
+        repeated=True,
         listener="stream",
         help="Use TLS on every stream listener, with the certificate in this PEM file, followed "
-        "by those of its issuers. SIGHUP reads it again.",
+        "by those of its issuers, or with all certificates in this directory. The name that a "
+        "client asks for selects one; the first is the default. SIGHUP reads them again.",
     )
-    tls_key: str | None = setting(
-        default=None,
+    tls_key: Sequence[str] = setting(
         converter=readable_file,
         unit="path",
+        repeated=True,
         needs="tls_cert",
-        help="Read the private key from this file instead of the --tls-cert file.",
+        help="Read the private key of a certificate from this file, if it is not in the same file "
+        "or directory.",
     )
     tls_client_ca: str | None = setting(
         default=None,
@@ -50,27 +53,27 @@ class TLS(Part):
 
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
-        has_tls = self.tls_cert is not None and listener.has_tls
+        has_tls = bool(self.tls_cert) and listener.has_tls
         return "already uses TLS; do not set a TLS certificate as well" if has_tls else None
 
     def begin(self, context: Context) -> RunningTLS:
         """See ``Part.begin``."""
         return RunningTLS(self, context)
 
-    def certificate(self) -> Certificate | None:
-        """Read the certificate files, or return ``None`` if none are set.
+    def certificates(self) -> Certificates | None:
+        """Read the certificates, or return ``None`` if none are set.
 
         Raises ``SettingError`` if a file cannot be used, or if the packages for TLS are not
         installed.
         """
-        if self.tls_cert is None:
+        if not self.tls_cert:
             return None
         try:
-            from sockservices.connections.certificate import Certificate
+            from sockservices.connections.certificates import Certificates
         except ImportError:
             raise SettingError(_CERT, " needs an extra: pip install 'sockservices[tls]'") from None
         try:
-            return Certificate(self.tls_cert, self.tls_key, self.tls_client_ca)
+            return Certificates(self.tls_cert, self.tls_key, self.tls_client_ca)
         except ValueError as error:
             raise SettingError(_CERT, f": {error}") from None
 
@@ -79,20 +82,20 @@ class TLS(Part):
 class RunningTLS(RunningPart[TLS]):
     """The TLS layer. A changed certificate applies to new connections; open ones keep theirs."""
 
-    def prepare(self, settings: TLS) -> Certificate | None:
+    def prepare(self, settings: TLS) -> Certificates | None:
         """See ``RunningPart.prepare``."""
-        return settings.certificate()
+        return settings.certificates()
 
-    def apply(self, settings: TLS, prepared: Certificate | None) -> None:
+    def apply(self, settings: TLS, prepared: Certificates | None) -> None:
         """See ``RunningPart.apply``."""
         self.settings = settings
-        self._certificate = prepared
+        self._certificates = prepared
         self.layer = self._encrypted if prepared is not None else None
 
     @property
     def files(self) -> str | None:
         """See ``RunningPart.files``."""
-        return "certificate" if self._certificate is not None else None
+        return "certificate" if self._certificates is not None else None
 
     def _encrypted(self, factory: Any) -> Any:
         from twisted.protocols.tls import TLSMemoryBIOFactory  # needs the extra
@@ -101,5 +104,5 @@ class RunningTLS(RunningPart[TLS]):
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
-        assert self._certificate is not None
-        return self._certificate.serverConnectionForTLS(protocol)
+        assert self._certificates is not None
+        return self._certificates.serverConnectionForTLS(protocol)

@@ -30,7 +30,7 @@ def test_without_a_certificate_nothing_is_encrypted() -> None:
     running = TLS().begin(context(Ledger("test")))
     assert running.layer is None
     assert running.files is None
-    assert TLS().certificate() is None
+    assert TLS().certificates() is None
 
 
 def test_with_a_certificate_there_is_a_layer_around_the_factory(files: dict[str, str]) -> None:
@@ -99,9 +99,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_without_what_tls_needs_it_is_said_what_to_install(
     files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sockservices.connections.certificate", None)
+    monkeypatch.setitem(sys.modules, "sockservices.connections.certificates", None)
     with pytest.raises(SettingError, match=r"pip install 'sockservices\[tls\]'"):
-        TLS(**files).certificate()
+        TLS(**files).certificates()
 
 
 @pytest.mark.parametrize(

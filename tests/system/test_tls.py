@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import shutil
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-from tests.certificates import HAVE_FOLDERS, make_certificate, make_unusable
+from tests.certificates import HAVE_FOLDERS, make_certificate, make_unusable, pem_of
 from tests.system.processes import BIN, PATIENCE, Running, Service, needs, run
 
 pytestmark = needs("openssl")
@@ -208,6 +209,37 @@ def test_twisteds_own_folder_of_certificates(folder: Path, tmp_path_factory: Any
         assert "Traceback" not in echo.err.text
 
 
+def test_a_directory_of_certificates_is_read_again_at_sighup(folder: Path) -> None:
+    served = folder / "served"
+    served.mkdir()
+    (served / "one.pem").write_text("".join(pem_of("one.example")))
+    options = ("--tls-cert=served", "--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
+    with Service("sock-echo", LISTEN, *options, cwd=folder) as echo:
+
+        def shown_for(name: str) -> str:
+            said = _connecting(folder, echo, "-servername", name)
+            found = re.search(r"^subject=CN ?= ?(.*)$", said, re.MULTILINE)
+            assert found is not None
+            return found[1]
+
+        assert [shown_for(each) for each in ("one.example", "localhost", "two.example")] == [
+            "one.example",
+            "localhost",
+            "one.example",
+        ]
+        (served / "two.crt").write_text(pem_of("two.example")[0])
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("not reloaded: --tls-cert: .*/two.crt has no key in its directory")
+        assert shown_for("two.example") == "one.example"
+        for ending, text in zip((".crt", ".key"), pem_of("two.example"), strict=True):
+            (served / f"two{ending}").write_text(text)
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("reloaded: certificate")
+        assert shown_for("two.example") == "two.example"
+        assert shown_for("one.example") == "one.example"
+        assert "Traceback" not in echo.err.text
+
+
 def test_old_versions_of_tls_are_refused(folder: Path) -> None:
     with Service("sock-echo", LISTEN, *TLS, cwd=folder) as echo:
         done = run(
@@ -357,6 +389,16 @@ def test_a_certificate_is_read_again_at_sighup_and_old_connections_live(
             ["--tls-cert=trusted/cert.pem", "--tls-key=encrypted.pem"],
             1,
             "--tls-cert: encrypted.pem is encrypted: a service cannot ask for a passphrase",
+        ),
+        (
+            ["--tls-cert=other"],
+            1,
+            "--tls-cert: other contains no certificate with its key (*.pem, *.crt, *.cer, *.key)",
+        ),
+        (
+            ["--tls-cert=trusted"],
+            1,
+            "--tls-cert: trusted contains no certificate with its key (*.pem, *.crt, *.cer, *.key)",
         ),
         (["--tls-cert=pipe"], 2, "--tls-cert: pipe is not a regular file"),
         (

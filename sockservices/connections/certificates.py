@@ -1,14 +1,11 @@
-"""The TLS certificate of a service, for all stream listeners; it can be reloaded."""
+"""The TLS certificates of a service, for all stream listeners; they can be reloaded."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import ssl
@@ -18,27 +15,32 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from sockservices.converters import readable_file
+from sockservices.connections.certificate_files import Chain, certificates_in, read_chains
 from sockservices.printable import escaped
 
 # For TLS 1.2: only ciphers with forward secrecy and authenticated encryption, see RFC 9325,
 # section 4.2. TLS 1.3 has no others.
 _CIPHERS = ssl.AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 
-_RSA_PSS = "1.2.840.113549.1.1.10"  # id-RSASSA-PSS: RFC 4055. OpenSSL cannot load such keys here.
+# One for all certificates, so that a session is found before the certificate is selected.
+_SESSIONS = b"sockservices"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class Certificate:
-    """The certificate and TLS options of a service, for TLS 1.2 and later.
+class Certificates:
+    """The certificates and TLS options of a service, for TLS 1.2 and later.
 
     Connections have forward secrecy (only ephemeral keys are exchanged), and sessions can be
     resumed. If the service's factory provides ``IProtocolNegotiationFactory``, the protocol is
     negotiated by ALPN (RFC 7301).
 
+    The name that a client asks for (SNI: RFC 6066, section 3) selects the certificate: the first
+    with that name, or else the first with a wildcard for it. The first of all is for clients that
+    ask for another name or for none.
+
     Parameters:
-        certificate: path of the PEM certificate, followed by those of its issuers.
-        key: path of its key; ``None`` reads it from the certificate's file.
+        certificates: paths of files or directories with certificates; see ``read_chains``.
+        keys: paths of their keys, if they are not in the same files or directories.
         client_ca: path of the CA certificates for clients. If it is given, each client must
             present a certificate.
 
@@ -46,24 +48,26 @@ class Certificate:
     """
 
     def __init__(
-        self, certificate: str, key: str | None = None, client_ca: str | None = None
+        self, certificates: Iterable[str], keys: Iterable[str] = (), client_ca: str | None = None
     ) -> None:
-        self._certificate = certificate
-        self._key = key or certificate
         self._client_ca = client_ca
-        self._options = self._read()
+        chains = read_chains(certificates, keys)
+        trust = _trust_in(certificates_in(client_ca)) if client_ca is not None else None
+        options = [self._options(chain, trust) for chain in chains]
+        self._default = options[0]
+        self._by_name: dict[str, SSL.Context] = {}
+        for chain, each in zip(chains, options, strict=True):
+            for name in chain.names:
+                self._by_name.setdefault(name, each.getContext())
+        if len(chains) > 1:
+            self._default.getContext().set_tlsext_servername_callback(self._select)
 
-    def _read(self) -> Any:
-        own, *issuers = _certificates(self._certificate)
-        authorities = _certificates(self._client_ca) if self._client_ca is not None else []
-        key = _private_key(self._key)
-        if key.public_key() != _public_key(own, self._certificate):
-            raise ValueError(f"{escaped(self._key)} is not the key of {escaped(self._certificate)}")
+    def _options(self, chain: Chain, trust: Any) -> Any:
         options: Any = ssl.CertificateOptions(
-            privateKey=key,
-            certificate=own,
-            extraCertChain=issuers,
-            trustRoot=_trust_in(authorities) if authorities else None,
+            privateKey=chain.key,
+            certificate=chain.own,
+            extraCertChain=list(chain.issuers),
+            trustRoot=trust,
             acceptableCiphers=_CIPHERS,
             raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
             enableSessions=True,
@@ -71,56 +75,33 @@ class Certificate:
         )
         try:
             context = options.getContext()
+            context.set_session_id(_SESSIONS)
             context.set_alpn_select_callback(_choose_protocol)
             if self._client_ca is not None:  # the client uses it to select its certificate
                 context.load_client_ca(os.fsencode(self._client_ca))
                 context.set_verify(context.get_verify_mode(), _note_why_not_valid)
         except SSL.Error as error:
             raise ValueError(
-                f"{escaped(self._certificate)} has no usable certificate: {_reasons(error)}"
+                f"{escaped(chain.path)} has no usable certificate: {_reasons(error)}"
             ) from None
         return options
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
-        if IOpenSSLServerConnectionCreator.providedBy(self._options):
-            return self._options.serverConnectionForTLS(protocol)
+        if IOpenSSLServerConnectionCreator.providedBy(self._default):
+            return self._default.serverConnectionForTLS(protocol)
         # In older versions of Twisted, the TLS factory handles ALPN.
-        connection = SSL.Connection(self._options.getContext(), None)
+        connection = SSL.Connection(self._default.getContext(), None)
         connection.set_app_data(protocol)
         return connection
 
-
-def _public_key(certificate: Any, path: str) -> Any:
-    kind = getattr(certificate, "public_key_algorithm_oid", None)
-    if kind is not None and kind.dotted_string == _RSA_PSS:
-        raise ValueError(f"{escaped(path)} is for RSA-PSS only, which is not supported; use RSA")
-    try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{escaped(path)} has no usable certificate: {error}") from None
-
-
-def _certificates(path: str) -> list[Any]:  # Twisted declares other types than pyOpenSSL takes
-    contents = Path(readable_file(path)).read_bytes()
-    try:
-        return x509.load_pem_x509_certificates(contents)
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{escaped(path)} contains no PEM certificate") from None
-
-
-def _private_key(path: str) -> Any:
-    contents = Path(readable_file(path)).read_bytes()
-    try:
-        return load_pem_private_key(contents, None)
-    except TypeError:
-        raise ValueError(
-            f"{escaped(path)} is encrypted: a service cannot ask for a passphrase"
-        ) from None
-    except ValueError:
-        raise ValueError(f"{escaped(path)} contains no PEM key") from None
-    except UnsupportedAlgorithm as error:
-        raise ValueError(f"{escaped(path)} has no usable key: {error}") from None
+    def _select(self, connection: SSL.Connection) -> None:
+        """Show the certificate for the name that the client asks for."""
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        wildcard = f"*.{name.partition('.')[2]}"
+        context = self._by_name.get(name) or self._by_name.get(wildcard)
+        if context is not None:
+            connection.set_context(context)
 
 
 def _note_why_not_valid(
