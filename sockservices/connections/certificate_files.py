@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sockservices.connections.parts import Steps
 from sockservices.converters import readable_file
 from sockservices.printable import escaped, system_reason
 
@@ -54,8 +55,8 @@ class _Key:
     )
 
 
-def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> list[Chain]:
-    """Read certificates, and find the key of each by what it fits.
+def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> Steps[list[Chain]]:
+    """Read certificates, and find the key of each by what it fits; a file in each step.
 
     Parameters:
         certificates: paths of files, each with a certificate, those of its issuers, and perhaps its
@@ -67,7 +68,11 @@ def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> list[Chain]
     others = [_key_in(path) for path in keys]
     chains: list[Chain] = []
     for path in certificates:
-        chains += _in_directory(path, others) if os.path.isdir(path) else [_in_file(path, others)]
+        if os.path.isdir(path):
+            chains += yield from _in_directory(path, others)
+        else:
+            chains.append(_in_file(path, others))
+        yield
     return chains
 
 
@@ -83,12 +88,16 @@ def _in_file(path: str, others: list[_Key]) -> Chain:
     raise ValueError(f"{escaped(path)} has no key among those given")
 
 
-def _in_directory(directory: str, others: list[_Key]) -> list[Chain]:
+def _in_directory(directory: str, others: list[_Key]) -> Steps[list[Chain]]:
     paths = _files_in(directory)
-    with_keys = [each for each in paths if each.endswith(_KEY) or _has_key(each)]
-    keys = [*others, *map(_key_in, with_keys)]
+    keys = list(others)
+    for path in paths:
+        if path.endswith(_KEY) or _has_key(path):
+            keys.append(_key_in(path))
+            yield
     found: dict[Any, Chain] = {}
     for path in paths:
+        yield
         if not path.endswith(_CERTIFICATES):
             continue
         if not _has_certificate(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from OpenSSL import SSL
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 from sockservices.connections.certificate_files import Chain, certificates_in, read_chains
+from sockservices.connections.parts import Steps
 from sockservices.printable import escaped
 
 # For TLS 1.2: only ciphers with forward secrecy and authenticated encryption, see RFC 9325,
@@ -39,52 +40,17 @@ class Certificates:
     ask for another name or for none.
 
     Parameters:
-        certificates: paths of files or directories with certificates; see ``read_chains``.
-        keys: paths of their keys, if they are not in the same files or directories.
-        client_ca: path of the CA certificates for clients. If it is given, each client must
-            present a certificate.
-
-    Raises ``ValueError`` with one line that names the file.
+        options: the ``CertificateOptions`` of each certificate, with the names that it is for.
     """
 
-    def __init__(
-        self, certificates: Iterable[str], keys: Iterable[str] = (), client_ca: str | None = None
-    ) -> None:
-        self._client_ca = client_ca
-        chains = read_chains(certificates, keys)
-        trust = _trust_in(certificates_in(client_ca)) if client_ca is not None else None
-        options = [self._options(chain, trust) for chain in chains]
-        self._default = options[0]
+    def __init__(self, options: Sequence[tuple[Any, list[str]]]) -> None:
+        self._default = options[0][0]
         self._by_name: dict[str, SSL.Context] = {}
-        for chain, each in zip(chains, options, strict=True):
-            for name in chain.names:
+        for each, names in options:
+            for name in names:
                 self._by_name.setdefault(name, each.getContext())
-        if len(chains) > 1:
+        if len(options) > 1:
             self._default.getContext().set_tlsext_servername_callback(self._select)
-
-    def _options(self, chain: Chain, trust: Any) -> Any:
-        options: Any = ssl.CertificateOptions(
-            privateKey=chain.key,
-            certificate=chain.own,
-            extraCertChain=list(chain.issuers),
-            trustRoot=trust,
-            acceptableCiphers=_CIPHERS,
-            raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
-            enableSessions=True,
-            enableSessionTickets=True,
-        )
-        try:
-            context = options.getContext()
-            context.set_session_id(_SESSIONS)
-            context.set_alpn_select_callback(_choose_protocol)
-            if self._client_ca is not None:  # the client uses it to select its certificate
-                context.load_client_ca(os.fsencode(self._client_ca))
-                context.set_verify(context.get_verify_mode(), _note_why_not_valid)
-        except SSL.Error as error:
-            raise ValueError(
-                f"{escaped(chain.path)} has no usable certificate: {_reasons(error)}"
-            ) from None
-        return options
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
@@ -102,6 +68,53 @@ class Certificates:
         context = self._by_name.get(name) or self._by_name.get(wildcard)
         if context is not None:
             connection.set_context(context)
+
+
+def read_certificates(
+    certificates: Iterable[str], keys: Iterable[str] = (), client_ca: str | None = None
+) -> Steps[Certificates]:
+    """Read the certificates of a service from files and directories.
+
+    Parameters:
+        certificates: paths of files or directories with certificates; see ``read_chains``.
+        keys: paths of their keys, if they are not in the same files or directories.
+        client_ca: path of the CA certificates for clients. If it is given, each client must
+            present a certificate.
+
+    Raises ``ValueError`` with one line that names the file.
+    """
+    chains = yield from read_chains(certificates, keys)
+    trust = _trust_in(certificates_in(client_ca)) if client_ca is not None else None
+    found = []
+    for chain in chains:
+        found.append((_options(chain, client_ca, trust), chain.names))
+        yield
+    return Certificates(found)
+
+
+def _options(chain: Chain, client_ca: str | None, trust: Any) -> Any:
+    options: Any = ssl.CertificateOptions(
+        privateKey=chain.key,
+        certificate=chain.own,
+        extraCertChain=list(chain.issuers),
+        trustRoot=trust,
+        acceptableCiphers=_CIPHERS,
+        raiseMinimumTo=ssl.TLSVersion.TLSv1_2,
+        enableSessions=True,
+        enableSessionTickets=True,
+    )
+    try:
+        context = options.getContext()
+        context.set_session_id(_SESSIONS)
+        context.set_alpn_select_callback(_choose_protocol)
+        if client_ca is not None:  # the client uses it to select its certificate
+            context.load_client_ca(os.fsencode(client_ca))
+            context.set_verify(context.get_verify_mode(), _note_why_not_valid)
+    except SSL.Error as error:
+        raise ValueError(
+            f"{escaped(chain.path)} has no usable certificate: {_reasons(error)}"
+        ) from None
+    return options
 
 
 def _note_why_not_valid(

@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from sockservices.connections.parts import Context, Part, RunningPart
+from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.converters import readable_file, readable_file_or_directory
 from sockservices.errors import ArgumentName, SettingError
 from sockservices.settings import setting
@@ -60,8 +60,8 @@ class TLS(Part):
         """See ``Part.begin``."""
         return RunningTLS(self, context)
 
-    def certificates(self) -> Certificates | None:
-        """Read the certificates, or return ``None`` if none are set.
+    def certificates(self) -> Steps[Certificates | None]:
+        """Read the certificates in steps, or return ``None`` if none are set.
 
         Raises ``SettingError`` if a file cannot be used, or if the packages for TLS are not
         installed.
@@ -69,11 +69,11 @@ class TLS(Part):
         if not self.tls_cert:
             return None
         try:
-            from sockservices.connections.certificates import Certificates
+            from sockservices.connections.certificates import read_certificates
         except ImportError:
             raise SettingError(_CERT, " needs an extra: pip install 'sockservices[tls]'") from None
         try:
-            return Certificates(self.tls_cert, self.tls_key, self.tls_client_ca)
+            return (yield from read_certificates(self.tls_cert, self.tls_key, self.tls_client_ca))
         except ValueError as error:
             raise SettingError(_CERT, f": {error}") from None
 
@@ -82,8 +82,8 @@ class TLS(Part):
 class RunningTLS(RunningPart[TLS]):
     """The TLS layer. A changed certificate applies to new connections; open ones keep theirs."""
 
-    def prepare(self, settings: TLS) -> Certificates | None:
-        """See ``RunningPart.prepare``."""
+    def prepare_in_steps(self, settings: TLS) -> Steps[Certificates | None]:
+        """See ``RunningPart.prepare_in_steps``."""
         return settings.certificates()
 
     def apply(self, settings: TLS, prepared: Certificates | None) -> None:

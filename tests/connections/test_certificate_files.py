@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sockservices.connections.certificate_files import certificates_in, read_chains
+from sockservices.connections.parts import at_once
 from tests.certificates import pem_of
 
 A, A_KEY = pem_of("a.example")
@@ -30,7 +31,7 @@ def _write(folder: Path, **files: str) -> None:
 
 def _found(certificates: list[Path], keys: Sequence[Path] = ()) -> list[tuple[str, int, list[str]]]:
     """Return the name of the file, the number of issuers, and the names of each that is found."""
-    chains = read_chains(map(str, certificates), map(str, keys))
+    chains = at_once(read_chains(map(str, certificates), map(str, keys)))
     for each in chains:
         assert each.key.public_key() == each.own.public_key()
     return [(Path(each.path).name, len(each.issuers), each.names) for each in chains]
@@ -64,7 +65,7 @@ def test_a_file_without_its_key_is_named(
     for name in ("chain", "key0"):
         said = said.replace(name, f"{folder}/{name}")
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        read_chains([str(folder / "chain")], given)
+        at_once(read_chains([str(folder / "chain")], given))
 
 
 def test_in_a_directory_each_certificate_finds_its_key(folder: Path) -> None:
@@ -108,12 +109,12 @@ def test_a_directory_that_cannot_be_used_is_named(
 ) -> None:
     _write(folder, **files)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{folder}{said}')}$"):
-        read_chains([str(folder)], [])
+        at_once(read_chains([str(folder)], []))
 
 
 def test_the_names_of_one_without_alternatives_are_its_common_name(folder: Path) -> None:
     _write(folder, both=A + A_KEY)
-    [chain] = read_chains([str(folder / "both")], [])
+    [chain] = at_once(read_chains([str(folder / "both")], []))
     assert chain.names == ["a.example"]
 
 

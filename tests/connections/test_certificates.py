@@ -20,7 +20,8 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from sockservices.connections.certificates import Certificates
+from sockservices.connections.certificates import read_certificates
+from sockservices.connections.parts import at_once
 from sockservices.connections.tls import TLS
 from sockservices.host.host import SocketService
 from sockservices.services.echo import EchoFactory
@@ -85,7 +86,7 @@ def test_all_of_it_may_be_in_one_file(tmp_path: Path) -> None:
     for order in ((key, chain), (chain, key)):
         both = tmp_path / "both.pem"
         both.write_text("Some words before.\n" + "".join(each.read_text() for each in order))
-        Certificates([str(both)])
+        at_once(read_certificates([str(both)]))
 
 
 def test_every_issuer_in_a_file_is_one(tmp_path: Path) -> None:
@@ -98,10 +99,10 @@ def test_every_issuer_in_a_file_is_one(tmp_path: Path) -> None:
     certificate, key, issuers_file = (
         str(tmp_path / each) for each in ("one/trusted/cert.pem", "one/key.pem", "issuers.pem")
     )
-    Certificates([certificate], [key], issuers_file)
+    at_once(read_certificates([certificate], [key], issuers_file))
     (tmp_path / "issuers.pem").write_text("none")
     with pytest.raises(ValueError, match=r"issuers\.pem contains no PEM certificate"):
-        Certificates([certificate], [key], issuers_file)
+        at_once(read_certificates([certificate], [key], issuers_file))
 
 
 class Several:

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from sockservices.connections.ledger import Ledger
+from sockservices.connections.parts import at_once
 from sockservices.connections.tls import TLS
 from sockservices.errors import SettingError
 from tests.certificates import make_certificate
@@ -30,7 +31,7 @@ def test_without_a_certificate_nothing_is_encrypted() -> None:
     running = TLS().begin(context(Ledger("test")))
     assert running.layer is None
     assert running.files is None
-    assert TLS().certificates() is None
+    assert at_once(TLS().certificates()) is None
 
 
 def test_with_a_certificate_there_is_a_layer_around_the_factory(files: dict[str, str]) -> None:
@@ -101,7 +102,7 @@ def test_without_what_tls_needs_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sockservices.connections.certificates", None)
     with pytest.raises(SettingError, match=r"pip install 'sockservices\[tls\]'"):
-        TLS(**files).certificates()
+        at_once(TLS(**files).certificates())
 
 
 @pytest.mark.parametrize(
