@@ -157,12 +157,23 @@ class Limits(Part):
         "does not read.",
     )
 
+    @property
+    def are_by_address(self) -> bool:
+        """Whether any of them depends on the address of a peer."""
+        networks = self.allow or self.deny or self.allow_file or self.deny_file
+        return bool(networks) or (self.max_per_source, self.rate_per_source) != (None, None)
+
     def begin(self, context: Context) -> RunningLimits:
         """See ``Part.begin``."""
         return RunningLimits(self, context)
 
     def objection(self, listener: Any) -> str | None:
         """See ``Part.objection``."""
+        if listener.reads_proxy_headers and self.are_by_address:
+            return (
+                "reads the addresses of clients after the limits by address have been applied; "
+                "use --proxy-protocol instead of haproxy:"
+            )
         asks_for_users = bool(self.allow_user or self.allow_group)
         if asks_for_users and listener.kind == "datagram":
             return "is for datagrams, but users and groups are known for streams only"
@@ -223,11 +234,10 @@ class RunningLimits(RunningPart[Limits]):
         self._only_allowed = bool(limits.allow or limits.allow_file)
         self._exempt = Networks(limits.exempt)
         asks_about_networks = self._only_allowed or bool(limits.deny or limits.deny_file)
-        per_source = (limits.max_per_source, limits.rate_per_source) != (None, None)
         # Parsing an address takes longer than all other checks.
         self._known: Callable[[str], _Known] = (
             lru_cache(maxsize=_MOST_KNOWN)(self._look_up)
-            if asks_about_networks or per_source
+            if limits.are_by_address
             else lambda _host: _NOBODY
         )
         for rates in (self._connections, self._datagrams):
@@ -242,7 +252,7 @@ class RunningLimits(RunningPart[Limits]):
         self._most_per_source = limits.max_per_source or sys.maxsize
         self.ask_socket = self._refuses_socket if asks_for_users else None
         self.ask_place = self._refuses_place if has_most else None
-        asks_about_peers = has_most or asks_about_networks or per_source or has_rates
+        asks_about_peers = has_most or limits.are_by_address or has_rates
         self.ask_peer = self._refuses_peer if asks_about_peers else None
         self.ask_datagram = self._refuses_datagram if asks_about_networks or has_rates else None
         self.entered = self._entered if waits else None

@@ -15,6 +15,7 @@ import pytest
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
+from sockservices.connections.ledger import REASONS
 from sockservices.connections.parts import Part
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
@@ -84,10 +85,11 @@ async def _outcome(
     *parts: Part,
     factory: Any = None,
     listen: Sequence[str] = ("tcp:0:interface=127.0.0.1",),
+    has_tls: bool = True,
     **tls: str,
 ) -> tuple[list[str], dict[str, int]]:
     """Return what is logged of a client, in words, and how its connection is counted."""
-    if not any(each.startswith("ssl:") for each in listen):
+    if has_tls:
         files = {"tls_cert": CERT, "tls_key": KEY, **tls}
         parts = (TLS(**{name: str(folder / file) for name, file in files.items()}), *parts)
     service = SocketService(factory or EchoFactory(), listen, *parts)
@@ -179,7 +181,9 @@ async def test_one_that_is_too_slow_is_told(folder: Path) -> None:
 @with_reactor
 async def test_twisteds_own_listeners_tell_it_as_well(folder: Path) -> None:
     ssl_listener = f"ssl:0:interface=127.0.0.1:certKey={folder / CERT}:privateKey={folder / KEY}"
-    told, closed = await _outcome(folder, _sends(b"GET / HTTP/1.0\r\n\r\n"), listen=[ssl_listener])
+    told, closed = await _outcome(
+        folder, _sends(b"GET / HTTP/1.0\r\n\r\n"), listen=[ssl_listener], has_tls=False
+    )
     assert told == ["handshake: the client speaks HTTP without TLS"]
     assert closed == {"handshake": 1}
 
@@ -213,4 +217,57 @@ async def test_nothing_is_told_of_one_that_succeeds(folder: Path) -> None:
             assert client.recv(1) == b"x"
 
     told, closed = await _outcome(folder, talk)
+    assert (told, closed) == ([], {"closed": 1})
+
+
+HAPROXY = ["haproxy:tcp:0:interface=127.0.0.1"]
+HEADER = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n"
+SOON = Timeouts(handshake_timeout=0.05)
+TOO_LATE = "the TLS handshake or PROXY header took longer than --handshake-timeout"
+
+
+@pytest.mark.parametrize(
+    ("sent", "parts", "told"),
+    [
+        (b"", [SOON], f"handshake-timeout: {TOO_LATE}"),
+        (HEADER, [SOON], f"handshake-timeout: {TOO_LATE}"),
+        (HEADER + b"GET /", [], "handshake: the client speaks HTTP without TLS"),
+        (b"GET / HTTP/1.0\r\n", [], f"proxy-header: {REASONS['proxy-header']}"),
+    ],
+)
+@with_reactor
+async def test_behind_twisteds_own_headers(
+    folder: Path, sent: bytes, parts: list[Part], told: str
+) -> None:
+    found, closed = await _outcome(folder, _sends(sent), *parts, listen=HAPROXY)
+    assert found == [told]
+    assert closed == {told.partition(":")[0]: 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "waits", "parts", "cause"),
+    [
+        (b"", True, [SOON], "handshake-timeout"),
+        (HEADER[:10], True, [SOON], "handshake-timeout"),
+        (b"", False, [], "proxy-header"),
+        (HEADER[:10], False, [], "proxy-header"),
+        (b"GET / HTTP/1.0\r\n", True, [], "proxy-header"),
+        (HEADER, False, [SOON], "closed"),
+    ],
+)
+@with_reactor
+async def test_twisteds_own_headers_have_their_time(
+    folder: Path, sent: bytes, waits: bool, parts: list[Part], cause: str
+) -> None:
+    client = _sends(sent, waits=waits)
+    told, closed = await _outcome(folder, client, *parts, listen=HAPROXY, has_tls=False)
+    assert [each.partition(":")[0] for each in told] == ([] if cause == "closed" else [cause])
+    assert closed == {cause: 1}
+
+
+@with_reactor
+async def test_a_service_that_closes_before_the_header_is_no_failure(folder: Path) -> None:
+    told, closed = await _outcome(
+        folder, _sends(b""), factory=HelloFactory(), listen=HAPROXY, has_tls=False
+    )
     assert (told, closed) == ([], {"closed": 1})

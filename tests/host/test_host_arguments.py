@@ -19,6 +19,7 @@ from sockservices.connections.ledger import Closed, Connection, Event, Opened
 from sockservices.connections.limits import Limits
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.connections.proxy_protocol import ProxyProtocol
+from sockservices.connections.rates import Rate
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError, SettingError
@@ -102,6 +103,36 @@ def test_a_listener_has_tls_once(tmp_path: Path) -> None:
         )
     for description in ("tcp:0", "haproxy:tcp:0", f"unix:{tmp_path}/ssl"):
         SocketService(EchoFactory(), [description], certificate)
+
+
+@pytest.mark.parametrize(
+    "by_address",
+    [
+        {"allow": ["192.0.2.0/24"]},
+        {"deny": ["192.0.2.0/24"]},
+        {"allow_file": ["networks"]},
+        {"deny_file": ["networks"]},
+        {"max_per_source": 1},
+        {"rate_per_source": "1/1"},
+    ],
+)
+@pytest.mark.parametrize("description", ["haproxy:tcp:0", "haproxy:unix:s"])
+def test_limits_by_address_do_not_go_with_twisteds_own_headers(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by_address: dict[str, Any],
+    description: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "networks").write_text("192.0.2.0/24\n")
+    with pytest.raises(DescriptionError) as raised:
+        SocketService(EchoFactory(), [LOOPBACK, description], Limits(**by_address))
+    assert str(raised.value) == (
+        f"{description!r} reads the addresses of clients after the limits by address have been "
+        "applied; use --proxy-protocol instead of haproxy:"
+    )
+    SocketService(EchoFactory(), [LOOPBACK], Limits(**by_address))
+    SocketService(EchoFactory(), [description], Limits(max_connections=1, rate=Rate(1, 1)))
 
 
 async def _why_closed(*parts: Part) -> str:
