@@ -9,14 +9,51 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from sockservices.converters import separated
 from sockservices.listening import Description
 
 PATIENCE = 30.0  # seconds before giving up
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """Have the processes that are started meanwhile begin with the default action of each signal.
+
+    A process that ignores a signal passes that on to those it starts: SIGHUP under nohup(1),
+    SIGINT in the background of a script. Python's subprocess only undoes what Python itself
+    ignores. A signal that has a handler begins with its default action in every new program
+    (execve(2)), so this gives each ignored signal a handler that does nothing; afterwards it
+    is ignored again.
+
+    Only the main thread can set handlers; in another one this has no effect.
+    """
+    ignored: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        ignored = [
+            each
+            for each in signal.Signals
+            if signal.getsignal(each) == signal.SIG_IGN and each not in _RESTORED
+        ]
+    for number in ignored:
+        signal.signal(number, _do_nothing)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+_RESTORED = {signal.SIGPIPE, signal.SIGXFSZ}  # by subprocess, as they are ignored by Python
 
 
 class Collected:
@@ -91,6 +128,8 @@ class Collected:
 class Twistd:
     """A ``twistd`` process in the foreground, which is listening when the constructor returns.
 
+    It starts with the default signals (``default_signals``), also if the tests run under nohup(1).
+
     Parameters:
         arguments: the command and its options, such as ``"sock-echo", "--port", "0"``.
         folder: the directory to run it in.
@@ -104,15 +143,16 @@ class Twistd:
     ) -> None:
         program = Path(sys.executable).with_name("twistd")
         options = ["-n", "--logger=sockservices.to_stderr"]
-        self.process = subprocess.Popen(
-            [program, *options, *arguments],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-        )
-        """The process itself."""
+        with default_signals():
+            self.process = subprocess.Popen(
+                [program, *options, *arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
+            )
+            """The process itself."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._out = Collected(self.process.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ def test_the_manager_hears_of_each_turn_in_a_services_life(tmp_path: Path) -> No
                 assert manager.recv(1000) == b"WATCHDOG=1"
 
             def news() -> bytes:
+                until = time.monotonic() + PATIENCE  # which no sign of life prolongs
                 while (told := manager.recv(1000)) == b"WATCHDOG=1":
-                    pass
+                    assert time.monotonic() < until, "nothing but signs of life"
                 return told
 
             echo.process.send_signal(signal.SIGHUP)

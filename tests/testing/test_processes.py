@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import IO, Any
 
 import pytest
 
-from sockservices.testing.processes import Collected, Twistd
+from sockservices.testing.processes import Collected, Twistd, default_signals
 
 
 def test_a_command_as_an_operator_runs_it(twistd: Any) -> None:
@@ -106,3 +109,61 @@ def test_the_environment_and_the_folder_are_those_that_are_given(
     assert running.ports == []
     assert running.wait_for("listening on (.*)")[1] == running.where[0]
     assert running.stop() == running.stop() == 0
+
+
+def _ignored_by_a_child() -> str:
+    """Return the signals that a new process ignores, but for those that Python itself ignores."""
+    code = """if True:
+        import signal
+        ignored = [each for each in signal.Signals if signal.getsignal(each) == signal.SIG_IGN]
+        print([each.name for each in ignored])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+def test_processes_start_with_default_signals_whatever_these_tests_ignore() -> None:
+    pythons_own = "['SIGPIPE', 'SIGXFSZ']\n"
+    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert _ignored_by_a_child() != pythons_own
+        with default_signals():
+            assert _ignored_by_a_child() == pythons_own
+            os.kill(os.getpid(), signal.SIGHUP)  # which still does nothing here
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
+def test_a_service_under_test_reloads_though_the_tests_ignore_sighup(twistd: Any) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hello = twistd("sock-hello", "--port", "0")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    hello.process.send_signal(signal.SIGHUP)
+    assert hello.wait_for("reloaded")
+
+
+def test_outside_the_main_thread_signals_stay_as_they_are() -> None:
+    failed: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with default_signals():
+                pass
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=enter)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not failed
