@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,8 +67,10 @@ class Signals:
             signal.SIGHUP: signal.SIG_DFL,
             signal.SIGUSR2: signal.SIG_DFL,
         }
-        monkeypatch.setattr(signal, "getsignal", self.handlers.get)
-        monkeypatch.setattr(signal, "signal", self.handlers.__setitem__)
+        # Not in signal itself: the reactor may begin to run meanwhile, and sets its handlers.
+        names = {**vars(signal), "getsignal": self.handlers.get}
+        names["signal"] = self.handlers.__setitem__
+        monkeypatch.setattr(module, "signal", SimpleNamespace(**names))
         monkeypatch.setattr(module, "stop_process", self._stop)
         monkeypatch.setattr(module, "ForcedEnd", self._forced_end)
 
