@@ -13,6 +13,7 @@ from zope.interface import Attribute, Interface
 from sockservices.errors import SettingError
 from sockservices.printable import DatagramPeer
 from sockservices.settings import Setting, Source, build, returned_by, settings_of
+from sockservices.suggestions import did_you_mean
 
 Kind = Literal["stream", "datagram"]
 
@@ -130,7 +131,8 @@ class Served:
         for each in given:
             if each not in names:
                 has = ", ".join(names) or "none"
-                raise SettingError(f"{self.name} has no setting {each!r}; it has: {has}")
+                hint = did_you_mean(each, names)
+                raise SettingError(f"{self.name} has no setting {each!r}; it has: {has}{hint}")
 
     def build(self, *sources: Source) -> tuple[Any, Any]:
         """Build the service, and return what serves streams and what serves datagrams.

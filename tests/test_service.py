@@ -200,6 +200,8 @@ def test_an_argument_that_it_does_not_take_is_named_with_those_that_it_does() ->
     served.check_names(["mark", "how_often"])
     with pytest.raises(SettingError, match=r"tried .*'door'.* mark, how_often$"):
         served.check_names(["mark", "door"])
+    with pytest.raises(SettingError, match=r" mark, how_often; did you mean how_often\?$"):
+        served.check_names(["howoften"])
     with pytest.raises(SettingError, match=r"'door'.* none$"):
         Served("tried", None, DatagramFactory, "datagram").check_names(["door"])
 

@@ -6,6 +6,7 @@ import click
 
 from sockservices.cli.errors import CouldNot
 from sockservices.printable import escaped
+from sockservices.suggestions import did_you_mean
 from sockservices.twistd.declaration import LoadError, SocketServiceMaker
 from sockservices.twistd.installed import installed
 from sockservices.twistd.options import rows
@@ -59,7 +60,10 @@ def found(name: str) -> SocketServiceMaker:
     services = {command.removeprefix("sock "): maker for command, maker in installed()}
     maker = services.get(name.removeprefix("sock "))
     if maker is None:
-        raise CouldNot(f"there is no service {escaped(name)!r}; there are {', '.join(services)}")
+        hint = did_you_mean(name, services)
+        raise CouldNot(
+            f"there is no service {escaped(name)!r}; there are {', '.join(services)}{hint}"
+        )
     if isinstance(maker, LoadError):
         raise CouldNot(f"{name}: {maker}") from maker
     return maker

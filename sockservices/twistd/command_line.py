@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from getopt import GetoptError, getopt
 from typing import Any
 
@@ -15,6 +15,7 @@ from twisted.python import usage
 
 from sockservices.errors import why_no_path
 from sockservices.printable import escaped, system_reason
+from sockservices.suggestions import did_you_mean
 from sockservices.twistd.pid_file import remove_stale_pid_file
 
 
@@ -31,6 +32,33 @@ def is_debugging() -> bool:
         re.fullmatch(r"-[beno]*b[beno]*", each)
         for each in words  # together with other flags
     )
+
+
+def hint(options: usage.Options, error: str, words: Sequence[str]) -> str:
+    """Return what may be meant by an option that does not exist, or an empty string.
+
+    Parameters:
+        options: the options that do not have it.
+        error: the text of the error of getopt.
+        words: the command line of these options.
+    """
+    match = re.fullmatch(r"option (-(-?)(\S+)) (?:not recognized|not a unique prefix)", error)
+    if match is None:
+        return ""
+    option, is_long, name = match.groups()
+    names = [each.rstrip("=") for each in options.longOpt]
+    if not is_long:
+        for word in words:
+            if word.startswith(option) and len(word) > len(option):  # -port for --port
+                return did_you_mean(word[1:].partition("=")[0], names, "--")
+    top = _top(options)
+    above = {each.rstrip("=") for each in top.longOpt} if is_long else set(top.shortOpt)
+    if options is not top and name in above:
+        return f"; it goes before {top.subCommand}"  # an option of twistd
+    begun = [f"--{each}" for each in names if each.startswith(name)]
+    if is_long and len(begun) > 1:
+        return f": {', '.join(begun)}"
+    return did_you_mean(name, names, "--")
 
 
 def write_no_pid_file_unasked(options: usage.Options) -> None:

@@ -17,6 +17,7 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 
 from sockservices.mistakes import described
+from sockservices.suggestions import did_you_mean
 from sockservices.twistd.declaration import LoadError, SocketServiceMaker
 from sockservices.twistd.options import OneLineErrors, say_why
 from sockservices.twistd.run import make_service
@@ -114,8 +115,12 @@ class Options(OneLineErrors):
 
     def explained(self, error: usage.UsageError) -> str:
         """Add the names of the available services to an error."""
-        names = ", ".join(each.name for each in service_entry_points())
-        return f"{error}; available: {names or 'none installed'}"
+        text = super().explained(error)
+        if text != str(error):
+            return text
+        names = [each.name for each in service_entry_points()]
+        hint = did_you_mean(text.rpartition(" ")[2], names)
+        return f"{text}; available: {', '.join(names) or 'none installed'}{hint}"
 
 
 def _options(entry_point: EntryPoint) -> usage.Options:

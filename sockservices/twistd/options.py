@@ -19,6 +19,7 @@ from sockservices.exit import drop_standard_output, say_on_stderr
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
 from sockservices.mistakes import traceback_of
+from sockservices.printable import escaped
 from sockservices.process.idle_exit import IdleExit
 from sockservices.process.reloading import Reloading
 from sockservices.process.supervisor import SERVED, is_supervised
@@ -37,6 +38,7 @@ from sockservices.settings import (
 from sockservices.twistd.command_line import (
     check_paths,
     goes_to_background,
+    hint,
     is_debugging,
     write_no_pid_file_unasked,
 )
@@ -84,6 +86,7 @@ class OneLineErrors(usage.Options):
 
     def parseOptions(self, options: Any = None) -> None:
         """Parse the arguments; exit with status 2 if they are invalid."""
+        self._words = sys.argv[1:] if options is None else options
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -92,7 +95,12 @@ class OneLineErrors(usage.Options):
 
     def explained(self, error: usage.UsageError) -> str:
         """Return the line to print for an error."""
-        return str(error)
+        return f"{error}{hint(self, str(error), self._words)}"
+
+    def parseArgs(self, *words: str) -> None:
+        """Reject words that belong to no option."""
+        if words:
+            raise usage.UsageError(f"unexpected argument {escaped(words[0])!r}")
 
     def _command(self) -> str:
         names: list[str] = []

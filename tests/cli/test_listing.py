@@ -72,7 +72,11 @@ def test_a_service_is_found_by_its_command_or_its_entry_point() -> None:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("nothing", "'nothing'.*both, hello, nowhere, broken, other"), ("no\nthing", r"no\\+nthing")],
+    [
+        ("nothing", "'nothing'.*both, hello, nowhere, broken, other$"),
+        ("no\nthing", r"no\\+nthing"),
+        ("helo", r"; did you mean hello\?$"),
+    ],
 )
 def test_one_that_is_not_there_is_told_with_those_that_are(name: str, wanted: str) -> None:
     with pytest.raises(CouldNot, match=wanted):

@@ -62,7 +62,7 @@ def _content(folder: Path) -> dict[str, tuple[int, int]]:
         (["--port", "-1"], "--port: -1 is not a whole number from 0 to 65535"),
         (["--port", "65536"], "--port: 65536 is not a whole number from 0 to 65535"),
         (["--port"], "option --port requires argument"),
-        (["--prot", "7"], "option --prot not recognized"),
+        (["--prot", "7"], "option --prot not recognized; did you mean --port?"),
         (["--interface", "::1"], "--interface goes with --port"),
         (["--port", "0", "--interface", ""], "--interface: is empty"),
         (["--socket", ""], "--socket: is empty"),
@@ -74,7 +74,7 @@ def _content(folder: Path) -> dict[str, tuple[int, int]]:
             ["--port", "0", "--backlog", "0"],
             "--backlog: 0 is not a whole number from 1 to 2147483647",
         ),
-        (["--port", "0", "extra"], "Wrong number of arguments."),
+        (["--port", "0", "extra"], "unexpected argument 'extra'"),
     ],
 )
 def test_usage(folder: Path, arguments: list[str], line: str) -> None:

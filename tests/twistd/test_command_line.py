@@ -10,6 +10,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from sockservices.twistd.command_line import (
     command_again,
     goes_to_background,
+    hint,
     pid_file,
     write_no_pid_file_unasked,
 )
@@ -19,7 +20,7 @@ from tests.twistd.tried import Plain, parsed_options
 class Tried(usage.Options):
     """A service's options, below those of twistd, which has a last word after them."""
 
-    optFlags = [["loud", None, ""]]  # noqa: RUF012
+    optFlags = [["loud", None, ""], ["lower", None, ""]]  # noqa: RUF012
 
     def postOptions(self) -> None:
         write_no_pid_file_unasked(self)
@@ -52,6 +53,31 @@ def test_without_twistd_there_is_no_background() -> None:
     assert not goes_to_background(options)
     options.parent = usage.Options()
     assert not goes_to_background(options)
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "text"),
+    [
+        (["--lound"], "option --lound not recognized", "; did you mean --loud?"),
+        (["-loud"], "option -l not recognized", "; did you mean --loud?"),
+        (["-lxyz"], "option -l not recognized", ""),
+        (["-n"], "option -n not recognized", "; it goes before tried"),
+        (["--pidfile=x"], "option --pidfile not recognized", "; it goes before tried"),
+        (["--quiet"], "option --quiet not recognized", ""),
+        (["--l"], "option --l not a unique prefix", ": --loud, --lower"),
+        (["--loud=x"], "option --loud must not have an argument", ""),
+    ],
+)
+def test_what_may_be_meant_is_suggested(
+    begun: Any, words: list[str], error: str, text: str
+) -> None:
+    options = begun("tried").subOptions
+    assert hint(options, error, words) == text
+
+
+def test_above_all_there_is_nothing_to_go_before(begun: Any) -> None:
+    top = begun("tried")
+    assert hint(top, "option --pidfiles not recognized", []) == "; did you mean --pidfile?"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,10 @@ def test_a_subcommand_makes_its_service(packages: Packages) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
-    [([], "No service given; available: "), (["nothing"], "nothing; available: ")],
+    [
+        ([], "No service given; available: "),
+        (["nothing"], "nothing; available: "),
+    ],
 )
 def test_a_usage_error_names_the_services(
     arguments: list[str], line: str, capfd: pytest.CaptureFixture[str]
@@ -152,6 +155,23 @@ def test_a_usage_error_names_the_services(
     assert line in said
     assert all(name in said.partition(line)[2] for name in OURS)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["ecko"], "; did you mean echo?\n"),
+        (["echo", "--prot"], ": echo: option --prot not recognized; did you mean --port?\n"),
+        (["--versoin"], ": options: option --versoin not recognized; did you mean --version?\n"),
+    ],
+)
+def test_what_may_be_meant_is_suggested(
+    arguments: list[str], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        _options().parseOptions(arguments)
+    assert caught.value.code == 2
+    assert capfd.readouterr().err.endswith(line)
 
 
 def test_a_broken_service_is_one_line_and_status_1(
