@@ -17,6 +17,8 @@ from typing import NoReturn
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
+from sockservices.sink import flush_all, standard
+
 _PATIENCE = 1.0  # seconds for the last words of a process
 
 _log = Logger(namespace="sockservices")
@@ -85,8 +87,8 @@ def _remove_pid_file(path: str) -> None:
 
 def say_on_stderr(message: str) -> None:
     """Print one line on the real standard error, after the name of the program."""
-    with contextlib.suppress(OSError):  # the reader may have gone
-        os.write(2, f"{_program()}: {message}\n".encode("utf-8", "backslashreplace"))
+    with contextlib.suppress(OSError):  # it may be closed
+        standard(2).write_line(f"{_program()}: {message}\n".encode("utf-8", "backslashreplace"))
 
 
 def _program() -> str:
@@ -110,6 +112,7 @@ def _exit() -> None:
 
 
 def _flush() -> None:
+    flush_all()
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()  # type: ignore[union-attr]

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-import sys
+from typing import IO, cast
 
 from twisted.logger import ILogObserver, textFileLogObserver
+
+from sockservices.sink import Sink, standard
 
 
 def to_stderr() -> ILogObserver:
     """Return a log observer that writes text to standard error.
 
     Use it as ``twistd -n --logger=sockservices.to_stderr``, to keep standard output for what the
-    service prints. (``--logfile /dev/stderr`` fails: twistd rotates a log file by renaming it.)
+    service prints. It never waits for a reader. Raises ``OSError`` if standard error is closed.
     """
-    return textFileLogObserver(sys.stderr)
+    return to_sink(standard(2))
+
+
+def to_sink(sink: Sink) -> ILogObserver:
+    """Return a log observer that writes text to a sink, and so never waits for a reader."""
+    return textFileLogObserver(cast(IO[str], _Lines(sink)))
+
+
+class _Lines:
+    """A sink as a text stream, which an observer calls with whole lines."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def write(self, text: str) -> None:
+        self._sink.write_line(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Do nothing: everything is written at once."""
 
 
 FIELDS = {
@@ -28,6 +48,7 @@ FIELDS = {
     "id": "number of a connection in the ledger",
     "kind": "words that many similar events have in common",
     "limit": "most bytes that a datagram may have",
+    "lines": "log lines that were dropped because nobody read the log",
     "listener": "endpoint description of a listener",
     "live": "live connections",
     "lost": "datagrams that the kernel dropped",

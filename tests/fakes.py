@@ -19,6 +19,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
+from sockservices import sink as sink_room
 from sockservices.connections.ledger import Connection, Ledger
 from sockservices.connections.parts import Context
 from sockservices.host.host import SocketService
@@ -134,11 +135,14 @@ def output_to(path: Path, on_failure: Callable[[str], None] = pytest.fail) -> It
 
 def close_output(output: Output) -> None:
     """Give the descriptors of an output back: in a process it is open to the end."""
-    if output._watched >= 0:
-        reactor.removeWriter(output)
-        os.close(output._watched)
-        output._queue.clear()  # at the end of the process it would be written
-    output._close()
+    sink = output._get_sink()
+    if sink in sink_room._stalled:  # at the end of the process it would be written
+        sink_room._stalled.remove(sink)
+        sink._queue.clear()
+        output._records = 0
+        reactor.removeWriter(sink)
+    sink_room._opened.discard(sink)
+    sink._close()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from sockservices import output as output_room
 from sockservices.output import Output
-from tests.fakes import Source, close_output, output_to, pipe_at, read_pipe, with_reactor
+from tests.fakes import Source, close_output, output_to, pipe_at, read_pipe, until, with_reactor
 
 reactor: Any = _reactor
 RECORD = b"." * 1000 + b"\n"
@@ -169,7 +168,7 @@ async def test_a_reader_that_does_not_read_pauses_the_source_until_it_reads(
         await resumed
         assert source.told == ["pause", "resume"]
         assert received + read_pipe(reading) == _records(count)
-        assert output not in reactor.getWriters()
+        assert output._sink not in reactor.getWriters()
 
 
 @with_reactor
@@ -232,34 +231,11 @@ def test_the_end_comes_at_once_when_nothing_waits(tmp_path: Path) -> None:
         assert _ended(output).called
 
 
-def test_a_record_larger_than_a_pipe_holds_is_written_whole(tmp_path: Path) -> None:
-    record = os.urandom(1 << 20)
-    read: list[bytes] = []
-    with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
-        os.set_blocking(reading, True)
-
-        def read_all() -> None:
-            rest = len(record)
-            while rest:
-                read.append(os.read(reading, rest))
-                rest -= len(read[-1])
-
-        reader = threading.Thread(target=read_all)
-        reader.start()
-        output.write(record)
-        ended = _ended(output)
-        while not ended.called:
-            output.doWrite()
-        reader.join()
-    assert b"".join(read) == record
-
-
 @with_reactor
-async def test_a_record_larger_than_a_pipe_holds_waits_for_no_reader_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_record_larger_than_a_pipe_holds_is_written_whole_and_never_waited_for(
+    tmp_path: Path,
 ) -> None:
     # Reader and writer are one thread here: what the one waits for, the other cannot do.
-    monkeypatch.setattr(output_room, "_PATIENCE_IN_RECORD", 0)
     record = os.urandom(1 << 20)
     source = Source()
     with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
@@ -272,6 +248,24 @@ async def test_a_record_larger_than_a_pipe_holds_waits_for_no_reader_for_ever(
             received += read_pipe(reading)
             await deferLater(reactor, 0)
         assert received + read_pipe(reading) == record
+
+
+def test_a_slow_reader_of_a_long_record_is_not_waited_for(tmp_path: Path) -> None:
+    done = threading.Event()
+    with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
+
+        def read() -> None:
+            while not done.wait(0.001):
+                with suppress(BlockingIOError):
+                    os.read(reading, 4096)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        source = Source()
+        output.write(b"." * (16 << 20), source)  # half a minute for such a reader
+        assert source.told == ["pause"]
+        done.set()
+        reader.join()
 
 
 def test_a_reader_that_has_gone_fails_the_output_once_with_one_line(tmp_path: Path) -> None:
@@ -299,7 +293,7 @@ async def test_a_reader_that_goes_while_records_wait_fails_the_output_once(
         _fill(output, source)
     assert await failed == f"cannot write to {path}: Broken pipe"
     await deferLater(reactor, 0)  # past the turn in which it failed
-    assert output not in reactor.getWriters()
+    assert output._sink not in reactor.getWriters()
     assert source.told == ["pause"]
     close_output(output)
 
@@ -320,9 +314,51 @@ def test_the_end_of_the_reactor_loses_nothing_that_can_be_written(tmp_path: Path
     with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
         count = _fill(output, source)
         received = read_pipe(reading)
-        output.connectionLost(Failure(CONNECTION_LOST))  # as for every writer at the end
-        ended = _ended(output)
-        if not ended.called:
-            output.doWrite()
+        output._get_sink().connectionLost(Failure(CONNECTION_LOST))  # as for each writer at the end
+        assert _ended(output).called
         assert received + read_pipe(reading) == _records(count)
-        assert ended.called
+
+
+def _too_much(output: Output, source: Source) -> int:
+    """Write until too much waits, from sources that are paused at once; return how many records."""
+    count = 0
+    while "pause" not in source.told:
+        output.write(b"%06d" % count + RECORD, Source())
+        count += 1
+    return count
+
+
+@with_reactor
+async def test_when_too_much_waits_all_sources_and_listeners_pause_until_all_is_read(
+    tmp_path: Path,
+) -> None:
+    quiet, gone, late, listeners = Source(), Source(), Source(), Source()
+    with pipe_at(tmp_path / "pipe") as reading, output_to(tmp_path / "pipe") as output:
+        output.add_listeners(listeners.pauseProducing, listeners.resumeProducing)
+        output.add_source(quiet)
+        output.add_source(gone)
+        count = _too_much(output, quiet)
+        assert count * len(b"......" + RECORD) < 1 << 21
+        assert [each.told for each in (quiet, gone, listeners)] == [["pause"]] * 3
+        output.add_source(late)  # accepted before the listeners paused
+        assert late.told == ["pause"]
+        output.remove_source(gone)
+        received = read_pipe(reading)
+        while len(received) < len(_records(count)):
+            await deferLater(reactor, 0)
+            received += read_pipe(reading)
+        assert received == _records(count)
+        await until(lambda: listeners.told == ["pause", "resume"])
+        assert [each.told for each in (quiet, late)] == [["pause", "resume"]] * 2
+        assert gone.told == ["pause"]
+        output.write(b"after\n", quiet)
+        assert read_pipe(reading) == b"after\n"
+
+
+def test_a_source_is_not_paused_for_others_while_little_waits(tmp_path: Path) -> None:
+    quiet, listeners = Source(), Source()
+    with pipe_at(tmp_path / "pipe"), output_to(tmp_path / "pipe") as output:
+        output.add_listeners(listeners.pauseProducing, listeners.resumeProducing)
+        output.add_source(quiet)
+        _fill(output, Source())
+        assert quiet.told == listeners.told == []

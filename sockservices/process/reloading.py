@@ -29,6 +29,7 @@ from sockservices.host.ports import Ports
 from sockservices.listening import Listening, listener
 from sockservices.process.supervisor import ServingProcess, check_passable, nobody_at
 from sockservices.settings import Settings, setting
+from sockservices.sink import reopen_all
 
 _DEBOUNCE = 200  # milliseconds within which changes count as one
 
@@ -87,7 +88,7 @@ class ReloadingService(Service):
         self._starting: ServingProcess | None = None
         self._ending: list[ServingProcess] = []
         self._is_suspended = False
-        self._reload_when_ready = False
+        self._signals_when_ready: dict[signal.Signals, None] = {}
         self._has_begun = False
         self._over = Event()
         self._news: tempfile.TemporaryDirectory[str] | None = None
@@ -179,7 +180,7 @@ class ReloadingService(Service):
         sockets = list(zip(self.listeners, descriptors, strict=True))
         starting.start(self._reactor, self._command, self._where, sockets)
         self._starting = starting
-        self._reload_when_ready = False
+        self._signals_when_ready = {}
 
     def _ready(self, process: ServingProcess) -> None:
         if process is not self._starting or self._over.is_set():
@@ -188,8 +189,8 @@ class ReloadingService(Service):
         self._log.info("the code is loaded")
         if self._is_suspended != process.began_suspended:
             process.signal(signal.SIGUSR2)
-        if self._reload_when_ready:
-            process.signal(signal.SIGHUP)
+        for each in self._signals_when_ready:
+            process.signal(each)
         if old is not None:
             self._end(old, signal.SIGTERM)
 
@@ -233,10 +234,19 @@ class ReloadingService(Service):
 
     def reload(self) -> None:
         """Have the serving and the stopping processes reload their files."""
-        _signal(signal.SIGHUP, self._serving, *self._ending)
-        # A starting process may have read old files, but SIGHUP would kill it: it cannot handle
+        self._renew(signal.SIGHUP)
+
+    def reopen(self) -> None:
+        """Open the log again, as after a log rotation, and have all processes do so."""
+        self._renew(signal.SIGUSR1)
+
+    def _renew(self, number: signal.Signals) -> None:
+        reopen_all()
+        _signal(number, self._serving, *self._ending)
+        # A starting process may have read old files, but the signal would kill it: it cannot handle
         # signals yet.
-        self._reload_when_ready = self._starting is not None
+        if self._starting is not None:
+            self._signals_when_ready[number] = None
 
     def hurry(self) -> None:
         """Stop all processes at once."""

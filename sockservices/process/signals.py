@@ -1,8 +1,9 @@
 """Signals that control a running service, and reports to the service manager.
 
-SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR2 suspends and resumes. The first signal to stop
-does so gracefully, the second at once; the exit status is 0 either way. With Twisted's own
-handlers, ``twistd`` exits as if the signal had killed it, and reports an error for a second one.
+SIGTERM and SIGINT stop, SIGHUP reloads and opens logs and outputs again, SIGUSR1 only opens these
+again, and SIGUSR2 suspends and resumes. The first signal to stop does so gracefully, the second at
+once; the exit status is 0 either way. With Twisted's own handlers, ``twistd`` exits as if the
+signal had killed it, and reports an error for a second one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sockservices.host.host import SocketService
 from sockservices.printable import spaced
 from sockservices.process.forced_end import ForcedEnd
 from sockservices.process.notify import Manager
+from sockservices.sink import reopen_all
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -43,6 +45,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         manager.ready(status())
 
     def reload() -> None:
+        reopen_all()
         nonlocal reloads
         reloads += 1
         if not is_stopping:
@@ -74,6 +77,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         reactor,
         hurry=host.hurry,
         reload=reload,
+        reopen=reopen_all,
         suspend_or_resume=suspend_or_resume,
         forced_end=forced_end,
     )
@@ -90,15 +94,17 @@ def handle_signals(
     *,
     hurry: Callable[[], None],
     reload: Callable[[], None],
+    reopen: Callable[[], None],
     suspend_or_resume: Callable[[], None],
     forced_end: ForcedEnd | None = None,
 ) -> None:
-    """Handle signals once the reactor runs.
+    """Handle signals once the reactor runs, and SIGUSR1, which must not end the process, from now.
 
     Parameters:
         reactor: an ``IReactorThreads`` and ``IReactorCore``.
         hurry: closes at once what is still finishing after a first SIGTERM or SIGINT.
         reload: for SIGHUP.
+        reopen: for SIGUSR1.
         suspend_or_resume: for SIGUSR2.
         forced_end: ends the process if a stop takes too long.
     """
@@ -110,18 +116,26 @@ def handle_signals(
             forced_end.begin() if len(received) == 1 else forced_end.hurry()
         reactor.callFromThread(stop_process if len(received) == 1 else hurry)
 
-    others = {signal.SIGHUP: reload, signal.SIGUSR2: suspend_or_resume}
+    others = {
+        signal.SIGUSR1: reopen,
+        signal.SIGHUP: reload,
+        signal.SIGUSR2: suspend_or_resume,
+    }
 
     def other(number: int, _frame: FrameType | None) -> None:
         reactor.callFromThread(others[signal.Signals(number)])
+
+    def handle(number: signal.Signals) -> None:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, other)
 
     def install() -> None:
         for number in _ENDING:
             # Our parent may have set the signal to be ignored, as nohup(1) does.
             if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
                 signal.signal(number, end)
-        for number in others:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, other)
+        for each in others:
+            handle(each)
 
+    handle(signal.SIGUSR1)
     reactor.callWhenRunning(install)

@@ -16,6 +16,7 @@ from twisted.python import usage
 from sockservices.errors import why_no_path
 from sockservices.printable import escaped, system_reason
 from sockservices.suggestions import did_you_mean
+from sockservices.twistd.log_observer import observer_for
 from sockservices.twistd.pid_file import remove_stale_pid_file
 
 
@@ -93,7 +94,7 @@ def check_paths(options: usage.Options) -> None:
         return
     root, folder = top["chroot"], top["rundir"]
     checks: list[tuple[str, str | None, Callable[[str], object]]] = [
-        ("logfile", _log_file(top), _check_log_file),
+        ("logfile", _log_file(top), _check_file),
         ("chroot", root, _check_root),
         # A relative one is found from the present directory, even with --chroot.
         ("rundir", _below(root, folder) if os.path.isabs(folder) else folder, _check_directory),
@@ -110,6 +111,16 @@ def check_paths(options: usage.Options) -> None:
             raise usage.UsageError(f"--{name}: {escaped(path)}: {reason}") from None
 
 
+def use_our_log_observer(options: usage.Options) -> None:
+    """Let ``twistd`` write its log through our observer, unless another one was asked for."""
+    top = _top(options)
+    if not isinstance(top, ServerOptions) or top["syslog"] or top["logger"] is not None:
+        return
+    if top["logfile"] == "-" and goes_to_background(top):  # twistd refuses that
+        return
+    top["logger"] = observer_for(_log_file(top))
+
+
 def _log_file(top: ServerOptions) -> str | None:
     """Return the path of the log file, or ``None`` if ``twistd`` writes none."""
     if top["syslog"] or top["logger"] is not None or top["logfile"] == "-":
@@ -122,17 +133,6 @@ def _below(root: str | None, path: str) -> str:
     if root is None or not path:
         return path
     return os.path.join(root, os.path.abspath(path).lstrip("/"))
-
-
-def _check_log_file(path: str) -> None:
-    _check_file(path)
-    if os.path.exists(path):
-        with open(path, "rb+", 0) as file:
-            if not file.seekable():  # twistd appends to it
-                raise ValueError(
-                    "not a regular file; without --logfile, twistd -n logs to standard output, "
-                    "and with --logger=sockservices.to_stderr to standard error"
-                )
 
 
 def _check_file(path: str) -> None:

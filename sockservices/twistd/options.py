@@ -40,6 +40,7 @@ from sockservices.twistd.command_line import (
     goes_to_background,
     hint,
     is_debugging,
+    use_our_log_observer,
     write_no_pid_file_unasked,
 )
 from sockservices.twistd.pid_file import RunningError
@@ -219,6 +220,7 @@ class HostOptions(OneLineErrors):
             check_paths(self)
         except RunningError as error:
             self.end(error)
+        use_our_log_observer(self)
 
     @property
     def _prefixes(self) -> tuple[str, str]:

@@ -61,6 +61,7 @@ def _supervisor(options: HostOptions) -> ReloadingService:
         reactor,
         hurry=supervisor.hurry,
         reload=supervisor.reload,
+        reopen=supervisor.reopen,
         suspend_or_resume=supervisor.suspend_or_resume,
     )
     return supervisor

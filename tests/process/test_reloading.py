@@ -199,9 +199,13 @@ def test_a_process_that_starts_reads_again_what_has_changed_meanwhile(setup: Set
     old.is_ready()
     new = setup.change()
     setup.service.reload()
-    assert (old.signals, new.signals) == ([signal.SIGHUP], [])
+    setup.service.reopen()
+    assert (old.signals, new.signals) == ([signal.SIGHUP, signal.SIGUSR1], [])
     new.is_ready()
-    assert new.signals == [signal.SIGHUP]
+    assert new.signals == [signal.SIGHUP, signal.SIGUSR1]
+    third = setup.change()
+    third.is_ready()
+    assert third.signals == []
 
 
 def test_at_the_end_all_are_told_once_and_waited_for(setup: Setup) -> None:

@@ -64,6 +64,7 @@ class Signals:
         self.handlers: dict[int, Any] = {
             signal.SIGTERM: self._twisteds,
             signal.SIGINT: self._twisteds,
+            signal.SIGUSR1: signal.SIG_DFL,
             signal.SIGHUP: signal.SIG_DFL,
             signal.SIGUSR2: signal.SIG_DFL,
         }
@@ -101,6 +102,7 @@ def asked(signals: Signals) -> list[str]:
         Reactor(),
         hurry=lambda: asked.append("hurry"),
         reload=lambda: asked.append("reload"),
+        reopen=lambda: asked.append("reopen"),
         suspend_or_resume=lambda: asked.append("suspend or resume"),
     )
     return asked
@@ -118,23 +120,40 @@ def test_the_first_to_stop_does_it_in_order_and_the_second_at_once(
 
 
 def test_the_others_ask_for_what_they_are_for(signals: Signals, asked: list[str]) -> None:
-    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGHUP):
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGUSR1, signal.SIGHUP):
         signals.send(number)
-    assert asked == ["reload", "suspend or resume", "reload"]
+    assert asked == ["reload", "suspend or resume", "reopen", "reload"]
     assert signals.stopped == 0
+
+
+def test_sigusr1_does_no_harm_before_the_reactor_runs(
+    signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Reactor()
+    monkeypatch.setattr(fake, "callWhenRunning", lambda _function: None)
+    asked: list[str] = []
+    handle_signals(
+        fake,
+        hurry=str,  # type: ignore[arg-type]
+        reload=str,  # type: ignore[arg-type]
+        reopen=lambda: asked.append("reopen"),
+        suspend_or_resume=str,  # type: ignore[arg-type]
+    )
+    signals.send(signal.SIGUSR1)
+    assert asked == ["reopen"]
 
 
 def test_what_was_ignored_stays_ignored(signals: Signals) -> None:
     for number in signals.handlers:
         signals.handlers[number] = signal.SIG_IGN
-    handle_signals(Reactor(), hurry=str, reload=str, suspend_or_resume=str)  # type: ignore[arg-type]
+    handle_signals(Reactor(), hurry=str, reload=str, reopen=str, suspend_or_resume=str)  # type: ignore[arg-type]
     assert set(signals.handlers.values()) == {signal.SIG_IGN}
 
 
 def test_where_twisted_handles_no_end_neither_do_we(signals: Signals) -> None:
     """A reactor may run without handlers (``installSignalHandlers=False``)."""
     signals.handlers[signal.SIGTERM] = signals.handlers[signal.SIGINT] = signal.SIG_DFL
-    handle_signals(Reactor(), hurry=str, reload=str, suspend_or_resume=str)  # type: ignore[arg-type]
+    handle_signals(Reactor(), hurry=str, reload=str, reopen=str, suspend_or_resume=str)  # type: ignore[arg-type]
     assert signals.handlers[signal.SIGTERM] == signals.handlers[signal.SIGINT] == signal.SIG_DFL
 
 

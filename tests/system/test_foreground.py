@@ -52,7 +52,6 @@ def _read_only() -> list[str | Path]:
         (["--logfile=no/log"], "--logfile: no/log: the directory {cwd}/no does not exist"),
         (["--logfile=file/log"], "--logfile: file/log: Not a directory"),
         (["--logfile=."], "--logfile: .: Is a directory"),
-        (["--logfile=/dev/stdout"], "--logfile: /dev/stdout: not a regular file; without "),
         (["--pidfile=no/pid"], "--pidfile: no/pid: the directory {cwd}/no does not exist"),
         (["--pidfile=/dev/null"], "--pidfile: /dev/null: not a regular file; --pidfile= writes "),
         (["--pidfile=text"], "--pidfile: text: 'precious' is not a process ID; the file was not "),
