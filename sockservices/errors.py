@@ -93,9 +93,14 @@ def _no_such_address(error: OSError) -> str:
     return "no interface of this machine has that address"
 
 
+def _shut_down(error: OSError) -> str:
+    return "another process has shut the socket down"
+
+
 _HINTS = {
     errno.EACCES: _denied,
     errno.EADDRNOTAVAIL: _no_such_address,
+    errno.ESHUTDOWN: _shut_down,
 }
 
 

@@ -195,6 +195,8 @@ class Totals:
     """Answers not sent, because the address may be forged or its owner would answer in turn."""
     dropped_by_kernel: int = 0
     """Datagrams lost because the receive buffer was full, if the kernel reports it (Linux)."""
+    socket_errors: int = 0
+    """Errors of listening sockets after which the service went on, such as ICMP messages."""
 
 
 class DatagramPort(Protocol):
@@ -307,6 +309,10 @@ class Ledger:
             self._report_refusal(listener, peer, reason, detail)
         if self._subscribers:
             self._tell(Refused(self._service, listener, peer, reason))
+
+    def survive(self) -> None:
+        """Record an error of a listening socket."""
+        self._ended.socket_errors += 1
 
     def close(self, transport: Any, why: Failure, failed: Reason | None = None) -> Connection:
         """Record the end of a connection, or its refusal if it never reached the service.

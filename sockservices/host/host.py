@@ -25,11 +25,12 @@ from sockservices.errors import DescriptionError, ListenError
 from sockservices.exit import fail_process
 from sockservices.host.checks import by_kind, check_kinds, check_unchanged, check_use
 from sockservices.host.ports import Exhaustion, Ports
+from sockservices.host.recovery import Recovery
 from sockservices.host.rereading import Rereading
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
 from sockservices.log_limit import LogLimit
-from sockservices.printable import address_of_datagram, spaced
+from sockservices.printable import address_of_datagram, spaced, system_reason
 from sockservices.service import Kind, datagram_builder, name_of
 from sockservices.settings import Settings
 from sockservices.transports import keep_steady
@@ -60,8 +61,8 @@ class SocketService(Service):
         name: the name of the service in the log and in errors.
         reactor: the reactor; ``None`` means the installed one. If it is one of Twisted's, its
             timers use ``time.monotonic`` from now on.
-        on_failure: called with one line if it cannot listen. The default ends the process with
-            that line on standard error and status 1.
+        on_failure: called with one line if it cannot listen, or later if nothing is left to listen
+            on. The default ends the process with that line on standard error and status 1.
 
     Raises ``DescriptionError`` for a description that is not valid or is of a kind that this
     service does not serve, and ``SettingError`` for a setting that has no effect here or a file
@@ -104,6 +105,14 @@ class SocketService(Service):
         if not self._listeners:
             raise DescriptionError(f"{self.name} has nothing to listen on: listen is empty")
         self._ports = Ports(self._listeners, self._log, self._has_closed)
+        self._recovery = Recovery(
+            self._ports,
+            [each.description for each in self._listeners],
+            reactor,
+            self._log,
+            self._tell_readiness,
+            lambda line: on_failure(f"{self.name}: {line}"),
+        )
         check_kinds(
             self.name,
             self._listeners,
@@ -133,6 +142,7 @@ class SocketService(Service):
         self._listens = False
         self._failure: ListenError | None = None
         self._waiting: list[Deferred[list[Any]]] = []
+        self._watchers: list[Callable[[], object]] = []
 
     def _listener(self, description: str) -> Listener:
         """Return the listener of a description, and add the acceptor of its connections."""
@@ -278,6 +288,7 @@ class SocketService(Service):
 
     def _has_begun(self, number: int, port: Any) -> None:
         each, acceptor = self._listeners[number], self._acceptors[number]
+        port.on_error = partial(self._survived, each.description)
         if each.kind == "stream":
             self._exhaustion.watch(port)
             port.undelivered = self._undelivered
@@ -291,6 +302,14 @@ class SocketService(Service):
             raise ListenError(
                 f"cannot listen on {each.description}: the datagrams of such a listener "
                 "cannot be limited"
+            )
+
+    def _survived(self, listener: str, error: OSError) -> None:
+        self.ledger.survive()
+        reason = system_reason(error)
+        if self._log_limit.allows(f"{listener} continues after an error: {reason}"):
+            self._log.warn(
+                "{listener} continues after an error: {reason}", listener=listener, reason=reason
             )
 
     def _instruct(self, port: Any) -> None:
@@ -346,6 +365,26 @@ class SocketService(Service):
         """Log how many connections and datagrams there were since the start, by reason."""
         self._reports.tell_totals()
 
+    # Readiness
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it accepts on all its listeners: it is not suspended, and has not lost one."""
+        return self._listens and not self.lost and not self.is_suspended
+
+    @property
+    def lost(self) -> list[str]:
+        """The endpoint descriptions of listeners that have failed; it tries to listen again."""
+        return self._recovery.lost
+
+    def watch_readiness(self, watcher: Callable[[], object]) -> None:
+        """Call a function when it is suspended or resumed, and when ``lost`` has changed."""
+        self._watchers.append(watcher)
+
+    def _tell_readiness(self) -> None:
+        for watcher in self._watchers:
+            watcher()
+
     # Suspending
 
     def suspend(self) -> None:
@@ -353,12 +392,14 @@ class SocketService(Service):
         if not self.is_suspended:
             self._ports.pause(_SUSPENDED)
             self._log.info("suspended: {live} live connections", live=self.ledger.live)
+            self._tell_readiness()
 
     def resume(self) -> None:
         """Start accepting again."""
         if self.is_suspended:
             self._ports.resume(_SUSPENDED)
             self._log.info("resumed")
+            self._tell_readiness()
 
     @property
     def is_suspended(self) -> bool:
@@ -381,6 +422,7 @@ class SocketService(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._started_privileged = self._listens = False
+        self._recovery.stop()
         self._failure = None
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         self._ports.resume(_SUSPENDED)  # what waits in the kernel is served all the same

@@ -50,8 +50,11 @@ class Ports:
         self._listeners = listeners
         self._log = log
         self._tell_closed = closed
-        self.open: list[HostedPort] = []
-        """The ports that are listening, in the order of the listeners once all of them are."""
+        self.lost: Callable[[int, str], object] = lambda _number, _reason: None
+        """Called with the index of a listener whose port nobody has closed, and the reason."""
+        self._open: dict[int, HostedPort] = {}
+        self._serve: Callable[[int], Any] = lambda _number: None
+        self._listens: Callable[[int, Any], None] = lambda _number, _port: None
         self.finishing: list[HostedPort] = []
         """The ports that no longer listen, but still serve what the kernel has queued for them."""
         self._reasons: set[str] = set()
@@ -63,6 +66,11 @@ class Ports:
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the ports that are listening or finishing."""
         return iter([*self.open, *self.finishing])
+
+    @property
+    def open(self) -> list[HostedPort]:
+        """The ports that are listening, in the order of the listeners."""
+        return [self._open[number] for number in sorted(self._open)]
 
     @property
     def addresses(self) -> list[IAddress]:
@@ -90,6 +98,7 @@ class Ports:
         closed first.
         """
         start = self._start = object()
+        self._serve, self._listens = serve, listens
         # Ports of an earlier start may still hold the addresses, except Unix datagram ports.
         before = [port for port in self.finishing if port.keeps_address]
         closed = DeferredList([maybeDeferred(port.stopListening) for port in before])
@@ -97,54 +106,58 @@ class Ports:
         # then its port must arrive here to be closed.
 
         def listen_everywhere(_results: object) -> Deferred[Any]:
-            attempts = [
-                self._listen(number, each, serve, listens, start)
-                for number, each in enumerate(self._listeners)
-            ]
+            attempts = [self._listen(number, start) for number in range(len(self._listeners))]
             return gatherResults(attempts, consumeErrors=True)
 
         return closed.addCallback(listen_everywhere).addCallbacks(
             partial(self._all_listen, start), partial(self._not_all_listen, start)
         )
 
-    def _listen(
-        self,
-        number: int,
-        listener: Listener,
-        serve: Callable[[int], Any],
-        listens: Callable[[int, Any], None],
-        start: object,
-    ) -> Deferred[Any]:
+    def listen_again(self, number: int) -> Deferred[Any]:
+        """Listen on a listener that was lost; fails as ``listen`` does."""
+        return self._listen(number, self._start)
+
+    def _listen(self, number: int, start: object) -> Deferred[Any]:
+        listener = self._listeners[number]
+
         def failed(failure: Failure) -> NoReturn:
             kind = socket.SOCK_STREAM if listener.kind == "stream" else socket.SOCK_DGRAM
             why_in_use = partial(reason_in_use, kind)
             raise why_not_listening(listener.description, failure.value, why_in_use)
 
-        def has_begun(found: Any) -> HostedPort:
+        def has_begun(found: Any) -> None:
             is_ours = isinstance(found, HostedPort)
             port: HostedPort = found if is_ours else ForeignPort(found, listener.kind)
-            self.open.append(port)
+            port.on_closed = partial(self._has_closed_by_itself, number, port)
+            if start is self._start:
+                self._open[number] = port
             if self._reasons_of(port):
                 port.stopReading()
-            listens(number, port)
+            self._listens(number, port)
             if start is not self._start:
                 self._close([port], self._stop_listening)
-            return port
 
-        return maybeDeferred(lambda: listener.endpoint.listen(serve(number))).addCallbacks(
+        return maybeDeferred(lambda: listener.endpoint.listen(self._serve(number))).addCallbacks(
             has_begun, failed
         )
 
-    def _all_listen(self, start: object, ports: list[Any]) -> None:
+    def _has_closed_by_itself(self, number: int, port: HostedPort, why: str | None) -> None:
+        if self._open.get(number) is not port:  # this object has closed it
+            return
+        del self._open[number]
+        self._tell_closed(port)
+        if why is not None:  # otherwise its service has closed it
+            self.lost(number, why)
+
+    def _all_listen(self, start: object, _results: object) -> None:
         if start is not self._start:
             raise CancelledError
-        self.open = ports  # in the order of the listeners
 
     def _not_all_listen(self, start: object, failure: Failure) -> NoReturn:
         if start is not self._start:
             raise CancelledError
         self._start = None
-        self._close(list(self.open), self._stop_listening)
+        self._close(self.open, self._stop_listening)
         error: Any = failure.value
         while isinstance(error, FirstError):
             error = error.subFailure.value
@@ -202,12 +215,12 @@ class Ports:
             self.finishing.append(port)
             return port.finish(accept_for if port.kind == "stream" else send_for)
 
-        return self._close(list(self.open), finish)
+        return self._close(self.open, finish)
 
     def close(self) -> Deferred[None]:
         """Stop listening, without serving what waits in the kernel."""
         self._start = None
-        return self._close(list(self.open), self._stop_listening)
+        return self._close(self.open, self._stop_listening)
 
     def hurry(self) -> None:
         """Close the finishing ports at once."""
@@ -229,7 +242,7 @@ class Ports:
 
     def _close(self, closing: list[Any], close: Callable[[Any], Any]) -> Deferred[None]:
         """Close these ports; the ``Deferred`` also waits for ports that were closing before."""
-        self.open = [port for port in self.open if port not in closing]
+        self._open = {number: port for number, port in self._open.items() if port not in closing}
 
         def has_closed(result: Any, port: Any) -> Any:
             if port in self.finishing:

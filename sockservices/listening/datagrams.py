@@ -6,7 +6,6 @@ Other packages can add types of descriptions as they do for streams: with an obj
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any, ClassVar
 
@@ -63,7 +62,7 @@ class UdpServerEndpoint:
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
         where = (self.port, protocol, self.interface, self.reactor)
-        return _started(UdpPort(*where, self.receive_buffer, self.ipv6only))
+        return execute(_start, UdpPort(*where, self.receive_buffer, self.ipv6only))
 
 
 @implementer(IDatagramServerEndpoint)
@@ -77,7 +76,8 @@ class UnixDatagramServerEndpoint:
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
-        return _started(UnixDatagramPort(self.address, protocol, self.access, self.reactor))
+        made = UnixDatagramPort(self.address, protocol, self.access, self.reactor)
+        return execute(_start, made)
 
 
 @implementer(IDatagramServerEndpoint)
@@ -96,19 +96,21 @@ class InheritedDatagramServerEndpoint:
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
-        found = self.inherited
-        bound = socket.socket(found.family, socket.SOCK_DGRAM, fileno=os.dup(found.descriptor))
-        if self.is_udp:
-            return _started(UdpPort.inheriting(bound, protocol, self.reactor, self.receive_buffer))
-        return _started(UnixDatagramPort.inheriting(bound, protocol, self.reactor))
+
+        def start() -> Any:
+            bound = self.inherited.duplicate()
+            if self.is_udp:
+                return _start(
+                    UdpPort.inheriting(bound, protocol, self.reactor, self.receive_buffer)
+                )
+            return _start(UnixDatagramPort.inheriting(bound, protocol, self.reactor))
+
+        return execute(start)
 
 
-def _started(port: UdpPort | UnixDatagramPort) -> Deferred[IListeningPort]:
-    def start() -> Any:
-        port.startListening()
-        return port
-
-    return execute(start)
+def _start(port: UdpPort | UnixDatagramPort) -> Any:
+    port.startListening()
+    return port
 
 
 def datagram_prefixes() -> set[str]:

@@ -7,6 +7,7 @@ backlog is left for the process that comes after us.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from sockservices.converters import one_of, whole_number
 from sockservices.errors import DescriptionError
 from sockservices.listening.descriptions import Description, not_empty
 from sockservices.printable import escaped, system_reason
+from sockservices.transports.polling import is_hung_up
 
 _DOMAINS = {
     "INET": socket.AF_INET,
@@ -81,6 +83,29 @@ class InheritedSocket:
     family: int
     address: Any
     """The address that getsockname(2) returns."""
+
+    def duplicate(self) -> socket.socket:
+        """Return a duplicate; raise ``OSError`` if another process has shut the socket down."""
+        duplicate = socket.socket(fileno=os.dup(self.descriptor))
+        if is_hung_up(duplicate.fileno()):
+            duplicate.close()
+            raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        return duplicate
+
+    def listen_again(self, backlog: int) -> None:
+        """Listen, if another process has shut the socket down; raise ``OSError`` if that fails.
+
+        A Twisted process that shares the socket does that when it ends: twisted#10261.
+        """
+        with socket.socket(fileno=os.dup(self.descriptor)) as same:
+            if not same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                try:
+                    same.bind(self.address)  # it loses a port that the kernel chose
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # it is still bound
+                        raise
+                same.listen(backlog)
+        self.duplicate().close()
 
 
 def inherited_socket(

@@ -83,11 +83,18 @@ class InheritedServerEndpoint:
 
     reactor: Any
     inherited: InheritedSocket
+    backlog: int
+    """The backlog, if it has to listen again."""
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
         descriptor, family = self.inherited.descriptor, self.inherited.family
-        return execute(self.reactor.adoptStreamPort, descriptor, family, protocolFactory)
+
+        def start() -> Any:
+            self.inherited.listen_again(self.backlog)
+            return self.reactor.adoptStreamPort(descriptor, family, protocolFactory)
+
+        return execute(start)
 
 
 def stream_endpoint(
@@ -113,7 +120,7 @@ def stream_endpoint(
             values = {"backlog": backlog, **unix_values(description, access)}
             return UnixServerEndpoint(reactor, **values)
         case "systemd":
-            return InheritedServerEndpoint(reactor, inherited_socket(description))
+            return InheritedServerEndpoint(reactor, inherited_socket(description), backlog)
         case "ssl":
             _check_port(description)
     known, families = _without_families(description)

@@ -39,7 +39,10 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
     reloads = 0  # that have begun
 
     def status() -> str:
-        return "suspended" if host.is_suspended else f"listening on {spaced(host.descriptions)}"
+        if host.is_suspended:
+            return "suspended"
+        where = f"listening on {spaced(host.descriptions) or 'nothing'}"
+        return f"not ready: lost {spaced(host.lost)}, {where}" if host.lost else where
 
     def ready() -> None:
         manager.ready(status())
@@ -65,7 +68,10 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
             host.resume()
         else:
             host.suspend()
-        manager.status(status())
+
+    def tell_status() -> None:
+        if not is_stopping:
+            manager.status(status())
 
     def stopping() -> None:
         nonlocal is_stopping
@@ -73,6 +79,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         forced_end.begin()
         manager.stopping(f"stopping: {host.ledger.live} connections remain")
 
+    host.watch_readiness(tell_status)
     handle_signals(
         reactor,
         hurry=host.hurry,

@@ -37,7 +37,7 @@ class AdoptedUnixPort(unix.Port):
         self.numberAccepts = 100
         self.startReading()
 
-    def connectionLost(self, reason: Failure) -> None:
+    def _close(self, reason: Failure) -> None:
         """Close our copy of the socket, and leave its file, which is not ours."""
         tcp.Port.connectionLost(self, reason)
 

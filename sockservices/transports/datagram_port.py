@@ -17,14 +17,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sockservices.printable import DatagramPeer, peer_of_datagram
 from sockservices.service import IBatchReceiver, ITruncationReceiver
 from sockservices.timer import cancel
 from sockservices.transports.datagram_sending import DatagramSending
-from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
 from sockservices.transports.receive_buffer import DropWatch, drops_of
+from sockservices.transports.socket_errors import SurvivingPort
 
 DEFAULT_MAX_DATAGRAM_SIZE = 65536  # bytes; the largest UDP datagram is 65507
 
@@ -38,7 +39,7 @@ _TELLS_SIZE = sys.platform == "linux"
 _log = Logger(namespace="sockservices")
 
 
-class DatagramPort(HostedPort, DatagramSending):
+class DatagramPort(SurvivingPort, DatagramSending):
     """A mixin that reads datagrams, for UDP and Unix; the rest is Twisted's port."""
 
     kind = "datagram"
@@ -70,14 +71,16 @@ class DatagramPort(HostedPort, DatagramSending):
     def startReading(self) -> None:
         """See ``IReactorFDSet.addReader``."""
         self._reading = True
+        self._forget_resumption()
         super().startReading()
 
     def stopReading(self) -> None:
         """See ``IReactorFDSet.removeReader``."""
         self._reading = False
+        self._forget_resumption()
         super().stopReading()
 
-    def doRead(self) -> None:
+    def doRead(self) -> OSError | None:
         """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, self._peer
@@ -85,21 +88,20 @@ class DatagramPort(HostedPort, DatagramSending):
         if watch is not None and not watch.is_due:
             watch.look_soon()
         batch: list[tuple[bytes, DatagramPeer]] = []
-        total = 0
-        for _ in range(DATAGRAMS_A_TURN):
+        total, ended = 0, None
+        for turn in range(DATAGRAMS_A_TURN):
             try:
                 size, raw_peer = receive()
             except BlockingIOError:
+                ended = None if turn else self._if_shut_down()
                 break
-            except ConnectionRefusedError:
+            except OSError as error:
                 self._deliver_batch(batch)
                 batch = []
-                if self._connected_to is not None:
-                    self.protocol.connectionRefused()
+                ended = self._survive(error)
+                if ended is not None or not self._reading:
+                    break
                 continue
-            except OSError:
-                self._deliver_batch(batch)
-                raise
             peer = peer_of(raw_peer)
             if refuses is not None and refuses(peer):
                 continue
@@ -118,6 +120,13 @@ class DatagramPort(HostedPort, DatagramSending):
                 break
         self._deliver_batch(batch)
         self._close_if_done()
+        return ended
+
+    def _survive(self, error: OSError) -> OSError | None:
+        ended = super()._survive(error)
+        if isinstance(error, ConnectionRefusedError):
+            self._tell_refused()
+        return ended
 
     def _receiver(self) -> Callable[[], tuple[int, Any]]:
         """Return a function that receives into the buffer; a larger size means truncation."""
@@ -235,6 +244,21 @@ class DatagramPort(HostedPort, DatagramSending):
 
     def _sent_all(self) -> None:
         self._close_if_done()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket, unless an error that the port survives is the only reason."""
+        if not self._is_closing and self._is_only_told_of_an_error(reason):
+            error = self._pending_error()
+            if error is None or self._survive(error) is None:
+                if self._reading:  # the reactor has ended that
+                    self.startReading()
+                return
+        why = None if self._is_closing else self._why_lost(reason)
+        self._close(reason)
+        self._tell_it_has_closed(why)
+
+    def _close(self, reason: Failure | None) -> None:
+        raise NotImplementedError
 
     def _give_up(self) -> None:
         """Finish sending and the counters, because this port closes."""

@@ -153,9 +153,17 @@ class DatagramSending:
                     f"{len(datagram)} bytes do not fit in one datagram"
                 ) from None
             self._drop(peer, system_reason(failed))
-            if failed.errno == errno.ECONNREFUSED and self._connected_to is not None:
-                self.protocol.connectionRefused()
+            if failed.errno == errno.ECONNREFUSED:
+                self._tell_refused()
         return True
+
+    def _tell_refused(self) -> None:
+        if self._connected_to is None:
+            return
+        try:
+            self.protocol.connectionRefused()
+        except BaseException:  # no peer may stop the port
+            _log.failure("{protocol} failed on a refusal", protocol=type(self.protocol).__name__)
 
     def _drop(self, peer: Any, reason: str) -> None:
         self.datagrams_dropped += 1

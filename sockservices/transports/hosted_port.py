@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,6 +19,10 @@ class HostedPort:
     """Whether it goes by limits: of its connections' buffers, or of its datagrams."""
     keeps_address: bool = True
     """Whether nobody else can listen there before it has finished."""
+    on_error: Callable[[OSError], object] | None = None
+    """Called with each error of its socket that it survives."""
+    on_closed: Callable[[str | None], object] | None = None
+    """Called when it has closed: with the reason if nobody asked it to, else with ``None``."""
     # Methods that Twisted's ports have.
     getHost: Any
     startReading: Any

@@ -15,7 +15,12 @@ def is_writable(descriptor: int) -> bool:
     return _has(descriptor, select.POLLOUT)
 
 
-def _has(descriptor: int, event: int) -> bool:
+def is_hung_up(descriptor: int) -> bool:
+    """Whether both directions are shut down, or the file descriptor is closed."""
+    return descriptor < 0 or _has(descriptor, 0, select.POLLHUP | select.POLLNVAL)
+
+
+def _has(descriptor: int, event: int, among: int = ~0) -> bool:
     poller = select.poll()
     poller.register(descriptor, event)
-    return bool(poller.poll(0))
+    return any(found & among for _descriptor, found in poller.poll(0))

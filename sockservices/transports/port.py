@@ -19,12 +19,11 @@ from twisted.python import log
 
 from sockservices.timer import cancel
 from sockservices.transports.closing import UNHOSTED, Undelivered
-from sockservices.transports.hosted_port import HostedPort
 from sockservices.transports.polling import is_readable
 from sockservices.transports.proxied import proxied_kind
+from sockservices.transports.socket_errors import SurvivingPort
 
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
-_PAUSE = 0.5  # seconds
 
 
 class Acceptor:
@@ -44,7 +43,7 @@ class Acceptor:
         raise NotImplementedError
 
 
-class AcceptingPort(HostedPort, tcp.Port):
+class AcceptingPort(SurvivingPort, tcp.Port):
     """A mixin for Twisted's stream ports; list it before them."""
 
     kind = "stream"
@@ -65,13 +64,11 @@ class AcceptingPort(HostedPort, tcp.Port):
     on_overflow: Callable[[Any], None] | None = None
     # The sockets of its closed connections; ports of one host share it.
     undelivered: Undelivered = UNHOSTED
-    # The delayed call that ends a pause, if there is one.
-    _resumption: Any = None
     # While the port accepts its backlog before it closes: fires when it has closed; its deadline.
     _finished: Deferred[None] | None = None
     _deadline: Any = None
 
-    def doRead(self) -> None:
+    def doRead(self) -> Any:
         """Accept connections, at most ``numberAccepts``, which adapts to the demand."""
         self._is_accepting = True
         reactor: Any = self.reactor
@@ -79,14 +76,14 @@ class AcceptingPort(HostedPort, tcp.Port):
         try:
             if waits:
                 reactor.hold_readers()
-            self._accept()
+            return self._accept()
         finally:
             self._is_accepting = False
             if waits:
                 reactor.watch_readers()
             self._close_if_done()
 
-    def _accept(self) -> None:
+    def _accept(self) -> OSError | None:
         listener, factory = self.socket, self.factory
         take = partial(factory.accept, self) if isinstance(factory, Acceptor) else self._take
         kind = (listener.family, listener.type, listener.proto)
@@ -95,27 +92,36 @@ class AcceptingPort(HostedPort, tcp.Port):
                 descriptor, peer = listener._accept()
             except BlockingIOError:
                 self.numberAccepts = max(1, accepted)
-                return
+                return None if accepted else self._if_shut_down()
             except OSError as error:
                 if not self.connected:  # a protocol has closed the port
                     log.err()
-                    return
-                if error.errno in _OUT_OF_RESOURCES and self.on_exhausted is not None:
-                    self.on_exhausted(error)
-                    return
-                super().doRead()  # handles the error, and logs it
-                if error.errno in _OUT_OF_RESOURCES and not _can_refuse(error):
-                    self._pause_accepting()
-                return
+                    return None
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._lacks_resources(error)
+                    return None
+                ended = self._survive(error)
+                if ended is not None or not self._accepts:
+                    return ended
+                continue
             try:
                 # Like socket.accept(), which however asks for the kind each time.
                 take(socket.socket(*kind, descriptor), peer)
             except BaseException:
                 log.err()
-                return
+                return None
             if not self._accepts:
-                return
+                return None
         self.numberAccepts += 20
+        return None
+
+    def _lacks_resources(self, error: OSError) -> None:
+        if self.on_exhausted is not None:
+            self.on_exhausted(error)
+            return
+        super().doRead()  # handles the error, and logs it
+        if not _can_refuse(error):
+            self._pause()
 
     def finish(self, seconds: float) -> Any:
         """Close once the backlog is accepted, or after this many seconds.
@@ -197,11 +203,6 @@ class AcceptingPort(HostedPort, tcp.Port):
         kind = proxied_kind(self.transport) if proxied else self.transport
         return kind(accepted, protocol, self._with_link(peer), self, number, self.reactor)
 
-    def _pause_accepting(self) -> None:
-        # Otherwise the waiting connections would wake the reactor again and again, for nothing.
-        self.stopReading()
-        self._resumption = self.reactor.callLater(_PAUSE, self.startReading)
-
     def startReading(self) -> None:
         """Accept again, unless the port is closing."""
         if self.disconnecting:
@@ -216,9 +217,18 @@ class AcceptingPort(HostedPort, tcp.Port):
         self._forget_resumption()
         super().stopReading()
 
-    def _forget_resumption(self) -> None:
-        resumption, self._resumption = self._resumption, None
-        cancel(resumption)
+    def connectionLost(self, reason: Any) -> None:
+        """Close the socket."""
+        why = None if self.disconnecting else self._why_lost(reason)
+        finished, self._finished = self._finished, None
+        cancel(self._deadline)
+        self._close(reason)
+        self._tell_it_has_closed(why)
+        if finished is not None:
+            finished.callback(None)
+
+    def _close(self, reason: Any) -> None:
+        super().connectionLost(reason)
 
 
 def _can_refuse(error: OSError) -> bool:

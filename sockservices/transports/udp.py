@@ -71,8 +71,7 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         try:
             super().startListening()
         except BaseException:
-            if hasattr(self, "socket"):  # the protocol could not start
-                self.socket.close()
+            self.socket.close()  # Twisted leaves it open
             raise
         if ask_for_addresses(self.socket):
             self._askers = Askers()
@@ -81,6 +80,12 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         if self._receive_buffer is not None:
             self._enlarge(self._receive_buffer)
         self._drop_watch = DropWatch(self.reactor, lambda: self.dropped_by_kernel, self._tell_drops)
+
+    def createInternetSocket(self) -> socket.socket:
+        """Create the socket to bind."""
+        made: socket.socket = super().createInternetSocket()
+        self.socket = made
+        return made
 
     def _enlarge(self, wanted: int) -> None:
         granted = enlarge(self.socket, wanted)
@@ -132,9 +137,8 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
             raise error.InvalidAddressError(host, "not of the address family of this port")
         return addr
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """Close the socket."""
+    def _close(self, reason: Failure | None) -> None:
         self._give_up()
         own_addresses.remove_udp(*self._own)
-        super().connectionLost(reason)
+        udp.MulticastPort.connectionLost(self, reason)
         self._tell_closed()

@@ -138,14 +138,13 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         """Return the address that the port is bound to."""
         return UNIXAddress(self._address)
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """Close the socket, and remove its file, if that is still ours."""
+    def _close(self, reason: Failure | None) -> None:
         self._give_up()
         if self._own is not None:
             own_addresses.remove_unix(self._own)
         if self._file is not None:
-            self._file.remove()
-        super().connectionLost(reason)
+            self._file.remove()  # if it is still ours
+        unix.DatagramPort.connectionLost(self, reason)
         self._tell_closed()
 
 

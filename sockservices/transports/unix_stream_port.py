@@ -97,8 +97,7 @@ class UnixPort(AdoptedUnixPort, stock_streams.UNIXPort):
             self._file.remove()
         return super().finish(seconds)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the port, and remove the socket file, if that is still ours."""
+    def _close(self, reason: Failure) -> None:
         self._clean_up()
         # Skip the parent, which removes whatever is at the path by now, or fails if it has gone.
         tcp.Port.connectionLost(self, reason)

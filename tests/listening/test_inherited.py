@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -192,9 +193,36 @@ def test_nothing_passed_is_said() -> None:
 @pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
 async def test_it_can_listen_again(passed: list[Inherited]) -> None:
     found = _find(passed, "systemd:name=tcp")
-    endpoint = InheritedServerEndpoint(with_streams(reactor, eager=True), found)
+    endpoint = InheritedServerEndpoint(with_streams(reactor, eager=True), found, backlog=5)
     for _ in range(2):
         port = await endpoint.listen(HelloFactory())
         where: Any = port.getHost()
         assert (where.host, where.port) == found.address
         await maybeDeferred(port.stopListening)
+
+
+def _shut_down(descriptor: int) -> socket.socket:
+    """Shut a socket down as another process does, and return a socket that has its port now."""
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        address = same.getsockname()
+        with contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+    other = socket.socket()
+    other.bind(address)
+    return other
+
+
+@pytest_twisted.ensureDeferred  # type: ignore[untyped-decorator]
+async def test_one_that_was_shut_down_listens_again_if_its_port_is_free(
+    passed: list[Inherited],
+) -> None:
+    found = _find(passed, "systemd:name=tcp")
+    endpoint = InheritedServerEndpoint(with_streams(reactor, eager=True), found, backlog=5)
+    with _shut_down(found.descriptor):
+        for _ in range(2):
+            with pytest.raises(OSError, match="Address already in use"):
+                await endpoint.listen(HelloFactory())
+    port = await endpoint.listen(HelloFactory())
+    where: Any = port.getHost()
+    assert (where.host, where.port) == found.address
+    await maybeDeferred(port.stopListening)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from sockservices.host.stopping import Stopping
 from sockservices.process import signals as module
 from sockservices.process.signals import control, handle_signals
 from sockservices.testing.in_process import LOOPBACK
-from tests.fakes import with_reactor
+from tests.fakes import until, with_reactor
 
 reactor: Any = _reactor
 
@@ -228,6 +229,21 @@ async def test_the_manager_hears_that_it_reloads_and_has(
     assert manager() == []
     done[2].callback(None)
     assert manager() == ["READY=1", listens]
+    await host.stopService()
+
+
+@with_reactor
+async def test_the_manager_hears_of_a_listener_that_is_lost_and_listens_again(
+    signals: Signals, manager: Callable[[], list[str]]
+) -> None:
+    host, _fake = await _controlled()
+    manager()
+    with socket.socket(fileno=os.dup(host._ports.open[0].fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    await until(lambda: host.lost)
+    assert manager() == [f"STATUS=not ready: lost {LOOPBACK}, listening on nothing"]
+    await until(lambda: not host.lost)
+    assert manager() == [f"STATUS=listening on {host.descriptions[0]}"]
     await host.stopService()
 
 

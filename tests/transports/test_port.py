@@ -12,7 +12,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 
 from sockservices.listening import Listening, listener
-from sockservices.transports import EagerReactor, port, with_streams
+from sockservices.transports import EagerReactor, socket_errors, with_streams
 from tests.transports.file_descriptors import no_descriptor_left
 from tests.transports.lockstep import is_readable
 from tests.transports.reactors import Noting, started, turn_until
@@ -72,7 +72,7 @@ def listening(request: Any, reactor: Any, tmp_path: Path) -> Any:
 @pytest.fixture
 def no_reserve(monkeypatch: Any) -> None:
     monkeypatch.setattr(tcp, "_reservedFD", tcp._NullFileDescriptorReservation())
-    monkeypatch.setattr(port, "_PAUSE", 3600)
+    monkeypatch.setattr(socket_errors, "_PAUSE", 3600)
 
 
 @pytest.mark.usefixtures("no_reserve")
