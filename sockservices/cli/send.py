@@ -7,12 +7,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from sockservices.cli.errors import CouldNot, Seconds
+from sockservices.cli.sender import Destination, QueueFullError, Sender, first_sent
 from sockservices.errors import DescriptionError
 from sockservices.listening import (
     Description,
@@ -22,8 +23,6 @@ from sockservices.listening import (
     port_number,
 )
 from sockservices.printable import system_reason
-
-_LARGEST_REPLY = 1 << 18
 
 
 @click.command()
@@ -64,28 +63,33 @@ def send(
 ) -> None:
     """Send one datagram with TEXT, or with standard input if TEXT is -.
 
-    DESCRIPTION is udp:HOST:PORT, udp:PORT, unixgram:PATH or unixgram:abstract=NAME.
+    DESCRIPTION is udp:HOST:PORT, udp:PORT, unixgram:PATH or unixgram:abstract=NAME. Of a host with
+    several addresses, the first that does not refuse the datagram gets it.
     """
-    family, address = _destination(description)
+    destinations = _destinations(description)
     payload = _payload(text, digits, file)
+    sender: Sender | None = None
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sender:
-            if wait is not None:
-                sender.settimeout(wait)
-                if family == socket.AF_UNIX:
-                    _bind_for_reply(sender)
-            sender.connect(address)
-            for _ in _rounds(repeat, interval):
-                sender.send(payload)
-                if wait is not None:
-                    _print_reply(sender)
+        for _ in _rounds(repeat, interval):
+            if sender is None:
+                sender, reply = first_sent(destinations, payload, wait)
+            else:
+                reply = sender.send(payload)
+            if reply is not None:
+                _print(reply)
+    except QueueFullError:
+        raise CouldNot(f"cannot send to {description}: its queue stays full") from None
     except TimeoutError:
         raise CouldNot(f"no reply from {description} within {wait:g} s") from None
     except OSError as error:
         raise CouldNot(f"cannot send to {description}: {system_reason(error)}") from None
+    finally:
+        if sender is not None:
+            sender.close()
 
 
-def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
+def _destinations(text: str) -> Sequence[Destination]:
+    """Return the addresses that a description means, several only for a host name."""
     try:
         description = Description.parse(text)
         if description.prefix == "udp":
@@ -101,8 +105,8 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
             if len(values) != 1:
                 raise DescriptionError(f"{text!r} needs either a path or abstract=NAME")
             if "abstract" in values:
-                return socket.AF_UNIX, abstract_address(values["abstract"])
-            return socket.AF_UNIX, checked_path(values["address"])
+                return [(socket.AF_UNIX, abstract_address(values["abstract"]))]
+            return [(socket.AF_UNIX, checked_path(values["address"]))]
     except DescriptionError as error:
         raise click.BadParameter(str(error), param_hint="DESCRIPTION") from None
     raise click.BadParameter(
@@ -111,16 +115,14 @@ def _destination(text: str) -> tuple[socket.AddressFamily, Any]:
     )
 
 
-def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+def _resolved(host: str, port: int) -> Sequence[Destination]:
     try:
-        family, _kind, _protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except socket.gaierror as error:
         raise CouldNot(f"cannot find {host}: {error.strerror}") from None
     except UnicodeError:
         raise CouldNot(f"cannot find {host}: it is not a valid host name") from None
-    return family, address
+    return [(family, address) for family, _kind, _protocol, _name, address in found]
 
 
 def _payload(text: str | None, digits: str | None, file: Any) -> bytes:
@@ -142,13 +144,6 @@ def _payload(text: str | None, digits: str | None, file: Any) -> bytes:
     return os.fsencode(text)
 
 
-def _bind_for_reply(sender: socket.socket) -> None:
-    """Bind to a name that a reply can be sent to; the kernel chooses it (unix(7), autobind)."""
-    if sys.platform != "linux":
-        raise CouldNot("--wait on Unix sockets needs Linux, which can name a socket by itself")
-    sender.bind("")
-
-
 def _rounds(repeat: int, interval: float) -> Iterator[int]:
     shows_progress = repeat > 1 and sys.stderr.isatty()
     with contextlib.ExitStack() as stack:
@@ -163,7 +158,6 @@ def _rounds(repeat: int, interval: float) -> Iterator[int]:
             yield number
 
 
-def _print_reply(sender: socket.socket) -> None:
-    reply = sender.recv(_LARGEST_REPLY)
+def _print(reply: bytes) -> None:
     with open(1, "wb", closefd=False) as standard_output:
         standard_output.write(reply if reply.endswith(b"\n") else reply + b"\n")

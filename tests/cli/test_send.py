@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sockservices.cli import sender
 from sockservices.cli.send import send
 from tests.cli.running import run
 
@@ -142,6 +143,25 @@ def test_a_host_that_is_not_found_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert status == 1
     assert "somewhere" in said
     assert "nobody knows it" in said
+
+
+def test_all_addresses_of_a_host_are_tried(
+    udp: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = socket.getaddrinfo("127.0.0.1", udp.getsockname()[1], type=socket.SOCK_DGRAM)
+    nobody = [(*each[:4], ("127.0.0.1", 1)) for each in here]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*nobody, *here])
+    assert run(send, f"udp:localhost:{udp.getsockname()[1]}", "hello", "--repeat=2")[0] == 0
+    assert [udp.recv(100), udp.recv(100)] == [b"hello"] * 2
+
+
+def test_one_that_never_reads_is_not_waited_for_for_ever(
+    unix: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_PATIENCE", 0.01)
+    status, printed, said = run(send, _where(unix), "hello", "--repeat=10000")
+    assert (status, printed) == (1, "")
+    assert said.endswith(f"cannot send to {_where(unix)}: its queue stays full\n")
 
 
 @pytest.mark.parametrize(
