@@ -7,6 +7,7 @@ Other packages can add types of descriptions as they do for streams: with an obj
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -24,6 +25,7 @@ from sockservices.listening.descriptions import (
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.transports import Access
+from sockservices.transports.multicast import Group
 from sockservices.transports.udp import UdpPort
 from sockservices.transports.unix_datagrams import UnixDatagramPort
 
@@ -50,19 +52,20 @@ class IDatagramServerEndpointStringParser(Interface):
 @implementer(IDatagramServerEndpoint)
 @attrs.frozen
 class UdpServerEndpoint:
-    """The endpoint ``udp:PORT[:interface=ADDR]``."""
+    """The endpoint ``udp:PORT[:interface=ADDR][:join=GROUP]``."""
 
     reactor: Any
     port: int
     interface: str = ""
     receive_buffer: int | None = None
     ipv6only: bool | None = None
+    join: Sequence[Group] = ()
     is_udp: ClassVar[bool] = True
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
         where = (self.port, protocol, self.interface, self.reactor)
-        return execute(_start, UdpPort(*where, self.receive_buffer, self.ipv6only))
+        return execute(_start, UdpPort(*where, self.receive_buffer, self.ipv6only, self.join))
 
 
 @implementer(IDatagramServerEndpoint)

@@ -18,6 +18,7 @@ from sockservices.converters import group_id, octal_mode, user_id, whole_number,
 from sockservices.errors import DescriptionError
 from sockservices.printable import escaped, quoted
 from sockservices.transports import Access
+from sockservices.transports.multicast import Group
 
 _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
@@ -37,6 +38,11 @@ def ip_address(value: str) -> str:
     if isIPAddress(text) or isIPv6Address(text):
         return text
     raise ValueError(f"{value!r} is not an IPv4 or IPv6 address")
+
+
+def multicast_groups(value: str) -> list[Group]:
+    """Read multicast groups, separated by commas; raise ``ValueError``."""
+    return [Group.parse(each) for each in value.split(",")]
 
 
 def not_empty(value: str | os.PathLike[str]) -> str:
@@ -179,6 +185,7 @@ _UDP_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "interface": ip_address,
     "ipv6only": yes_or_no,
+    "join": multicast_groups,
 }
 IP_PARTS = {"tcp": _TCP_PARTS, "tcp6": _TCP6_PARTS, "udp": _UDP_PARTS}
 """The arguments of the descriptions of IP sockets, by type."""
@@ -190,7 +197,23 @@ def ip_values(description: Description) -> dict[str, Any]:
     values.setdefault("interface", "::" if description.prefix == "tcp6" else "")
     if "ipv6only" in values:
         check_is_ipv6(description, values["interface"])
+    for group in values.get("join", ()):
+        _check_receives(description, values["interface"], group)
     return values
+
+
+def _check_receives(description: Description, interface: str, group: Group) -> None:
+    """Raise ``DescriptionError`` if a socket on an address cannot receive what a group gets."""
+    if group.is_ipv6 != (":" in interface):
+        needs = r"an IPv6 one: add interface=\:\:" if group.is_ipv6 else "an IPv4 one"
+        raise DescriptionError(
+            f"in {description.text!r}, join: {group} needs a socket that is {needs}"
+        )
+    if interface.partition("%")[0] not in ("", "0.0.0.0", "::", group.address):
+        raise DescriptionError(
+            f"in {description.text!r}, interface: a socket on {interface} receives nothing that is "
+            f"sent to {group}; to choose a network interface, write join={group.address}%eth0"
+        )
 
 
 def check_is_ipv6(description: Description, interface: str) -> None:

@@ -16,6 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from sockservices.transports.zones import sockaddr
+
 MOST_KNOWN = 1024  # askers of one port that are remembered
 
 _IP_PKTINFO = 8  # linux/in.h; Python has a name for it since 3.14
@@ -95,12 +97,13 @@ def send_to(sending: socket.socket, datagram: bytes, peer: Asker) -> int:
     If nothing can be sent from there, the kernel chooses the address. Raises ``OSError``.
     """
     source = [(level, kind, _as_source(level, data)) for level, kind, data in peer.ancillary]
+    address = sockaddr(peer) if "%" in peer[0] else peer
     try:
-        return sending.sendmsg([datagram], source, 0, peer)
+        return sending.sendmsg([datagram], source, 0, address)
     except OSError as failed:
         if failed.errno not in _NOT_FROM_THERE:
             raise
-    return sending.sendto(datagram, peer)
+    return sending.sendto(datagram, address)
 
 
 def _as_source(level: int, data: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error
@@ -71,6 +72,7 @@ class DatagramSending:
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
     _askers: askers.Askers | None = None  # of a port that has several addresses
+    _sockaddr: Callable[[Any], Any] | None = None  # what a socket takes for a peer
 
     # From Twisted's port.
     protocol: Any
@@ -141,7 +143,8 @@ class DatagramSending:
             elif isinstance(peer, askers.Asker):
                 self.bytes_out += askers.send_to(self.socket, datagram, peer)
             else:
-                self.bytes_out += self.socket.sendto(datagram, peer)
+                address = peer if self._sockaddr is None else self._sockaddr(peer)
+                self.bytes_out += self.socket.sendto(datagram, address)
         except datagram_senders.ImpostorError as found:
             self._hold_back(peer, str(found))
         except OSError as failed:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.logger import Logger
@@ -18,8 +19,10 @@ from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.ipv6_only import ChoosesFamilies
+from sockservices.transports.multicast import Group, join
 from sockservices.transports.own_addresses import own_addresses
 from sockservices.transports.receive_buffer import DropWatch, enlarge, size_of
+from sockservices.transports.zones import host_of, sockaddr
 
 _log = Logger(namespace="sockservices")
 
@@ -35,6 +38,7 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         reactor: an ``IReactorFDSet`` and ``IReactorTime``.
         receive_buffer: the size to ask for, in bytes, if the system's default is smaller.
         ipv6only: see ``ChoosesFamilies``.
+        groups: the multicast groups to join. With any, others can listen on the same port, too.
     """
 
     def __init__(
@@ -45,9 +49,11 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         reactor: Any,
         receive_buffer: int | None = None,
         ipv6only: bool | None = None,
+        groups: Sequence[Group] = (),
     ) -> None:
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
         self.ipv6only = ipv6only
+        self._groups = groups
         self._receive_buffer = receive_buffer
         self._prepare()
 
@@ -67,12 +73,17 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         return port
 
     def startListening(self) -> None:
-        """Bind and start reading; raise ``CannotListenError`` if that fails."""
+        """Bind and start reading; raise ``CannotListenError`` or ``JoinError`` if that fails."""
         try:
+            if "%" in self.interface:
+                self._bind_to_zone()
             super().startListening()
         except BaseException:
-            self.socket.close()  # Twisted leaves it open
+            if hasattr(self, "socket"):
+                self.socket.close()  # Twisted leaves it open
             raise
+        if self.addressFamily == socket.AF_INET6:
+            self._sockaddr = sockaddr
         if ask_for_addresses(self.socket):
             self._askers = Askers()
         self._own = self.socket.getsockname()[:2]
@@ -85,7 +96,17 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         """Create the socket to bind."""
         made: socket.socket = super().createInternetSocket()
         self.socket = made
+        if self._groups:
+            join(made, self._groups)
         return made
+
+    def _bind_to_zone(self) -> None:
+        made = self.createInternetSocket()
+        try:
+            made.bind(sockaddr((self.interface, self.port)))
+        except OSError as failed:
+            raise error.CannotListenError(self.interface, self.port, failed) from None
+        adopt_datagram_socket(self, made)
 
     def _enlarge(self, wanted: int) -> None:
         granted = enlarge(self.socket, wanted)
@@ -112,8 +133,16 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
 
     def connect(self, host: str, port: int) -> None:
         """See ``IUDPTransport.connect``."""
-        super().connect(host, port)
+        if self._connected_to is not None:
+            raise RuntimeError("already connected, reconnecting is not supported")
+        self.socket.connect(sockaddr(self._checked((host, port))))
         self._connected_to = (host, port)
+
+    def getHost(self) -> Any:
+        """Return the address that it is bound to, with its zone if it has one."""
+        name = self.socket.getsockname()
+        kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
+        return kind("UDP", host_of(name), name[1])
 
     def _receiver(self) -> Callable[[], tuple[int, Any]]:
         if self._askers is None:

@@ -20,6 +20,7 @@ from sockservices.listening import (
 )
 from sockservices.listening.datagrams import UdpServerEndpoint, UnixDatagramServerEndpoint
 from sockservices.transports import Access
+from sockservices.transports.multicast import Group
 from tests.fakes import ManualReactor, result_of
 
 
@@ -75,6 +76,21 @@ def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
         ("udp:7:interface=localhost", "interface: 'localhost' is not an IPv4 or IPv6 address"),
         ("udp:7:backlog=5", "'backlog' is unknown: udp takes port, interface"),
         ("udp:interface=127.0.0.1", "has no port"),
+        ("udp:7:join=192.0.2.1", "join: '192.0.2.1' is not a multicast group, such as"),
+        ("udp:7:join=224.0.0.251,", "join: '' is not a multicast group"),
+        (
+            r"udp:7:join=ff02\:\:fb%lo",
+            r"join: ff02::fb%lo needs a socket that is an IPv6 one: add interface=\\:\\:",
+        ),
+        (
+            r"udp:7:interface=\:\::join=224.0.0.251",
+            r"join: 224\.0\.0\.251 needs a socket that is an IPv4 one",
+        ),
+        (
+            "udp:7:interface=127.0.0.1:join=224.0.0.251",
+            r"interface: a socket on 127\.0\.0\.1 receives nothing that is sent to 224\.0\.0\.251; "
+            r"to choose a network interface, write join=224\.0\.0\.251%eth0",
+        ),
         ("unixgram:", "address: is empty"),
         ("unixgram:mode=600", "needs either a path or abstract=NAME"),
         ("unixgram:/run/x:abstract=name", "needs either a path or abstract=NAME"),
@@ -87,6 +103,17 @@ def test_unix_datagrams(description: str, address: bytes, mode: int) -> None:
 def test_the_faulty_part_is_named(description: str, reason: str) -> None:
     with pytest.raises(DescriptionError, match=reason):
         listener(ManualReactor(), description, Listening())
+
+
+def test_groups_are_joined_in_their_order() -> None:
+    found: Any = listener(
+        ManualReactor(), "udp:7:join=224.0.0.251%eth0,239.1.2.3", Listening()
+    ).endpoint
+    assert list(found.join) == [Group("224.0.0.251", "eth0"), Group("239.1.2.3")]
+    found = listener(
+        ManualReactor(), r"udp:7:join=ff02\:\:fb%2:interface=ff02\:\:fb%2", Listening()
+    ).endpoint
+    assert list(found.join) == [Group("ff02::fb", "2")]
 
 
 @pytest.mark.parametrize("prefix", ["udp", "unixgram"])

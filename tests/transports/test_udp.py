@@ -190,3 +190,24 @@ def test_a_receive_buffer_is_asked_for(is_inherited: bool) -> None:
         with logged() as events, listening(port, reactor):
             assert size_of(port.socket) == wanted
             assert not [event for event in events if "wanted" in event]
+
+
+@pytest.mark.parametrize("interface", ["fe80::1:2:3%lo", "fe80::1%no-such-one"])
+def test_a_link_local_address_that_is_not_here_cannot_be_bound(interface: str) -> None:
+    port = UdpPort(0, Recorder(), interface, ManualReactor())
+    with pytest.raises(CannotListenError) as caught:
+        port.startListening()
+    assert caught.value.interface == interface
+    assert not hasattr(port, "socket") or port.socket.fileno() < 0
+
+
+def test_a_port_is_connected_once_to_an_address() -> None:
+    with Udp(Recorder()) as udp:
+        for host in ("localhost", "::1", "fe80::1%lo"):
+            with pytest.raises(InvalidAddressError):
+                udp.port.connect(host, 9)
+        udp.port.connect("127.0.0.1", udp.name[1])
+        with pytest.raises(RuntimeError, match="already connected"):
+            udp.port.connect("127.0.0.1", udp.name[1])
+        udp.port.write(b"hello")
+        assert drain(udp.peer) == [b"hello"]
