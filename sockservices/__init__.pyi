@@ -37,6 +37,7 @@ from .service import IAnswering as IAnswering
 from .service import IBatchReceiver as IBatchReceiver
 from .service import IDatagramFactory as IDatagramFactory
 from .service import IDrainable as IDrainable
+from .service import IPausesListeners as IPausesListeners
 from .service import ITruncationReceiver as ITruncationReceiver
 from .services.ack import AckFactory as AckFactory
 from .services.counter import CounterFactory as CounterFactory

@@ -21,6 +21,7 @@ from sockservices.printable import system_reason
 from sockservices.sink import Sink, standard
 
 _MOST_WAITING = 1 << 20  # bytes of records; from then on, all sources and listeners are paused
+_OVERHEAD = 500  # bytes that Python needs for each
 _WRITE_AT_ONCE = 1 << 16  # bytes of several records, for an output that never blocks
 
 _log = Logger(namespace="sockservices")
@@ -81,7 +82,7 @@ class Output:
         """
         if self._failed:
             return
-        size = len(record)
+        size = len(record) + _OVERHEAD
         self._records += 1
         self._waiting += size
         try:

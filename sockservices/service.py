@@ -83,6 +83,21 @@ class IDrainable(Interface):
         """Finish, because the service shuts down; called once, if there is time to finish."""
 
 
+class IPausesListeners(Interface):
+    """A factory that pauses its listeners while it has more to do than it can keep in memory.
+
+    A factory with an ``Output`` passes the functions on to ``Output.add_listeners``.
+    """
+
+    def add_listeners(pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """Take the functions that pause and resume all listeners of one host.
+
+        Parameters:
+            pause: stops accepting connections and reading datagrams. They wait in the kernel.
+            resume: starts again.
+        """
+
+
 @attrs.frozen
 class Served:
     """The builders of a service.

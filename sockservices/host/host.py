@@ -31,7 +31,7 @@ from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
 from sockservices.log_limit import LogLimit
 from sockservices.printable import address_of_datagram, spaced, system_reason
-from sockservices.service import Kind, datagram_builder, name_of
+from sockservices.service import IPausesListeners, Kind, datagram_builder, name_of
 from sockservices.settings import Settings
 from sockservices.transports import keep_steady
 from sockservices.transports.closing import Undelivered
@@ -131,6 +131,10 @@ class SocketService(Service):
             self._ports.resume,
         )
         self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
+        for each in (service,) if datagram is service else (service, datagram):
+            if IPausesListeners.providedBy(each):
+                pause, resume = self._ports.pause, self._ports.resume
+                each.add_listeners(partial(pause, _OVERLOADED), partial(resume, _OVERLOADED))
         self._rereading = Rereading(reactor, self._log, self._readings)
         self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log, self._log_limit)
         self._undelivered = Undelivered()
@@ -481,6 +485,7 @@ class SocketService(Service):
 
 
 _SUSPENDED = "suspended"
+_OVERLOADED = "overloaded"
 
 
 def _renew(look_again: Callable[[Any], Any], acceptor: ForeignAcceptor) -> Steps[None]:

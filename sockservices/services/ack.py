@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.protocol import Protocol, ServerFactory
+from zope.interface import implementer
 
 from sockservices.converters import text_with_escapes
 from sockservices.output import Output
 from sockservices.printable import escaped
+from sockservices.service import IPausesListeners
 from sockservices.settings import setting
 
 
@@ -22,6 +25,14 @@ class Acknowledge(Protocol):
     def __init__(self, reply: bytes, output: Output) -> None:
         self._reply = reply
         self._output = output
+
+    def connectionMade(self) -> None:
+        """Be paused with the others when the output is full."""
+        self._output.add_source(self.transport)
+
+    def connectionLost(self, reason: object = None) -> None:
+        """See ``IProtocol.connectionLost``."""
+        self._output.remove_source(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Print and acknowledge the first read; ignore the rest."""
@@ -38,6 +49,7 @@ class Acknowledge(Protocol):
         self.transport.loseConnection()
 
 
+@implementer(IPausesListeners)
 @attrs.define(eq=False, slots=False)
 class AckFactory(ServerFactory):
     """A factory for protocols that print the first read of a connection, and acknowledge it.
@@ -56,3 +68,7 @@ class AckFactory(ServerFactory):
     def buildProtocol(self, addr: object) -> Acknowledge:
         """See ``IProtocolFactory.buildProtocol``."""
         return Acknowledge(self.reply.encode("utf-8", "surrogateescape"), self._output)
+
+    def add_listeners(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """See ``IPausesListeners``."""
+        self._output.add_listeners(pause, resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from zope.interface import implementer
 from sockservices.answering import AnsweringProtocol
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
-from sockservices.service import IDatagramFactory, ITruncationReceiver
+from sockservices.service import IDatagramFactory, IPausesListeners, ITruncationReceiver
 from sockservices.settings import setting
 
 _log = Logger(namespace="sock-echo")
@@ -95,7 +96,7 @@ class DatagramEcho(AnsweringProtocol):
         )
 
 
-@implementer(IDatagramFactory)
+@implementer(IDatagramFactory, IPausesListeners)
 @attrs.define(eq=False, slots=False)
 class EchoFactory(ServerFactory):
     """A factory for echo protocols; ``build_datagram_protocol`` builds those for datagrams."""
@@ -114,6 +115,10 @@ class EchoFactory(ServerFactory):
     def build_datagram_protocol(self) -> DatagramEcho:
         """See ``IDatagramFactory``."""
         return DatagramEcho(self)
+
+    def add_listeners(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """See ``IPausesListeners``."""
+        self._output.add_listeners(pause, resume)
 
     def print_report(self, size: int, peer: str, source: Source) -> None:
         """Print the line of the ``report`` option."""

@@ -16,7 +16,12 @@ from sockservices.converters import one_of, whole_number
 from sockservices.exit import stop_process
 from sockservices.output import Output, Source
 from sockservices.printable import DatagramPeer, peer_of_datagram, peer_of_stream
-from sockservices.service import IBatchReceiver, IDatagramFactory, ITruncationReceiver
+from sockservices.service import (
+    IBatchReceiver,
+    IDatagramFactory,
+    IPausesListeners,
+    ITruncationReceiver,
+)
 from sockservices.settings import setting
 
 _ASCII = bytes(code if 0x20 <= code < 0x7F else 0x2E for code in range(256))
@@ -96,6 +101,14 @@ class StreamHexdump(Protocol):
     def __init__(self, options: HexdumpFactory) -> None:
         self._options = options
 
+    def connectionMade(self) -> None:
+        """Be paused with the others when the output is full."""
+        self._options._output.add_source(self.transport)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """See ``IProtocol.connectionLost``."""
+        self._options._output.remove_source(self.transport)
+
     def dataReceived(self, data: bytes) -> None:
         """Dump one read."""
         text = self._options.show(data, len(data), False, self.transport.getPeer())
@@ -129,7 +142,7 @@ class DatagramHexdump(DatagramProtocol):
         self._options.dump([self._options.show(data, size, True, peer)], self.transport)
 
 
-@implementer(IDatagramFactory)
+@implementer(IDatagramFactory, IPausesListeners)
 @attrs.define(eq=False, slots=False)
 class HexdumpFactory(ServerFactory):
     """A factory whose listeners all dump to one output, with one count."""
@@ -169,6 +182,10 @@ class HexdumpFactory(ServerFactory):
     def build_datagram_protocol(self) -> DatagramHexdump:
         """See ``IDatagramFactory``."""
         return DatagramHexdump(self)
+
+    def add_listeners(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        """See ``IPausesListeners``."""
+        self._output.add_listeners(pause, resume)
 
     def dump(self, texts: list[str], source: Source) -> None:
         """Print formatted records in order; stop the process after ``count`` of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import deferLater
 from twisted.logger import formatEvent
+from zope.interface import implementer
 
 from sockservices.connections.ledger import Closed, Connection, Event, Opened
 from sockservices.connections.limits import Limits
@@ -26,6 +29,7 @@ from sockservices.errors import DescriptionError, SettingError
 from sockservices.host.host import SocketService
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
+from sockservices.service import IPausesListeners
 from sockservices.services.echo import EchoFactory
 from sockservices.settings import Settings, setting
 from tests.certificates import HAVE_FOLDERS, make_certificate
@@ -477,6 +481,41 @@ async def test_a_handshake_that_was_made_in_time_is_not_timed_out(certificate: T
     await until(lambda: not deadline.active())
     client.transport.write(b", after")
     await until(lambda: client.data == b"before, after")
+    client.transport.loseConnection()
+    await service.stopService()
+
+
+@implementer(IPausesListeners)
+class Overloaded(EchoFactory):
+    """Asks the hosts to pause when a test does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.controls: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    def add_listeners(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self.controls.append((pause, resume))
+
+
+@with_reactor
+async def test_a_factory_can_pause_its_listeners() -> None:
+    factory = Overloaded()
+    service = SocketService(factory, [LOOPBACK, "udp:0:interface=127.0.0.1"], datagram=factory)
+    [(pause, resume)] = factory.controls
+    pause()
+    service.startService()
+    streams, datagrams = await service.when_listening()
+    endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{streams.port}")
+    client: Heard = await connectProtocol(endpoint, Heard())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(30)
+        asking.sendto(b"datagram", ("127.0.0.1", datagrams.port))
+        for _ in range(20):
+            await deferLater(reactor, 0)
+        assert (service.ledger.live, service.ledger.totals.datagrams) == (0, 0)
+        resume()
+        await until(lambda: service.ledger.live and service.ledger.totals.datagrams)
+        assert asking.recv(9) == b"datagram"
     client.transport.loseConnection()
     await service.stopService()
 

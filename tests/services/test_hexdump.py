@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.internet import reactor as _reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
 
+from sockservices.host.host import SocketService
 from sockservices.printable import peer_of_datagram
 from sockservices.service import ITruncationReceiver
 from sockservices.services import hexdump
@@ -22,7 +27,19 @@ from sockservices.services.hexdump import (
     plain,
 )
 from sockservices.testing import DatagramServiceContract, StreamServiceContract
-from tests.fakes import Source, close_output, connected, output_to, pipe_at
+from sockservices.testing.in_process import LOOPBACK
+from tests.fakes import (
+    Source,
+    close_output,
+    connected,
+    output_to,
+    pipe_at,
+    read_pipe,
+    until,
+    with_reactor,
+)
+
+reactor: Any = _reactor
 
 # Rows that repeat, so that the squeezing has something to squeeze.
 ROWS = st.lists(st.sampled_from([b"\0" * 16, b"A" * 16, bytes(range(16))]), max_size=8)
@@ -250,6 +267,38 @@ def test_a_dump_that_nobody_reads_pauses_its_source(tmp_path: Path) -> None:
         assert source.told == ["pause"]
         protocol.datagram_truncated(b"cut", 9, None)
         assert source.told == ["pause"] * 2
+
+
+@pytest.mark.parametrize("connects", ["before", "meanwhile"])
+@with_reactor
+async def test_many_connections_wait_in_the_kernel_while_nobody_reads_the_dump(
+    tmp_path: Path, connects: str
+) -> None:
+    number, data = 50, b"\1" * 65536
+    with pipe_at(tmp_path / "pipe") as reading:
+        with _dumping(tmp_path / "pipe") as factory:
+            service = SocketService(factory, [LOOPBACK])
+            service.startService()
+            [address] = await service.when_listening()
+            clients = [socket.create_connection(("127.0.0.1", address.port)) for _ in range(number)]
+            if connects == "before":
+                await until(lambda: service.ledger.live == number)
+            for each in clients:
+                each.setblocking(False)
+                assert each.send(data) == len(data)  # the kernel takes it
+                each.close()
+            output = factory._output
+            await until(lambda: output._is_full)
+            for _ in range(3 * number):
+                await deferLater(reactor, 0)
+            assert output._waiting < 1 << 21
+            received = b""
+            while received.count(b"01 ") < number * len(data):
+                received += read_pipe(reading)
+                await deferLater(reactor, 0)
+            await until(lambda: service.ledger.totals.closed["closed"] == number)
+            assert not output._sources
+            await service.stopService()
 
 
 class TestHexdump(StreamServiceContract):
