@@ -8,6 +8,7 @@ signal had killed it, and reports an error for a second one.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -23,7 +24,9 @@ from sockservices.sink import reopen_all
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
+def control(
+    reactor: Any, host: SocketService, pid_file: str = "", *, in_background: bool = False
+) -> None:
     """Let signals control a service, and report its state to the service manager.
 
     Call this before the service starts.
@@ -32,6 +35,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         reactor: an ``IReactorThreads`` and ``IReactorCore``.
         host: the service.
         pid_file: the PID file of this process, or an empty string.
+        in_background: as for ``handle_signals``.
     """
     manager = Manager(reactor)
     forced_end = ForcedEnd(lambda: host.stop_limit, pid_file)
@@ -87,6 +91,7 @@ def control(reactor: Any, host: SocketService, pid_file: str = "") -> None:
         reopen=reopen_all,
         suspend_or_resume=suspend_or_resume,
         forced_end=forced_end,
+        in_background=in_background,
     )
     host.when_listening().addCallbacks(
         # Once signals stop the service gracefully.
@@ -104,8 +109,9 @@ def handle_signals(
     reopen: Callable[[], None],
     suspend_or_resume: Callable[[], None],
     forced_end: ForcedEnd | None = None,
+    in_background: bool = False,
 ) -> None:
-    """Handle signals once the reactor runs, and SIGUSR1, which must not end the process, from now.
+    """Handle signals from now on; they have an effect once the reactor runs.
 
     Parameters:
         reactor: an ``IReactorThreads`` and ``IReactorCore``.
@@ -114,6 +120,7 @@ def handle_signals(
         reopen: for SIGUSR1.
         suspend_or_resume: for SIGUSR2.
         forced_end: ends the process if a stop takes too long.
+        in_background: handle the signals of the process that this one will fork, instead.
     """
     received: list[int] = []
 
@@ -132,17 +139,26 @@ def handle_signals(
     def other(number: int, _frame: FrameType | None) -> None:
         reactor.callFromThread(others[signal.Signals(number)])
 
-    def handle(number: signal.Signals) -> None:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, other)
+    handlers: dict[int, Any] = {**dict.fromkeys(_ENDING, end), **dict.fromkeys(others, other)}
+    before: dict[int, Any] = {}
 
-    def install() -> None:
-        for number in _ENDING:
+    def begin() -> None:
+        for number, handler in handlers.items():
             # Our parent may have set the signal to be ignored, as nohup(1) does.
-            if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
-                signal.signal(number, end)
-        for each in others:
-            handle(each)
+            if number not in before and signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
 
-    handle(signal.SIGUSR1)
-    reactor.callWhenRunning(install)
+    def go_on() -> None:
+        # A reactor that handles signals has just replaced this one, even if it was ignored.
+        has_own = signal.getsignal(signal.SIGTERM) not in (end, signal.SIG_IGN)
+        for number in _ENDING:
+            if not has_own and number in before:
+                signal.signal(number, before[number])
+            elif signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, end)
+
+    if in_background:  # twistd is about to fork; later forks have no effect
+        os.register_at_fork(after_in_child=begin)
+    else:
+        begin()
+    reactor.callWhenRunning(go_on)

@@ -97,7 +97,7 @@ def _host(options: HostOptions) -> SocketService:
     if options.is_supervised:
         follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
     raise_limit(reactor)
-    control(reactor, host, pid_file(options))
+    control(reactor, host, pid_file(options), in_background=report is not None)
     idle = options.group(IdleExit).exit_idle
     if idle is not None:
         exit_when_idle(reactor, host, idle)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,13 +25,21 @@ reactor: Any = _reactor
 
 
 class Reactor:
-    """Runs at once what is for when it runs; keeps what is for its end."""
+    """Keeps what is for when it runs and for its end; runs at once what is for now."""
 
     def __init__(self) -> None:
+        self.when_running: list[Callable[[], None]] = []
         self.at_shutdown: list[Callable[[], None]] = []
 
+    def run(self, signals: Signals | None = None) -> None:
+        """Begin to run, with Twisted's handlers if there are signals."""
+        if signals is not None:
+            signals.let_twisted_handle()
+        for function in self.when_running:
+            function()
+
     def callWhenRunning(self, function: Callable[..., None]) -> None:  # noqa: N802
-        function()
+        self.when_running.append(function)
 
     def callFromThread(self, function: Callable[..., None]) -> None:  # noqa: N802
         function()
@@ -58,23 +67,31 @@ class Ended:
 
 
 class Signals:
-    """The handlers of a process: those of twistd, until they are others."""
+    """The handlers of a process: the usual ones, until they are others."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stopped = 0
         self.handlers: dict[int, Any] = {
-            signal.SIGTERM: self._twisteds,
-            signal.SIGINT: self._twisteds,
-            signal.SIGUSR1: signal.SIG_DFL,
+            signal.SIGTERM: signal.SIG_DFL,
+            signal.SIGINT: signal.default_int_handler,
             signal.SIGHUP: signal.SIG_DFL,
+            signal.SIGUSR1: signal.SIG_DFL,
             signal.SIGUSR2: signal.SIG_DFL,
         }
-        # Not in signal itself: the reactor may begin to run meanwhile, and sets its handlers.
-        names = {**vars(signal), "getsignal": self.handlers.get}
-        names["signal"] = self.handlers.__setitem__
-        monkeypatch.setattr(module, "signal", SimpleNamespace(**names))
+        own = {"getsignal": self.handlers.get, "signal": self._set}
+        monkeypatch.setattr(module, "signal", SimpleNamespace(**vars(signal) | own))
         monkeypatch.setattr(module, "stop_process", self._stop)
         monkeypatch.setattr(module, "ForcedEnd", self._forced_end)
+
+    def _set(self, number: int, handler: Any) -> Any:
+        before, self.handlers[number] = self.handlers[number], handler
+        return before
+
+    def let_twisted_handle(self) -> None:
+        """Do as Twisted's reactors when they begin to run."""
+        if self.handlers[signal.SIGINT] == signal.default_int_handler:
+            self.handlers[signal.SIGINT] = self._twisteds
+        self.handlers[signal.SIGTERM] = self._twisteds
 
     def _twisteds(self, *_: object) -> None:
         raise AssertionError("Twisted's own handler is called")
@@ -99,13 +116,15 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Signals:
 def asked(signals: Signals) -> list[str]:
     """Return what signals have asked for."""
     asked: list[str] = []
+    reactor = Reactor()
     handle_signals(
-        Reactor(),
+        reactor,
         hurry=lambda: asked.append("hurry"),
         reload=lambda: asked.append("reload"),
         reopen=lambda: asked.append("reopen"),
         suspend_or_resume=lambda: asked.append("suspend or resume"),
     )
+    reactor.run(signals)
     return asked
 
 
@@ -127,35 +146,44 @@ def test_the_others_ask_for_what_they_are_for(signals: Signals, asked: list[str]
     assert signals.stopped == 0
 
 
-def test_sigusr1_does_no_harm_before_the_reactor_runs(
-    signals: Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = Reactor()
-    monkeypatch.setattr(fake, "callWhenRunning", lambda _function: None)
+def test_before_the_reactor_runs_they_ask_already(signals: Signals) -> None:
     asked: list[str] = []
     handle_signals(
-        fake,
-        hurry=str,  # type: ignore[arg-type]
-        reload=str,  # type: ignore[arg-type]
-        reopen=lambda: asked.append("reopen"),
-        suspend_or_resume=str,  # type: ignore[arg-type]
+        Reactor(),
+        hurry=partial(asked.append, "hurry"),
+        reload=partial(asked.append, "reload"),
+        reopen=partial(asked.append, "reopen"),
+        suspend_or_resume=partial(asked.append, "suspend"),
     )
-    signals.send(signal.SIGUSR1)
-    assert asked == ["reopen"]
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+        signals.send(number)
+    assert asked == ["reload", "reopen", "suspend"]
+    assert signals.stopped == 1
 
 
-def test_what_was_ignored_stays_ignored(signals: Signals) -> None:
+def _handled(signals: Signals, twisted: bool) -> dict[int, Any]:
+    reactor = Reactor()
+    handle_signals(reactor, hurry=str, reload=str, reopen=str, suspend_or_resume=str)  # type: ignore[arg-type]
+    reactor.run(signals if twisted else None)
+    return signals.handlers
+
+
+@pytest.mark.parametrize("twisted", [False, True])
+def test_what_was_ignored_stays_ignored(signals: Signals, twisted: bool) -> None:
     for number in signals.handlers:
         signals.handlers[number] = signal.SIG_IGN
-    handle_signals(Reactor(), hurry=str, reload=str, reopen=str, suspend_or_resume=str)  # type: ignore[arg-type]
-    assert set(signals.handlers.values()) == {signal.SIG_IGN}
+    handlers = dict(_handled(signals, twisted))
+    end = handlers.pop(signal.SIGTERM)  # which Twisted handles even then
+    assert (end == signal.SIG_IGN) is not twisted
+    assert set(handlers.values()) == {signal.SIG_IGN}
 
 
 def test_where_twisted_handles_no_end_neither_do_we(signals: Signals) -> None:
     """A reactor may run without handlers (``installSignalHandlers=False``)."""
-    signals.handlers[signal.SIGTERM] = signals.handlers[signal.SIGINT] = signal.SIG_DFL
-    handle_signals(Reactor(), hurry=str, reload=str, reopen=str, suspend_or_resume=str)  # type: ignore[arg-type]
-    assert signals.handlers[signal.SIGTERM] == signals.handlers[signal.SIGINT] == signal.SIG_DFL
+    before = dict(signals.handlers)
+    after = _handled(signals, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert after[number] == before[number]
 
 
 @pytest.fixture
@@ -177,7 +205,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         yield heard
 
 
-async def _controlled() -> tuple[SocketService, Reactor]:
+async def _controlled(signals: Signals) -> tuple[SocketService, Reactor]:
     factory = Factory()
     factory.noisy = False
     times = Stopping(graceful_timeout=7, flush=0.5)
@@ -186,6 +214,7 @@ async def _controlled() -> tuple[SocketService, Reactor]:
     control(fake, host, "its.pid")
     host.startService()
     await host.when_listening()
+    fake.run(signals)
     return host, fake
 
 
@@ -193,7 +222,7 @@ async def _controlled() -> tuple[SocketService, Reactor]:
 async def test_the_manager_hears_when_it_listens_is_suspended_and_resumes(
     signals: Signals, manager: Callable[[], list[str]]
 ) -> None:
-    host, _fake = await _controlled()
+    host, _fake = await _controlled(signals)
     listens = f"STATUS=listening on {host.descriptions[0]}"
     assert manager() == ["READY=1", listens]
     signals.send(signal.SIGUSR2)
@@ -209,7 +238,7 @@ async def test_the_manager_hears_when_it_listens_is_suspended_and_resumes(
 async def test_the_manager_hears_that_it_reloads_and_has(
     signals: Signals, manager: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, _fake = await _controlled()
+    host, _fake = await _controlled(signals)
     reloads: list[list[str]] = []
     done: list[Deferred[None]] = []
 
@@ -236,7 +265,7 @@ async def test_the_manager_hears_that_it_reloads_and_has(
 async def test_the_manager_hears_of_a_listener_that_is_lost_and_listens_again(
     signals: Signals, manager: Callable[[], list[str]]
 ) -> None:
-    host, _fake = await _controlled()
+    host, _fake = await _controlled(signals)
     manager()
     with socket.socket(fileno=os.dup(host._ports.open[0].fileno())) as same:
         same.shutdown(socket.SHUT_RDWR)
@@ -251,7 +280,7 @@ async def test_the_manager_hears_of_a_listener_that_is_lost_and_listens_again(
 async def test_from_its_stop_on_the_manager_hears_of_nothing_else(
     signals: Signals, manager: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, fake = await _controlled()
+    host, fake = await _controlled(signals)
     reloads: list[str] = []
     begun: Deferred[None] = Deferred()
 
@@ -285,8 +314,10 @@ async def test_one_that_cannot_listen_is_never_ready(
         lines: list[str] = []
         where = [f"tcp:{number}:interface=127.0.0.1"]
         host = SocketService(Factory(), where, on_failure=lines.append)
-        control(Reactor(), host)
+        fake = Reactor()
+        control(fake, host)
         host.startService()
+        fake.run(signals)
     assert len(lines) == 1
     assert manager() == []
     await host.stopService()
@@ -294,7 +325,7 @@ async def test_one_that_cannot_listen_is_never_ready(
 
 @with_reactor
 async def test_a_stop_has_its_time_whatever_began_it(signals: Signals) -> None:
-    host, fake = await _controlled()
+    host, fake = await _controlled(signals)
     end = signals.forced_end
     assert (end.at_most(), end.pid_file, end.told) == (7.5, "its.pid", [])
     [stopping] = fake.at_shutdown
@@ -305,7 +336,7 @@ async def test_a_stop_has_its_time_whatever_began_it(signals: Signals) -> None:
 
 @with_reactor
 async def test_a_second_signal_leaves_less_time(signals: Signals) -> None:
-    host, _fake = await _controlled()
+    host, _fake = await _controlled(signals)
     end = signals.forced_end
     signals.send(signal.SIGTERM)
     assert end.told == ["begin"]
