@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import OrderedDict, deque
 from typing import Any, Literal
@@ -46,10 +45,12 @@ def to_rate(value: str | Rate) -> Rate:
     if isinstance(value, Rate):
         return value
     parts = re.fullmatch(r"([0-9]+)/([0-9]+(?:\.[0-9]+)?)", value)
-    if parts is not None:
-        with contextlib.suppress(ValueError):
-            return Rate(parts[1], parts[2])
-    raise ValueError(f"{value!r} is not a rate, such as 100/60 for 100 in 60 seconds")
+    if parts is None:
+        raise ValueError(f"{value!r} is not a rate, such as 100/60 for 100 in 60 seconds")
+    try:
+        return Rate(parts[1], parts[2])
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a rate: {error}") from None
 
 
 class Rates:

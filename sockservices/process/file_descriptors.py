@@ -5,13 +5,16 @@ from __future__ import annotations
 import resource
 from typing import Any
 
+_FD_SETSIZE = 1024  # select(2)
+
 
 def raise_limit(reactor: Any) -> None:
     """Raise the soft limit of file descriptors to the hard limit: getrlimit(2).
 
-    Leave it for a reactor that uses select(2), which supports no file descriptor above 1023.
+    For a reactor that uses select(2), which knows no file descriptor above 1023, it becomes 1024 at
+    the most: Twisted would close connections with higher ones.
     """
-    if type(reactor).__name__ == "SelectReactor":
-        return
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    uses_select = type(reactor).__name__ == "SelectReactor"
+    limit = (soft if 0 <= soft < _FD_SETSIZE else _FD_SETSIZE) if uses_select else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -82,9 +82,23 @@ def test_a_rate_of_nothing_is_refused_at_once(wrong: tuple[Any, Any]) -> None:
         Rate(*wrong)
 
 
-@pytest.mark.parametrize("text", ["0/60", "1/0", "x", "1", "1/-1", "", "1/1/1"])
+@pytest.mark.parametrize("text", ["x", "1", "1/-1", "", "1/1/1"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a rate, such as 100/60 for 100 in 60 seconds"):
+        to_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0/60", "0 is not a whole number from 1 to 1000000"),
+        ("1000001/60", "1000001 is not a whole number from 1 to 1000000"),
+        ("1/0", "'0' is not a number of seconds, more than 0"),
+        (f"1/{'9' * 400}", "is not a number of seconds, 0 or more"),
+    ],
+)
+def test_a_rate_that_is_too_small_or_too_large_says_which_it_may_be(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{text}' is not a rate: .*{reason}$"):
         to_rate(text)
 
 

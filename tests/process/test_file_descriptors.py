@@ -8,13 +8,15 @@ from twisted.internet.task import Clock
 from sockservices.process.file_descriptors import raise_limit
 
 
-def test_the_soft_limit_becomes_the_hard_one() -> None:
+def test_the_soft_limit_becomes_the_hard_one_but_not_for_select() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-        raise_limit(SelectReactor.__new__(SelectReactor))  # select(2) knows 1024
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, before[1])
+        for soft in (256, 1023, 1024, hard):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            raise_limit(SelectReactor.__new__(SelectReactor))
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(soft, 1024), hard)
         raise_limit(Clock())
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

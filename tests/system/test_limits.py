@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import select
 import signal
 import socket
@@ -383,6 +384,33 @@ def test_at_the_descriptor_limit_it_serves_those_it_has_and_does_not_spin(
         assert echo.err.text.count("new connections wait") == 1
         assert "Traceback" not in echo.err.text
         assert echo.stop() == 0
+
+
+def test_with_select_connections_beyond_its_descriptors_wait(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, before[1]))
+    try:
+        with (
+            Service(
+                "--reactor=select", "sock-echo", LISTEN, "--backlog=1000", cwd=tmp_path
+            ) as echo,
+            contextlib.ExitStack() as closing,
+        ):
+            clients = [closing.enter_context(echo.connect()) for _ in range(1200)]
+            for client in clients:
+                client.sendall(b"x")
+            said = echo.err.wait_for(r"new connections wait: .* with (\d+) live connections")
+            served, waiting = clients[: int(said[1])], clients[int(said[1]) :]
+            assert 900 < len(served) < 1024
+            for client in served:
+                assert client.recv(1) == b"x"
+                client.close()
+            for client in waiting:
+                assert client.recv(1) == b"x"
+            assert echo.stop() == 0
+            assert "bad descriptor" not in echo.err.text
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def _system_calls(pid: int) -> int:
