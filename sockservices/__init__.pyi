@@ -25,6 +25,7 @@ from .errors import SettingError as SettingError
 from .exit import fail_process as fail_process
 from .exit import stop_process as stop_process
 from .host.host import SocketService as SocketService
+from .host.lifespan import Lifespan as Lifespan
 from .host.stopping import Stopping as Stopping
 from .listening.datagrams import IDatagramServerEndpoint as IDatagramServerEndpoint
 from .listening.datagrams import (
@@ -37,6 +38,7 @@ from .service import IAnswering as IAnswering
 from .service import IBatchReceiver as IBatchReceiver
 from .service import IDatagramFactory as IDatagramFactory
 from .service import IDrainable as IDrainable
+from .service import ILifespan as ILifespan
 from .service import IPausesListeners as IPausesListeners
 from .service import ITruncationReceiver as ITruncationReceiver
 from .services.ack import AckFactory as AckFactory

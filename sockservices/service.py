@@ -98,6 +98,24 @@ class IPausesListeners(Interface):
         """
 
 
+class ILifespan(Interface):
+    """A factory or datagram protocol that does something before it serves and after it has served.
+
+    For what its connections share, such as a pool of connections to a database. Each method may
+    return a ``Deferred`` or a coroutine, for which the host waits ``--lifespan-timeout`` at most;
+    then it is cancelled. A service that has nothing to do in one of them leaves it empty.
+    """
+
+    def start() -> object:
+        """Begin, before the service listens. If this fails, the service does not start."""
+
+    def reload() -> object:
+        """Read files again, because of SIGHUP. If this fails, the service continues."""
+
+    def end() -> object:
+        """Finish, after the last connection has ended; not called if ``start`` failed."""
+
+
 @attrs.frozen
 class Served:
     """The builders of a service.

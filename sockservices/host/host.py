@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
@@ -24,6 +24,7 @@ from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError, ListenError
 from sockservices.exit import fail_process
 from sockservices.host.checks import by_kind, check_kinds, check_unchanged, check_use
+from sockservices.host.lifespan import Life, Lifespan
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.host.recovery import Recovery
 from sockservices.host.rereading import Rereading
@@ -37,7 +38,9 @@ from sockservices.transports import keep_steady
 from sockservices.transports.closing import Undelivered
 from sockservices.transports.datagram_port import DatagramPort
 
-PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping)
+_P = TypeVar("_P", bound=Part)
+
+PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping, Lifespan)
 """The parts of every host, in the order in which they are asked; others come after them."""
 
 
@@ -55,7 +58,7 @@ class SocketService(Service):
             ``unixgram:/run/x``; or ``Listening``, which has more options. The constructor looks
             host names up, and waits for the answers.
         parts: further settings, at most one object of each type: ``Limits``, ``Timeouts``, ``TLS``,
-            ``ProxyProtocol``, ``Stopping``.
+            ``ProxyProtocol``, ``Stopping``, ``Lifespan``.
         datagram: serves datagrams if ``service`` does not: an ``IDatagramFactory``, a
             ``DatagramProtocol``, or a callable that returns a new one for each listener.
         name: the name of the service in the log and in errors.
@@ -85,6 +88,8 @@ class SocketService(Service):
         keep_steady(reactor)
         self._factory = service if IProtocolFactory.providedBy(service) else None
         self._build_datagram_protocol = datagram_builder(service, datagram)
+        self._served = (service, datagram)
+        self._datagram_protocols: dict[int, Any] = {}
         self.name: str = name or name_of(service if service is not None else datagram)
         """The name of the service."""
         if self._factory is None and self._build_datagram_protocol is None:
@@ -141,6 +146,10 @@ class SocketService(Service):
         self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
         self._refresh()
         self._stops: list[Stop] = []
+        self._life = Life(
+            self._factory, reactor, self._log, lambda: self._current(Lifespan).lifespan_timeout
+        )
+        self._start: object | None = None  # identifies the current start
         self._is_hurried = False
         self._started_privileged = False
         self._listens = False
@@ -162,6 +171,10 @@ class SocketService(Service):
     def settings(self) -> dict[type[Any], Part]:
         """The current settings by type."""
         return {kind: part.settings for kind, part in self._parts.items()}
+
+    def _current(self, kind: type[_P]) -> _P:
+        settings: _P = self._parts[kind].settings
+        return settings
 
     def change(self, *parts: Settings) -> None:
         """Change the settings while it runs, also for live connections.
@@ -193,14 +206,15 @@ class SocketService(Service):
             part.start()
 
     def reload(self) -> Deferred[None]:
-        """Read the files again: the certificate and the lists of networks.
+        """Read the files again: the certificate, the lists of networks, and the service's own.
 
         If a file cannot be used, that is logged and the previous settings stay in effect. Large
         files are read in the course of several turns of the reactor.
 
-        Returns a ``Deferred`` that fires when they are read.
+        Returns a ``Deferred`` that fires when they are read, and when the service has reloaded, if
+        it provides ``ILifespan``.
         """
-        return self._rereading.request()
+        return self._rereading.request().addCallback(lambda _read: self._life.reload())
 
     def _readings(self) -> list[tuple[str, Steps[None]]]:
         readings = [
@@ -211,7 +225,9 @@ class SocketService(Service):
         for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
             if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
                 readings.append(("certificate", _renew(each.look_again, acceptor)))
-        return readings or [("nothing, because no files are used", _nothing())]
+        if not (readings or self._life.is_wanted):
+            readings.append(("nothing, because no files are used", _nothing()))
+        return readings
 
     def _read_again(self, part: RunningPart[Any]) -> Steps[None]:
         settings = None
@@ -273,20 +289,38 @@ class SocketService(Service):
         self._started_privileged = False
 
     def _listen(self) -> None:
-        if self._ports.are_wanted:
+        if self._start is not None:
             return
+        start = self._start = object()
         self._is_hurried = False
         self._failure = None
+        # Without an ILifespan that waits for something, all of this happens at once.
+        self._life.begin(partial(self._build, start)).addCallback(
+            self._has_started, start
+        ).addCallbacks(self._all_listen, self._not_all_listen)
+
+    def _build(self, start: object) -> list[Any]:
+        """Build the datagram protocols; return all objects that serve."""
+        if start is not self._start:  # it had to wait for an earlier end, and was stopped
+            raise CancelledError
+        build = self._build_datagram_protocol
+        self._datagram_protocols = {
+            number: build()
+            for number, each in enumerate(self._listeners)
+            if each.kind == "datagram" and build is not None
+        }
+        return [*self._served, *self._datagram_protocols.values()]
+
+    def _has_started(self, _result: None, start: object) -> Deferred[None]:
+        if start is not self._start:
+            raise CancelledError
         for part in self._parts.values():
             part.start()
-        self._ports.listen(self._what_serves, self._has_begun).addCallbacks(
-            self._all_listen, self._not_all_listen
-        )
+        return self._ports.listen(self._what_serves, self._has_begun)
 
     def _what_serves(self, number: int) -> Any:
         if self._listeners[number].kind == "datagram":
-            assert self._build_datagram_protocol is not None
-            return self._build_datagram_protocol()
+            return self._datagram_protocols[number]
         acceptor = self._acceptors[number]
         return acceptor.inner if isinstance(acceptor, ForeignAcceptor) else acceptor
 
@@ -294,6 +328,7 @@ class SocketService(Service):
         each, acceptor = self._listeners[number], self._acceptors[number]
         port.on_error = partial(self._survived, each.description)
         if each.kind == "stream":
+            self._life.hold()
             self._exhaustion.watch(port)
             port.undelivered = self._undelivered
             self._instruct(port)
@@ -353,8 +388,11 @@ class SocketService(Service):
     def _not_all_listen(self, failure: Failure) -> None:
         if failure.check(CancelledError):  # the service was stopped meanwhile
             return
+        self._start = None
         for part in self._parts.values():
             part.stop()
+        if not self.ledger.live:  # otherwise a stop waits for the connections
+            self._life.end()
         error: Any = failure.value
         self._failure = error
         self._tell_waiting(lambda waiting: waiting.errback(error))
@@ -414,24 +452,30 @@ class SocketService(Service):
 
     @property
     def stop_limit(self) -> float:
-        """How many seconds a stop may take: ``graceful_timeout`` plus ``flush``."""
-        stopping: Any = self._parts[Stopping].settings
-        return float(stopping.graceful_timeout + stopping.flush)
+        """How many seconds a stop may take, with the service's own end."""
+        return self._most_to_finish + self._life.most_to_end
+
+    @property
+    def _most_to_finish(self) -> float:
+        stopping = self._current(Stopping)
+        return stopping.graceful_timeout + stopping.flush
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and end all connections, including those in the backlog.
 
         Returns a ``Deferred`` that fires when all listeners and connections are closed, after
-        ``graceful_timeout`` plus ``flush`` at the latest.
+        ``graceful_timeout`` plus ``flush`` at the latest, and the service has ended, if it provides
+        ``ILifespan``.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._started_privileged = self._listens = False
+        self._start = self._failure = None
         self._recovery.stop()
-        self._failure = None
+        self._life.interrupt()
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         self._ports.resume(_SUSPENDED)  # what waits in the kernel is served all the same
-        stopping: Any = self._parts[Stopping].settings
-        at_most = self.stop_limit
+        stopping = self._current(Stopping)
+        at_most = self._most_to_finish
         closed = (
             self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
         )
@@ -466,19 +510,23 @@ class SocketService(Service):
             for stop in self._stops:
                 stop.accept_no_more()
 
-    def _stopped(self, _results: object) -> None:
+    def _stopped(self, _results: object) -> Deferred[None] | None:
         self._stops = [stop for stop in self._stops if stop.remaining]
-        if not self._ports.are_wanted:
+        ended = None
+        if self._start is None:
             for part in self._parts.values():
                 part.stop()
             self._exhaustion.stop()
             self._log_limit.end_period()
+            ended = self._life.end()
         self._reports.end()
+        return ended
 
     def hurry(self) -> None:
         """Reset the connections that a stop waits for; a later stop does not wait either."""
         self._is_hurried = True
         self._ports.hurry()
+        self._life.hurry()
         for stop in self._stops:
             stop.hurry()
         self._undelivered.deliver_no_more()

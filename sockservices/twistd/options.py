@@ -16,6 +16,7 @@ from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError
 from sockservices.exit import drop_standard_output, say_on_stderr
+from sockservices.host.lifespan import Lifespan
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
 from sockservices.mistakes import traceback_of
@@ -52,6 +53,7 @@ GROUPS: tuple[type[Settings], ...] = (
     TLS,
     ProxyProtocol,
     Stopping,
+    Lifespan,
     IdleExit,
     Reloading,
 )

@@ -80,6 +80,7 @@ def test_the_help_has_groups_and_the_services_own_first() -> None:
         "TLS",
         "PROXY protocol",
         "Stopping",
+        "Start and end",
         "Socket activation",
         "Running",
         "Environment",
