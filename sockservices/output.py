@@ -17,7 +17,7 @@ from typing import Protocol
 from twisted.logger import Logger
 
 from sockservices.exit import fail_process
-from sockservices.printable import system_reason
+from sockservices.printable import Count, system_reason
 from sockservices.sink import Sink, standard
 
 _MOST_WAITING = 1 << 20  # bytes of records; from then on, all sources and listeners are paused
@@ -196,7 +196,8 @@ class Output:
         if self._records and not self._failed:
             self._get_sink().flush()
         if self._records and not self._failed:
-            self._fail(f"{self._records} records not written: {self._name} was not read in time")
+            lost = Count(self._records, "record", "records")
+            self._fail(f"{lost} not written: {self._name} was not read in time")
 
     def _fail(self, problem: OSError | str) -> None:
         if self._failed:

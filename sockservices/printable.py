@@ -6,8 +6,12 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # The peer of a datagram as its protocol sees it: (host, port), a Unix path, an abstract name
 # (bytes that start with a null byte), or ``None`` for an unbound Unix socket.
@@ -37,12 +41,50 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+_IPV6 = re.compile(r"[0-9a-f]*:[0-9a-f.:]*:[0-9a-f.:]*(%[\w.-]+)?", re.IGNORECASE)
+_BRACKETED = re.compile(rf"(?<![^:=])\[({_IPV6.pattern})\](?=:|$)", re.IGNORECASE)
+
+
+def unbracketed(description: str) -> str:
+    """Return a description with its IPv6 addresses as Twisted reads them, ``[::1]`` as ``\\:\\:1``.
+
+    For a description of our own, ``Description.parse`` does the same.
+    """
+    return _BRACKETED.sub(lambda match: match[1].replace(":", r"\:"), description)
+
+
+class Count(int):
+    """A number of things in a log event or a message, shown as ``1 connection``, ``2 connections``.
+
+    Parameters:
+        number: the number.
+        one: what follows the number 1.
+        many: what follows any other number.
+    """
+
+    def __new__(cls, number: int, one: str, many: str) -> Self:
+        """Return the number with its words."""
+        count = super().__new__(cls, number)
+        count._words = one if number == 1 else many
+        return count
+
+    _words: str
+
+    def __str__(self) -> str:
+        return f"{int(self)} {self._words}"
+
+    def __format__(self, form: str) -> str:
+        return super().__format__(form) if form else str(self)
+
+
 def quoted(argument: str) -> str:
-    """Escape an argument for an endpoint description.
+    """Escape an argument for an endpoint description; an IPv6 address gets brackets.
 
     Twisted's ``quoteStringArgument`` does not escape the equals sign, so ``/run/a=b`` would
     become an argument named ``/run/a``.
     """
+    if _IPV6.fullmatch(argument):
+        return f"[{argument}]"
     return re.sub(r"([\\:=])", r"\\\1", argument)
 
 

@@ -150,6 +150,12 @@ class Served:
         builders = {kind: builder(kind, name, found) for kind in kinds}
         return cls(name, builders.get("stream"), builders.get("datagram"), kinds[0])
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds that it serves; none before ``sock-serve`` knows its factory."""
+        kinds: tuple[Kind, ...] = ("stream", "datagram")
+        return tuple(kind for kind in kinds if getattr(self, kind) is not None)
+
     def settings(self) -> list[Setting]:
         """Return the service's own settings; one that both kinds declare is listed once."""
         found = {}

@@ -17,7 +17,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,6 +48,7 @@ def setting(
     repeated: bool = False,
     needs: str | Sequence[str] = (),
     listener: str | None = None,
+    kind: str | None = None,
     changeable: bool = True,
 ) -> Any:
     """Declare one field of an ``attrs`` class as a setting.
@@ -66,6 +67,8 @@ def setting(
         listener: the kind of listener that it applies to, if not to all: ``stream``, ``TCP``,
             ``Unix stream``, ``Unix path``, ``datagram`` or ``UDP``. A host without such a listener
             refuses it.
+        kind: the kind of service, ``stream`` or ``datagram``, whose help it is in, if it has no
+            effect on the other and is not refused there; by default that of ``listener``.
         changeable: whether it can change while the service runs.
     """
     if repeated and default is attrs.NOTHING:
@@ -85,6 +88,7 @@ def setting(
         is_repeated=repeated,
         needs=(needs,) if isinstance(needs, str) else tuple(needs),
         listener=listener,
+        kind=kind or _KIND_OF_LISTENER.get(listener or ""),
         is_changeable=changeable,
     )
     return attrs.field(
@@ -94,6 +98,26 @@ def setting(
         metadata={_DECLARED: declared},
         kw_only=True,
     )
+
+
+_KIND_OF_LISTENER = {
+    "stream": "stream",
+    "TCP": "stream",
+    "Unix stream": "stream",
+    "datagram": "datagram",
+    "UDP": "datagram",
+}
+
+
+def of_use(settings: Iterable[Setting], kinds: Collection[str]) -> list[Setting]:
+    """Return the settings that have an effect on a service of these kinds."""
+    settings = list(settings)
+    useless = {each.argument for each in settings if each.kind and each.kind not in kinds}
+    return [
+        each
+        for each in settings
+        if each.argument not in useless and not (each.needs and useless.issuperset(each.needs))
+    ]
 
 
 def _as_it_is(value: Any) -> Any:
@@ -146,6 +170,7 @@ class Setting:
     is_repeated: bool = False
     needs: tuple[str, ...] = ()
     listener: str | None = None
+    kind: str | None = None
     is_changeable: bool = True
 
     @property

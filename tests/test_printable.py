@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 
@@ -8,14 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import eventAsJSON, formatEvent
 
 from sockservices.printable import (
+    Count,
     escaped,
     listening_at,
     peer_of_datagram,
     peer_of_stream,
     quoted,
     system_reason,
+    unbracketed,
 )
 
 ANY_TEXT = st.text(st.characters())
@@ -75,7 +79,8 @@ def test_what_moves_a_cursor_is_shown_as_an_escape() -> None:
     [
         (IPv4Address("TCP", "127.0.0.1", 7), "tcp:127.0.0.1:7"),
         (IPv4Address("UDP", "0.0.0.0", 7), "udp:0.0.0.0:7"),
-        (IPv6Address("TCP", "::1", 7), r"tcp:\:\:1:7"),
+        (IPv6Address("TCP", "::1", 7), "tcp:[::1]:7"),
+        (IPv6Address("UDP", "fe80::1%eth0", 7), "udp:[fe80::1%eth0]:7"),
         (UNIXAddress("/run/a:b"), r"unix:/run/a\:b"),
         (UNIXAddress(b"\0name\n"), r"unix:abstract=name\\n"),
         (HostnameAddress(b"host", 7), str(HostnameAddress(b"host", 7))),
@@ -118,9 +123,10 @@ def test_the_peer_of_a_datagram_has_a_name(
 
 @given(st.text(":=\\a b"))
 def test_a_quoted_argument_has_no_bare_sign(argument: str) -> None:
-    bare = re.sub(r"\\.", "", quoted(argument))
+    escaped_alone = unbracketed(quoted(argument))
+    bare = re.sub(r"\\.", "", escaped_alone)
     assert not set(bare) & set(":=\\")
-    assert re.sub(r"\\(.)", r"\1", quoted(argument)) == argument
+    assert re.sub(r"\\(.)", r"\1", escaped_alone) == argument
 
 
 def test_the_reason_of_the_system_is_its_own_words() -> None:
@@ -135,3 +141,40 @@ def test_a_reason_that_the_system_does_not_know_is_told_on_one_line(
     error: OSError, reason: str
 ) -> None:
     assert system_reason(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("bracketed", "plain"),
+    [
+        ("tcp:[::1]:7", r"tcp:\:\:1:7"),
+        ("tcp:7:interface=[fe80::1%eth0.1]", r"tcp:7:interface=fe80\:\:1%eth0.1"),
+        ("[::ffff:192.0.2.1]:7", r"\:\:ffff\:192.0.2.1:7"),
+        ("udp:7:[::]:[::1]", r"udp:7:\:\::\:\:1"),
+        ("unix:/run/[a:b]", "unix:/run/[a:b]"),
+        ("unix:[ab]", "unix:[ab]"),
+        ("unix:[a:b]", "unix:[a:b]"),
+        ("tcp:[::1", "tcp:[::1"),
+        ("tcp:x[::1]:7", "tcp:x[::1]:7"),
+    ],
+)
+def test_an_ipv6_address_may_have_brackets(bracketed: str, plain: str) -> None:
+    assert unbracketed(bracketed) == plain
+
+
+@pytest.mark.parametrize("address", ["::", "::1", "fe80::1%eth0", "2001:db8::7", "::ffff:1.2.3.4"])
+def test_an_ipv6_address_is_shown_in_brackets(address: str) -> None:
+    assert quoted(address) == f"[{address}]"
+    assert unbracketed(f"tcp:{quoted(address)}:7") == f"tcp:{address.replace(':', chr(92) + ':')}:7"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 boxes"), (1, "1 box"), (2, "2 boxes"), (21, "21 boxes")]
+)
+def test_a_number_of_things_is_shown_with_their_name(number: int, text: str) -> None:
+    count = Count(number, "box", "boxes")
+    assert (str(count), f"{count}", f"{count:>3}") == (text, text, f"{number:>3}")
+    assert (count, json.dumps([count])) == (number, f"[{number}]")
+    event = {"log_format": "there: {count}", "count": count}
+    assert formatEvent(event) == f"there: {text}"
+    flattened = json.loads(eventAsJSON(event))
+    assert (flattened["count"], formatEvent(flattened)) == (number, f"there: {text}")

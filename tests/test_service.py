@@ -289,3 +289,9 @@ def test_a_service_without_a_name_has_that_of_its_class_or_function() -> None:
 
     assert name_of(Streams) == name_of(built) == "Streams"
     assert name_of(make_streams) == "make_streams"
+
+
+def test_the_kinds_that_are_served_are_known_once_it_is_found() -> None:
+    assert Served("tried", None, None, "stream").kinds == ()
+    assert Served("tried", Streams, None, "stream").kinds == ("stream",)
+    assert Served("tried", EchoFactory, EchoFactory, "datagram").kinds == ("stream", "datagram")

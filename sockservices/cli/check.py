@@ -19,7 +19,7 @@ from sockservices.cli.listing import found
 from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
 from sockservices.mistakes import described, traceback_of
-from sockservices.printable import escaped
+from sockservices.printable import Count, escaped
 from sockservices.settings import Setting, Source, build, settings_of
 from sockservices.twistd.declaration import LoadError, SocketServiceMaker
 from sockservices.twistd.options import names_of_every_service
@@ -55,9 +55,9 @@ def check(name: str, given: tuple[str, ...]) -> None:
     broken = list(_broken(maker, _pairs(given)))
     for text in broken:
         click.echo(text)
-    count = len(faults) + len(broken)
+    count = Count(len(faults) + len(broken), "fault", "faults")
     if count:
-        raise CouldNot(f"{name}: {count} fault{'s' if count > 1 else ''}")
+        raise CouldNot(f"{name}: {count}")
     click.echo(f"{name}: nothing found")
 
 

@@ -21,9 +21,8 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.cli.client_endpoint import client_endpoint
 from sockservices.cli.errors import CouldNot, Seconds
-from sockservices.errors import DescriptionError
-from sockservices.listening import Description, abstract_address, checked_path, not_empty
 from sockservices.printable import escaped, system_reason
 from sockservices.timer import cancel
 from sockservices.transports import keep_steady
@@ -53,52 +52,13 @@ def connect(description: str, timeout: float) -> None:
     # Twisted must log nothing: an error is reported in one line.
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
     keep_steady(reactor)
-    endpoint = _endpoint(reactor, description)
+    endpoint = client_endpoint(reactor, description)
     session = _Session(reactor, timeout)
     session.start(endpoint)
     with _blocking_flags_kept(0, 1):
         reactor.run()
     if session.problem is not None:
         raise CouldNot(f"{description}: {session.problem}")
-
-
-def _endpoint(reactor: Any, text: str) -> Any:
-    from twisted.internet.endpoints import UNIXClientEndpoint, clientFromString
-
-    try:
-        description = Description.parse(text)
-        if description.prefix == "unix" and "abstract" in description.named:  # not Twisted's
-            name = description.values({"abstract": not_empty})["abstract"]
-            return UNIXClientEndpoint(reactor, os.fsdecode(abstract_address(name)))
-        _check(description)
-        return clientFromString(reactor, text)
-    except ImportError as error:
-        raise CouldNot(f"{text} needs {error.name}: pip install 'sockservices[tls]'") from None
-    except (TypeError, ValueError, IndexError) as error:
-        raise click.BadParameter(
-            f"{text!r}: {error}; expected something like tcp:127.0.0.1:7 or unix:/run/x",
-            param_hint="DESCRIPTION",
-        ) from None
-    except Exception as error:  # an invalid certificate, a missing file
-        raise CouldNot(f"{text}: {_reason(error)}") from None
-
-
-def _check(description: Description) -> None:
-    """Reject a description with which Twisted would never connect nor fail.
-
-    Raises ``ValueError``.
-    """
-    if not description.positional:
-        return
-    if description.prefix == "unix":
-        checked_path(description.positional[0])
-    else:
-        try:
-            description.positional[0].encode("idna")
-        except UnicodeError:
-            raise DescriptionError(
-                f"{description.positional[0]!r} is not a valid host name"
-            ) from None
 
 
 class _Session:

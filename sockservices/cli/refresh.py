@@ -9,7 +9,7 @@ from twisted.plugin import IPlugin, getPlugins
 
 import twisted.plugins
 from sockservices.cli.errors import CouldNot
-from sockservices.printable import system_reason
+from sockservices.printable import Count, system_reason
 
 
 @click.command()
@@ -28,7 +28,7 @@ def refresh() -> None:
             pass
         except OSError as error:
             raise CouldNot(f"cannot rebuild {cache}: {system_reason(error)}") from None
-    count = len(list(getPlugins(IPlugin)))
+    count = Count(len(list(getPlugins(IPlugin))), "plugin", "plugins")
     missing = [
         directory
         for directory in directories
@@ -36,4 +36,4 @@ def refresh() -> None:
     ]
     if missing:
         raise CouldNot(f"cannot write dropin.cache in {missing[0]}: is it writable?")
-    click.echo(f"{count} plugins cached in {', '.join(directories)}")
+    click.echo(f"{count} cached in {', '.join(directories)}")

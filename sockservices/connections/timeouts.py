@@ -52,6 +52,7 @@ class Timeouts(Part):
         converter=some_seconds,
         unit="seconds",
         help="Close a connection whose TLS handshake or PROXY header takes longer than this.",
+        kind="stream",
     )
     tcp_keepalive: int | None = setting(
         default=None,

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from sockservices.connections.parts import Context, Part, RunningPart, Steps
 from sockservices.converters import readable_file, readable_file_or_directory
 from sockservices.errors import ArgumentName, SettingError
+from sockservices.requirement import pip_install
 from sockservices.settings import setting
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class TLS(Part):
         try:
             from sockservices.connections.certificates import read_certificates
         except ImportError:
-            raise SettingError(_CERT, " needs an extra: pip install 'sockservices[tls]'") from None
+            raise SettingError(_CERT, f" needs an extra: {pip_install('tls')}") from None
         try:
             return (yield from read_certificates(self.tls_cert, self.tls_key, self.tls_client_ca))
         except ValueError as error:

@@ -17,6 +17,7 @@ from sockservices.connections.ledger import Connection, Event, Ledger, Opened
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import seconds, some_seconds
 from sockservices.host.draining import drain, drain_again
+from sockservices.printable import Count
 from sockservices.settings import setting
 from sockservices.timer import cancel
 
@@ -37,6 +38,7 @@ class Stopping(Part):
         converter=seconds,
         unit="seconds",
         help="Wait this long for connections to finish their work. 0 does not wait.",
+        kind="stream",
     )
     drain_idle: float | None = setting(
         default=None,
@@ -152,8 +154,8 @@ class Stop:
     def _tell_how_many(self) -> None:
         left = max(0.0, self._ends - self._reactor.seconds())
         self._log.info(
-            "stopping: {remaining} connections remain, {seconds:.0f} s left",
-            remaining=len(self.remaining),
+            "stopping: {remaining}, {seconds:.0f} s left",
+            remaining=Count(len(self.remaining), "connection remains", "connections remain"),
             seconds=left,
         )
         self._later(_COUNT_DOWN, self._tell_how_many)
@@ -228,9 +230,9 @@ class Stop:
             forget()
         cut = self._cut + len(self.remaining)  # nothing more will be heard of these
         self._log.info(
-            "stopped: {finished} connections finished, {cut} were reset",
-            finished=self._number - cut,
-            cut=cut,
+            "stopped: {finished}, {cut}",
+            finished=Count(self._number - cut, "connection finished", "connections finished"),
+            cut=Count(cut, "was reset", "were reset"),
         )
         waiting, self._waiting = self._waiting, []
         for each in waiting:

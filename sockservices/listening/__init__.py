@@ -6,6 +6,7 @@ The entry point is ``listener``, which reads a description and returns a listene
 from sockservices.listening.datagrams import (
     IDatagramServerEndpoint,
     IDatagramServerEndpointStringParser,
+    datagram_prefixes,
 )
 from sockservices.listening.descriptions import (
     Description,
@@ -38,6 +39,7 @@ __all__ = [
     "abstract_address",
     "backlog_length",
     "checked_path",
+    "datagram_prefixes",
     "description_of",
     "ip_address",
     "listener",

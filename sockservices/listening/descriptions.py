@@ -16,7 +16,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 
 from sockservices.converters import group_id, octal_mode, user_id, whole_number, yes_or_no
 from sockservices.errors import DescriptionError
-from sockservices.printable import escaped, quoted
+from sockservices.printable import escaped, quoted, unbracketed
 from sockservices.transports import Access
 from sockservices.transports.multicast import Group
 
@@ -66,9 +66,10 @@ class Description:
         """Parse a description; raise ``DescriptionError`` if its syntax is wrong."""
         positional: list[str] = []
         named: dict[str, str] = {}
+        readable = unbracketed(text)
         start = 0
         while True:
-            match = _PART.match(text, start)
+            match = _PART.match(readable, start)
             if match is None:
                 raise DescriptionError(f"{text!r} ends with a backslash that escapes nothing")
             part, end = match.groups()
@@ -95,9 +96,12 @@ class Description:
         Raises ``DescriptionError``, which names the unknown, repeated or missing part.
         """
         given: dict[str, str] = {}
+        if next(iter(parts)) == "port":
+            check_port_first(self)
         if "" in self.positional[1:]:
             raise DescriptionError(
-                f"in {self.text!r}, an argument is empty; write a colon in an argument as \\:"
+                f"in {self.text!r}, an argument is empty; write an IPv6 address in brackets, and "
+                "another colon in an argument as \\:"
             )
         if len(self.positional) > len(parts):
             extra = self.positional[len(parts)]
@@ -191,6 +195,19 @@ IP_PARTS = {"tcp": _TCP_PARTS, "tcp6": _TCP6_PARTS, "udp": _UDP_PARTS}
 """The arguments of the descriptions of IP sockets, by type."""
 
 
+def check_port_first(description: Description) -> None:
+    """Raise ``DescriptionError`` for ``tcp:HOST:PORT``, which is where a client connects to."""
+    *host, port = description.positional or ("",)
+    if host and not host[0].isdecimal() and port.isdecimal():
+        right = listening_on(description.prefix, ":".join(host), port)
+        raise DescriptionError(f"in {description.text!r}, the port comes first: write {right}")
+
+
+def listening_on(prefix: str, host: str, port: str) -> str:
+    """Return the description of a listener on a port of a host of this machine."""
+    return description_of(prefix, port, interface=None if host in ("", "*") else host)
+
+
 def ip_values(description: Description) -> dict[str, Any]:
     """Convert the arguments of a description in ``IP_PARTS``; raise ``DescriptionError``."""
     values = description.values(IP_PARTS[description.prefix], required="port")
@@ -221,7 +238,7 @@ def check_is_ipv6(description: Description, interface: str) -> None:
     if ":" not in interface:
         raise DescriptionError(
             f"in {description.text!r}, ipv6only: the address is not an IPv6 one, such as "
-            "interface=\\:\\:"
+            "interface=[::]"
         )
 
 

@@ -107,6 +107,7 @@ class Listening(Settings):
         unit="connections",
         changeable=False,
         help="Let this many connections wait to be accepted.",
+        kind="stream",
     )
     receive_buffer: int | None = setting(
         default=None,
@@ -121,6 +122,7 @@ class Listening(Settings):
         converter=yes_or_no,
         changeable=False,
         help="Use Twisted's stock transports instead of the faster eager ones.",
+        kind="stream",
     )
 
     @classmethod

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import attrs
@@ -26,14 +28,18 @@ from sockservices.listening.descriptions import (
     UNIX_PARTS,
     Description,
     check_is_ipv6,
+    check_port_first,
     description_of,
     ip_values,
+    listening_on,
     port_number,
     unix_values,
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.listening.ip_place import ip_place
-from sockservices.printable import escaped, system_reason
+from sockservices.printable import escaped, system_reason, unbracketed
+from sockservices.requirement import pip_install
+from sockservices.suggestions import did_you_mean
 from sockservices.transports import Access, LookingStreams, WrappingStreams
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
@@ -163,6 +169,7 @@ def factory_with_certificates(reactor: Any, description: Description, factory: A
 
 
 def _check_port(description: Description) -> None:
+    check_port_first(description)
     text = description.positional[0] if description.positional else description.named.get("port")
     if text is None:
         raise DescriptionError(f"{description.text!r} has no port")
@@ -218,15 +225,14 @@ def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
     """Let Twisted and other packages parse a description; turn their errors into one line."""
     known = _known_prefixes()
     if description.prefix not in known:
-        raise DescriptionError(
-            f"in {description.text!r}, the type {description.prefix!r} is unknown; "
-            f"there are {', '.join(sorted(known | datagram_prefixes()))}"
-        )
+        raise _unknown_type(description, known | datagram_prefixes())
     try:
-        return serverFromString(reactor, text)
+        if {"ssl", "tls"}.intersection((description.prefix, *description.positional[:1])):
+            import_module("twisted.internet.ssl")  # without it, Twisted raises a NameError
+        return serverFromString(reactor, unbracketed(text))
     except ImportError as error:
         raise DescriptionError(
-            f"{description.text!r} needs {error.name}: pip install 'sockservices[tls]'"
+            f"{description.text!r} needs {error.name}: {pip_install('tls')}"
         ) from None
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
@@ -240,6 +246,17 @@ def _foreign_endpoint(reactor: Any, description: Description, text: str) -> Any:
     except Exception as error:
         reason = escaped(str(error)) or type(error).__name__
         raise DescriptionError(f"in {description.text!r}: {reason}") from None
+
+
+def _unknown_type(description: Description, known: set[str]) -> DescriptionError:
+    prefix, *rest = (description.prefix, *description.positional)
+    hint = did_you_mean(prefix, sorted(known))
+    if len(rest) == 1 and rest[0].isdecimal() and re.search(r"[.:]|^localhost$", prefix):
+        hint = f"; write {listening_on('tcp', prefix, rest[0])}"
+    return DescriptionError(
+        f"in {description.text!r}, the type {prefix!r} is unknown; "
+        f"there are {', '.join(sorted(known))}{hint}"
+    )
 
 
 def _known_prefixes() -> set[str]:

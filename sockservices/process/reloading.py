@@ -28,6 +28,7 @@ from sockservices.converters import yes_or_no
 from sockservices.host.ports import Ports
 from sockservices.listening import Listening, listener
 from sockservices.process.supervisor import ServingProcess, check_passable, nobody_at
+from sockservices.requirement import pip_install
 from sockservices.settings import Settings, setting
 from sockservices.sink import reopen_all
 
@@ -37,7 +38,7 @@ _DEBOUNCE = 200  # milliseconds within which changes count as one
 def _if_watched(value: str | bool) -> bool:
     wanted = yes_or_no(value)
     if wanted and importlib.util.find_spec("watchfiles") is None:
-        raise ValueError("needs watchfiles: pip install 'sockservices[reload]'")
+        raise ValueError(f"needs watchfiles: {pip_install('reload')}")
     return wanted
 
 

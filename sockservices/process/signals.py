@@ -16,7 +16,7 @@ from typing import Any
 
 from sockservices.exit import stop_process
 from sockservices.host.host import SocketService
-from sockservices.printable import spaced
+from sockservices.printable import Count, spaced
 from sockservices.process.forced_end import ForcedEnd
 from sockservices.process.notify import Manager
 from sockservices.sink import reopen_all
@@ -81,7 +81,8 @@ def control(
         nonlocal is_stopping
         is_stopping = True
         forced_end.begin()
-        manager.stopping(f"stopping: {host.ledger.live} connections remain")
+        remaining = Count(host.ledger.live, "connection remains", "connections remain")
+        manager.stopping(f"stopping: {remaining}")
 
     host.watch_readiness(tell_status)
     handle_signals(

@@ -6,6 +6,8 @@ Names are imported lazily, because pytest loads this package for its fixtures at
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sockservices.requirement import pip_install
+
 if TYPE_CHECKING:
     from sockservices.testing.datagrams import DatagramServiceContract as DatagramServiceContract
     from sockservices.testing.failures import ContractError as ContractError
@@ -35,5 +37,5 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"sockservices.testing.{_HOME[name]}"), name)
     except ImportError as error:
         raise ImportError(
-            f"sockservices.testing needs {error.name}: pip install 'sockservices[testing]'"
+            f"sockservices.testing needs {error.name}: {pip_install('testing')}"
         ) from None

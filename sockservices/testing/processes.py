@@ -190,15 +190,15 @@ class Twistd:
 
     def connect(self) -> socket.socket:
         """Return a socket that is connected to its first listener, of the same kind."""
-        kind, _colon, rest = self.where[0].partition(":")
+        description = Description.parse(self.where[0])
+        kind = description.prefix
         if kind in ("unix", "unixgram"):
             sort = socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM
             made = socket.socket(socket.AF_UNIX, sort)
-            description = Description.parse(self.where[0])
             name = description.named.get("abstract")
             address: str | tuple[str, int] = f"\0{name}" if name else description.positional[0]
         else:
-            host, port = rest.replace("\\:", ":").rsplit(":", 1)
+            host, port = description.positional
             sort = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
             made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, sort)
             address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservices.printable import DatagramPeer, peer_of_datagram
+from sockservices.printable import Count, DatagramPeer, peer_of_datagram
 from sockservices.service import IBatchReceiver, ITruncationReceiver
 from sockservices.timer import cancel
 from sockservices.transports.datagram_sending import DatagramSending
@@ -184,9 +184,9 @@ class DatagramPort(SurvivingPort, DatagramSending):
             self.protocol.datagrams_received(batch)
         except BaseException:
             _log.failure(
-                "{protocol} failed on {count} datagrams, the first from {peer}",
+                "{protocol} failed on {count}, the first from {peer}",
                 protocol=type(self.protocol).__name__,
-                count=len(batch),
+                count=Count(len(batch), "datagram", "datagrams"),
                 peer=peer_of_datagram(batch[0][1]),
             )
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.printable import Count
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver
 from sockservices.transports.datagram_port import DatagramPort
@@ -121,9 +122,9 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
 
     def _tell_drops(self, lost: int) -> None:
         _log.warn(
-            "the kernel dropped {lost} datagrams to {listener}: they came faster than they were "
+            "the kernel dropped {lost} to {listener}: they came faster than they were "
             "read, and filled the receive buffer of {granted} bytes (--receive-buffer)",
-            lost=lost,
+            lost=Count(lost, "datagram", "datagrams"),
             listener=self.description,
             granted=size_of(self.socket),
         )

@@ -32,6 +32,7 @@ from sockservices.settings import (
     build,
     check,
     from_environment,
+    of_use,
     settings_of,
     spelled_as_option,
     variable,
@@ -263,16 +264,18 @@ class HostOptions(OneLineErrors):
 
         help_text = HelpFormatter(width=width or _HELP_WIDTH)
         groups = [(f"Options of {self.command}", self.own_rows())]
+        kinds = self.served.kinds or ("stream", "datagram")
         for group in GROUPS:
             settings = settings_of(group) if group is not Listening else self._listening_settings()
-            groups.append((group.heading, rows(settings)))
+            groups.append((group.heading, rows(of_use(settings, kinds))))
         groups[-1][1].extend(_ALWAYS)
         for heading, options in groups:
             if options:
                 with help_text.section(heading):
                     help_text.write_dl(options, col_max=_HELP_COLUMN)
         with help_text.section("Environment"):
-            help_text.write_text(environment_rule(self.command))
+            example = "max_connections" if "stream" in kinds else "rate"
+            help_text.write_text(environment_rule(self.command, example))
         return "\n" + help_text.getvalue().lstrip()
 
     def end(self, error: Exception, text: str | None = None) -> NoReturn:
@@ -292,12 +295,12 @@ def rows(settings: Iterable[Setting]) -> list[tuple[str, str]]:
     return [(each.option, each.described()) for each in settings]
 
 
-def environment_rule(command: str) -> str:
-    """Return the text that explains a command's environment variables."""
-    own, every = (variable(each, "max_connections") for each in (command, EVERY_SERVICE))
+def environment_rule(command: str, example: str) -> str:
+    """Return the text that explains a command's environment variables, with one as an example."""
+    own, every = (variable(each, example) for each in (command, EVERY_SERVICE))
     return (
         f"Every option can also be set by an environment variable: {own} sets "
-        f"--max-connections for this service. {every} sets it for all services; that works for "
+        f"--{example.replace('_', '-')} for this service. {every} sets it for all services; that works for "
         "every option except the service's own. The command line overrides both variables, and "
         "the first overrides the second. Separate several values with spaces."
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from sockservices.connections.ledger import Ledger
 from sockservices.connections.parts import at_once
 from sockservices.connections.tls import TLS
 from sockservices.errors import SettingError
+from sockservices.requirement import requirement
 from tests.certificates import make_certificate
 from tests.fakes import context
 
@@ -101,7 +103,7 @@ def test_without_what_tls_needs_it_is_said_what_to_install(
     files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sockservices.connections.certificates", None)
-    with pytest.raises(SettingError, match=r"pip install 'sockservices\[tls\]'"):
+    with pytest.raises(SettingError, match=re.escape(f"pip install {requirement('tls')}")):
         at_once(TLS(**files).certificates())
 
 

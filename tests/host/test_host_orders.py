@@ -343,8 +343,8 @@ async def test_of_two_stops_the_later_one_takes_up_who_is_accepted_late() -> Non
         await stopped
         await stopped_again
     assert sorted(each for each in _said(events, "echo") if each.startswith("stopped")) == [
-        "stopped: 0 connections finished, 1 were reset",
-        "stopped: 0 connections finished, 1 were reset",
+        "stopped: 0 connections finished, 1 was reset",
+        "stopped: 0 connections finished, 1 was reset",
     ]
     await client.whole
 

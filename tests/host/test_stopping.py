@@ -114,7 +114,7 @@ def test_those_that_read_are_closed_in_order_the_others_are_cut(
     assert stuck.how == ["lose", "abort"]
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 1 connections finished, 1 were reset"]
+    assert _texts(log) == ["stopped: 1 connection finished, 1 was reset"]
     assert setup.ledger.totals.closed == {"closed": 1, "stop": 1}
 
 
@@ -135,7 +135,7 @@ def test_work_may_be_finished_first(setup: Setup, log: list[Any]) -> None:
     assert _texts(log) == [
         "stopping: 2 connections remain, 3 s left",
         "stopping: 2 connections remain, 2 s left",
-        "stopping: 1 connections remain, 1 s left",
+        "stopping: 1 connection remains, 1 s left",
         "stopped: 2 connections finished, 0 were reset",
     ]
 
@@ -226,7 +226,7 @@ def test_a_hurry_before_it_begins_holds(setup: Setup, log: list[Any]) -> None:
     setup.clock.advance(0)
     assert peer.how == ["abort"]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log) == ["stopped: 0 connections finished, 1 were reset"]
+    assert _texts(log) == ["stopped: 0 connections finished, 1 was reset"]
 
 
 def test_connections_of_another_start_are_none_of_its_business(setup: Setup) -> None:
@@ -288,7 +288,7 @@ def test_what_was_cut_for_another_reason_keeps_it(setup: Setup, log: list[Any]) 
     setup.stop(graceful_timeout=5)
     setup.ledger.of(stuck).end("idle-timeout")
     assert setup.ledger.totals.closed == {"idle-timeout": 1}
-    assert _texts(log)[-1] == "stopped: 0 connections finished, 1 were reset"
+    assert _texts(log)[-1] == "stopped: 0 connections finished, 1 was reset"
 
 
 def test_a_producer_that_fails_does_not_keep_its_connection_open(setup: Setup) -> None:
@@ -337,7 +337,7 @@ def test_idle_connections_are_not_waited_for(setup: Setup, log: list[Any]) -> No
     assert stuck.how == ["lose", "abort"]  # it was asked once
     assert setup.done == [None]
     assert setup.clock.getDelayedCalls() == []
-    assert _texts(log)[-1] == "stopped: 2 connections finished, 1 were reset"
+    assert _texts(log)[-1] == "stopped: 2 connections finished, 1 was reset"
 
 
 @pytest.mark.usefixtures("monotonic")

@@ -24,6 +24,7 @@ from sockservices.listening import (
     port_number,
 )
 from sockservices.listening.descriptions import IP_PARTS, UNIX_PARTS
+from sockservices.printable import unbracketed
 
 ANY_TEXT = st.text(st.characters())
 SIGNS = st.text(":=\\ab \n", max_size=12)
@@ -134,7 +135,7 @@ def test_what_twisted_quotes_is_read_as_twisted_reads_it(text: str) -> None:
 @given(st.text(":=\\ab/", min_size=1))
 def test_what_we_quote_is_read_alike_by_twisted(text: str) -> None:
     description = description_of("unix", text, mode="640", backlog=7)
-    twisted = _twisted_unix(description)
+    twisted = _twisted_unix(unbracketed(description))
     assert twisted is not None
     values = Description.parse(description).values(UNIX_PARTS["unix"])
     assert {name: twisted[name] for name in values} == values
@@ -152,8 +153,13 @@ def test_what_has_no_type_and_argument_is_no_description(text: str) -> None:
     [
         (
             "tcp:7:::1",
-            "in 'tcp:7:::1', an argument is empty; write a colon",
+            "in 'tcp:7:::1', an argument is empty; write an IPv6 address in brackets",
         ),
+        ("tcp:127.0.0.1:7", "the port comes first: write tcp:7:interface=127.0.0.1"),
+        ("tcp:localhost:7", "the port comes first: write tcp:7:interface=localhost"),
+        ("tcp:*:7", "in 'tcp:*:7', the port comes first: write tcp:7"),
+        ("tcp:::1:7", "in 'tcp:::1:7', the port comes first: write tcp:7:interface=[::1]"),
+        ("tcp:[::1]:7", "in 'tcp:[::1]:7', the port comes first: write tcp:7:interface=[::1]"),
         ("tcp:7:127.0.0.1:5:no:6", "in 'tcp:7:127.0.0.1:5:no:6', '6' is one argument too many"),
         ("tcp:port=7:door=8", "'door' is unknown: tcp takes port, interface, backlog, ipv6only"),
         ("tcp:7:port=8", "port is given twice"),

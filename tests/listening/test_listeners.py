@@ -56,10 +56,10 @@ def test_the_receive_buffer_is_that_of_udp() -> None:
 def test_port_and_socket_come_first_and_mean_the_kind_that_is_asked_for() -> None:
     settings = Listening(port=7, interface="::1", socket="/run/a:b", listen=["tcp:1", "udp:2"])
     assert settings.descriptions("stream") == [
-        *(r"tcp:7:interface=\:\:1", r"unix:/run/a\:b", "tcp:1", "udp:2"),
+        *("tcp:7:interface=[::1]", r"unix:/run/a\:b", "tcp:1", "udp:2"),
     ]
     assert settings.descriptions("datagram") == [
-        *(r"udp:7:interface=\:\:1", r"unixgram:/run/a\:b", "tcp:1", "udp:2"),
+        *("udp:7:interface=[::1]", r"unixgram:/run/a\:b", "tcp:1", "udp:2"),
     ]
     assert Listening().descriptions("stream") == []
     assert Listening(port=0).descriptions("datagram") == ["udp:0"]
@@ -70,11 +70,11 @@ def test_each_interface_is_a_listener() -> None:
     settings = Listening(port=7, interface=[loopback, "::1"])
     assert settings.descriptions("stream") == [
         "tcp:7:interface=127.0.0.1",
-        r"tcp:7:interface=\:\:1",
+        "tcp:7:interface=[::1]",
     ]
     both = Listening(port=7, interface=["0.0.0.0", "::"], listen=["tcp6:8", "udp:8"])
     assert both.descriptions("datagram") == [
-        *("udp:7:interface=0.0.0.0", r"udp:7:interface=\:\::ipv6only=yes", "tcp6:8", "udp:8"),
+        *("udp:7:interface=0.0.0.0", "udp:7:interface=[::]:ipv6only=yes", "tcp6:8", "udp:8"),
     ]
 
 

@@ -57,7 +57,7 @@ def test_ipv4_and_ipv6_have_one_port(tmp_path: Path, options: list[str], ipv6_fi
     with Service("sock-echo", *both, *options, cwd=tmp_path) as echo:
         assert set(echo.where) == {
             *(f"tcp:0.0.0.0:{port}", f"udp:127.0.0.1:{port}"),
-            *(rf"tcp:\:\::{port}", rf"udp:\:\::{port}"),
+            *(f"tcp:[::]:{port}", f"udp:[::]:{port}"),
         }
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             for family in LOOPBACK:
@@ -127,7 +127,7 @@ def test_this_process_is_named_when_it_is_in_its_own_way(tmp_path: Path) -> None
         f"{here}tcp:0.0.0.0:{port} open"
     )
     said = _refused(tmp_path, f"--listen=tcp6:{port}:ipv6only=no", f"--listen=tcp:{port}")
-    assert said == rf"{here}tcp:\:\::{port} open; ipv6only=yes would keep IPv4 and IPv6 apart"
+    assert said == f"{here}tcp:[::]:{port} open; ipv6only=yes would keep IPv4 and IPv6 apart"
     assert _refused(tmp_path, "--listen=unix:s", "--listen=unixgram:s") == (
         "cannot listen on unixgram:s: address already in use: this process listens there"
     )
@@ -141,7 +141,7 @@ def test_an_ipv4_address_has_no_ipv6only(tmp_path: Path) -> None:
         *("ssl:0:ipv6only=yes", "haproxy:tcp:0:ipv6only=yes"),
     ):
         assert _refused(tmp_path, "--listen", description) == (
-            rf"in '{description}', ipv6only: the address is not an IPv6 one, such as interface=\:\:"
+            rf"in '{description}', ipv6only: the address is not an IPv6 one, such as interface=[::]"
         )
     said = _refused(tmp_path, "--listen", "haproxy:tcp6:0:ipv6only=x")
     assert said == "in 'haproxy:tcp6:0:ipv6only=x', ipv6only: 'x' is neither yes nor no"
@@ -166,9 +166,9 @@ def test_a_name_stands_for_all_its_addresses_on_this_machine(tmp_path: Path) -> 
     with Running([*apart, "sock-echo", *options], tmp_path) as echo:
         where = echo.err.wait_for(r"listening on (\S.*)\n")[1].split()
         assert set(where[:-2]) == {
-            *(f"tcp:127.0.0.1:{port}", f"tcp:127.0.0.7:{port}", rf"tcp:\:\:1:{port}"),
+            *(f"tcp:127.0.0.1:{port}", f"tcp:127.0.0.7:{port}", f"tcp:[::1]:{port}"),
         }
-        assert {each.rpartition(":")[0] for each in where[-2:]} == {"udp:127.0.0.1", r"udp:\:\:1"}
+        assert {each.rpartition(":")[0] for each in where[-2:]} == {"udp:127.0.0.1", "udp:[::1]"}
         for family in LOOPBACK:
             _echoed(family, socket.SOCK_STREAM, port)
         assert echo.stop() == 0

@@ -133,7 +133,8 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
         ("unixgram:", "in 'unixgram:', address: is empty"),
         (
             "tcp:0:interface=::1",
-            "in 'tcp:0:interface=::1', an argument is empty; write a colon in an argument as \\:",
+            "in 'tcp:0:interface=::1', an argument is empty; write an IPv6 address in brackets, "
+            "and another colon in an argument as \\:",
         ),
         ("tcp:port=0:port=1", "in 'tcp:port=0:port=1', port is given twice"),
         (
@@ -160,7 +161,8 @@ def test_malformed_descriptions_name_the_part(folder: Path, description: str, li
 def test_an_unknown_type_is_named_with_those_that_there_are(folder: Path) -> None:
     _status, said = _refused(folder, "sock-echo", "--listen", "tpc:7")
     assert said.startswith("sock-echo: in 'tpc:7', the type 'tpc' is unknown; there are ")
-    assert {"tcp,", "tcp6,", "unix,", "ssl,", "udp,", "unixgram"} <= set(said.split())
+    assert {"tcp,", "tcp6,", "unix,", "ssl,", "udp,", "unixgram;"} <= set(said.split())
+    assert said.endswith("; did you mean tcp?")
 
 
 def test_a_kind_that_the_service_does_not_serve(folder: Path) -> None:

@@ -62,7 +62,7 @@ def _stopping(
         with service.connect() as client:
             _exchange(client)
             service.process.send_signal(signal.SIGTERM)
-            service.err.wait_for("stopping: 1 connections remain")
+            service.err.wait_for("stopping: 1 connection remains")
             yield service, clock, client
 
 
@@ -107,4 +107,4 @@ def test_set_forward_a_stop_is_not_cut_short(tmp_path: Path, reactor: str) -> No
             _exchange(client)
         client.close()
         assert service.wait() == 0
-    assert "stopped: 1 connections finished, 0 were reset" in service.err.text
+    assert "stopped: 1 connection finished, 0 were reset" in service.err.text

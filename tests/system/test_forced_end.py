@@ -64,10 +64,10 @@ def test_it_ends_after_a_second_signal_although_a_thread_is_running(tmp_path: Pa
     with _busy(tmp_path, "--graceful-timeout=3600") as busy, contextlib.closing(busy.connect()):
         _ask(busy, b"pool")
         busy.process.send_signal(signal.SIGTERM)
-        busy.err.wait_for("stopping: 1 connections remain")
+        busy.err.wait_for("stopping: 1 connection remains")
         busy.process.send_signal(signal.SIGTERM)
         assert busy.wait() == 0
-        busy.err.wait_for(r"stopped: \d connections finished, 1 were reset")
+        busy.err.wait_for(r"stopped: \d connections finished, 1 was reset")
         busy.err.wait_for(f"exiting by force: still running: {POOL}")
 
 

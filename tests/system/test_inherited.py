@@ -157,7 +157,7 @@ def test_one_name_reaches_all_sockets_of_a_unit(tmp_path: Path, options: list[st
             passed=[("echo", ipv4), ("echo", datagrams), ("echo", ipv6)],
         ) as echo:
             assert echo.where == [
-                *(f"tcp:127.0.0.1:{port}", rf"tcp:\:\:1:{port}", f"udp:127.0.0.1:{port}"),
+                *(f"tcp:127.0.0.1:{port}", f"tcp:[::1]:{port}", f"udp:127.0.0.1:{port}"),
             ]
             for owned in (ipv4, ipv6, datagrams):
                 with socket.socket(owned.family, owned.type) as client:

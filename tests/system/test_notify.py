@@ -70,7 +70,7 @@ def test_a_stop_is_the_last_that_is_told(tmp_path: Path) -> None:
                 assert client.recv(1) == b"x"
                 assert manager.recv(1000).startswith(b"READY=1\n")
                 echo.process.send_signal(signal.SIGTERM)
-                assert manager.recv(1000) == b"STOPPING=1\nSTATUS=stopping: 1 connections remain"
+                assert manager.recv(1000) == b"STOPPING=1\nSTATUS=stopping: 1 connection remains"
                 echo.process.send_signal(signal.SIGUSR2)
                 echo.process.send_signal(signal.SIGHUP)
                 echo.err.wait_for("reloaded: nothing")

@@ -124,7 +124,7 @@ def test_a_change_is_there_on_the_same_socket(folder: Path) -> None:
             assert datagrams.recv(10) == b"one"
             talk.change(SOURCE.format(word="two"))
             talk.wait_for_another()
-            talk.err.wait_for("stopping: 1 connections remain")
+            talk.err.wait_for("stopping: 1 connection remains")
             assert talk.hears() == b"two"
             datagrams.send(b"?")
             assert datagrams.recv(10) == b"two"
@@ -237,7 +237,7 @@ def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
             assert old.recv(10) == b"one"
             talk.change(SOURCE.format(word="nine"))
             talk.wait_for_another()
-            talk.err.wait_for("stopping: 1 connections remain")
+            talk.err.wait_for("stopping: 1 connection remains")
             talk.process.send_signal(signal.SIGTERM)
             talk.err.wait_for("stopped: ")  # by the new code, which has none
             old.sendall(b"to the end")
@@ -385,11 +385,11 @@ def test_ctrl_c_ends_all_in_order(folder: Path) -> None:
         with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as client:
             assert client.recv(10) == b"one"
             talk.process.send_signal(signal.SIGINT)
-            talk.err.wait_for("stopping: 1 connections remain")
+            talk.err.wait_for("stopping: 1 connection remains")
             client.sendall(b"x")
             assert read_all(client) == b"x"
         assert talk.wait() == 0
-        talk.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        talk.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_who_does_not_read_is_cut_and_counted(folder: Path, options: list[str]) 
         with filling.connect() as slow:
             assert slow.recv(1) == b"x"
             assert filling.stop() == 0
-            filling.err.wait_for("stopped: 0 connections finished, 1 were reset")
+            filling.err.wait_for("stopped: 0 connections finished, 1 was reset")
 
 
 def _descriptors(service: Service) -> int:
@@ -126,7 +126,7 @@ def test_who_reads_gets_all_beside_one_that_does_not(folder: Path, options: list
                 time.sleep(0.01)
             filling.process.send_signal(signal.SIGTERM)
             assert filling.wait() == 0
-            filling.err.wait_for("stopped: 1 connections finished, 1 were reset")
+            filling.err.wait_for("stopped: 1 connection finished, 1 was reset")
 
 
 def test_a_protocol_that_can_is_told_to_finish(folder: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_protocol_that_can_is_told_to_finish(folder: Path) -> None:
             parting.process.send_signal(signal.SIGTERM)
             assert read_all(client) == b"good-bye\n"
         assert parting.wait() == 0
-        parting.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        parting.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
@@ -153,12 +153,12 @@ def test_a_second_signal_ends_it_at_once(
             client.sendall(b"x")
             assert client.recv(1) == b"x"
             echo.process.send_signal(first)
-            echo.err.wait_for("stopping: 1 connections remain, 3600 s left")
+            echo.err.wait_for("stopping: 1 connection remains, 3600 s left")
             echo.process.send_signal(second)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
             assert echo.wait() == 0
-        echo.err.wait_for("stopped: 0 connections finished, 1 were reset")
+        echo.err.wait_for("stopped: 0 connections finished, 1 was reset")
         assert "Traceback" not in echo.err.text
 
 
@@ -296,7 +296,7 @@ def test_who_has_waited_in_vain_is_reset_when_the_time_is_over(tmp_path: Path) -
             with pytest.raises(ConnectionResetError):
                 waiting.recv(1)
             assert echo.wait() == 0
-        echo.err.wait_for("stopped: 0 connections finished, 1 were reset")
+        echo.err.wait_for("stopped: 0 connections finished, 1 was reset")
 
 
 def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_an_idle_connection_does_not_hold_up_a_stop(tmp_path: Path) -> None:
             assert client.recv(1) == b"x"
             assert echo.stop() == 0
             assert client.recv(1) == b""
-        echo.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        echo.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
@@ -341,7 +341,7 @@ def test_a_peer_that_sends_all_the_time_gets_all_that_was_written(
             sender.join()
             assert got == 8 << 20
         assert pouring.wait() == 0
-        pouring.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        pouring.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 def test_datagrams_that_had_come_are_answered(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_what_was_written_is_delivered_at_a_stop(folder: Path, goes_on: bool) ->
             more = b"more " * (20 << 20) if goes_on else b""
             assert len(_exchange(client, more)) == (20 << 20) - 1
         assert filling.wait() == 0
-        filling.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        filling.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 @pytest.mark.parametrize("listen", [OWN, TWISTEDS])
@@ -493,5 +493,5 @@ def test_a_peer_that_does_not_answer_the_end_does_not_hold_up_the_stop(
         with _wrap(_trusting(folder), greeting.connect()) as idle:
             assert idle.recv(5) == b"hello"
             assert greeting.stop() == 0
-            greeting.err.wait_for("stopped: 1 connections finished, 0 were reset")
+            greeting.err.wait_for("stopped: 1 connection finished, 0 were reset")
             assert idle.recv(1) == b""

@@ -73,7 +73,7 @@ def test_the_two_families_are_told_apart(kind: socket.SocketKind) -> None:
             f"127.0.0.1:{port} open; ipv6only=yes would keep IPv4 and IPv6 apart"
         )
     with _open(socket.AF_INET6, kind, "::") as port:
-        assert r":\:\::" in reason_in_use(kind, ("", port))
+        assert ":[::]:" in reason_in_use(kind, ("", port))
         assert reason_in_use(kind, ("", port)).endswith("would keep IPv4 and IPv6 apart")
         assert reason_in_use(kind, ("::1", port)).endswith(" open")
 

@@ -144,8 +144,8 @@ def test_an_option_that_every_service_has_cannot_be_declared(
         (["--port=7"], ["tcp:7"], ["udp:7"]),
         (
             ["--port=0", "--interface=::1"],
-            [r"tcp:0:interface=\:\:1"],
-            [r"udp:0:interface=\:\:1"],
+            ["tcp:0:interface=[::1]"],
+            ["udp:0:interface=[::1]"],
         ),
         (["--socket=/run/a:b"], [r"unix:/run/a\:b"], [r"unixgram:/run/a\:b"]),
         (
@@ -258,3 +258,38 @@ def test_errors_of_any_options_are_one_line(capfd: pytest.CaptureFixture[str]) -
             raise usage.UsageError("wrong")
 
     assert _refused(Explained(), [], capfd) == "options: explained: wrong"  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("served", "shown", "hidden"),
+    [
+        (
+            Served("tried", Plain, None, "stream"),
+            ["--backlog", "--max-connections", "--at-limit", "--tls-key", "--graceful-timeout"],
+            ["--receive-buffer"],
+        ),
+        (
+            Served("tried", None, Datagrams, "datagram"),
+            ["--receive-buffer", "--rate", "--exempt", "--mode", "--flush", "SOCKSERVICES_RATE"],
+            [
+                *("--backlog", "--stock-transports", "--max-connections", "--at-limit"),
+                *("--allow-user", "--idle-timeout", "--handshake-timeout", "--tcp-keepalive"),
+                *("--tls-cert", "--tls-key", "TLS:", "--proxy-protocol", "--proxy-allow-from"),
+                *("--graceful-timeout", "SOCKSERVICES_MAX_CONNECTIONS"),
+            ],
+        ),
+        (
+            Served("tried", Plain, Datagrams, "stream"),
+            ["--backlog", "--receive-buffer", "--tls-key", "--rate"],
+            [],
+        ),
+    ],
+)
+def test_the_help_has_the_options_that_the_service_can_use(
+    served: Served, shown: list[str], hidden: list[str]
+) -> None:
+    said = options_for(served).getUsage()
+    for each in shown:
+        assert each in said
+    for each in hidden:
+        assert each not in said
