@@ -20,6 +20,7 @@ from twisted.plugin import getPlugins
 
 from sockservices.cli.errors import CouldNot
 from sockservices.printable import escaped, system_reason
+from sockservices.requirement import requirement
 from sockservices.twistd.installed import service_entry_points
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def new(name: str, datagram: bool, entry_point: bool) -> None:
         "command": command,
         "arguments": "".join(f'"{word}", ' for word in command.split()),
         "packages": f'"{name}"' if entry_point else f'"{name}", "twisted"',
+        "requirement": _requirement(),
+        **_notes_until_release(),
         "entry_points": _ENTRY_POINTS.format(name=name) if entry_point else "",
     }
     parts = ("common", words["kind"], "entry_point" if entry_point else "plugin")
@@ -77,10 +80,33 @@ def new(name: str, datagram: bool, entry_point: bool) -> None:
     click.echo(
         f"{name}/ is there. Next:\n\n"
         f"    cd {name}\n"
-        "    python3 -m venv .venv && .venv/bin/pip install -e '.[test]'\n"
+        f"    python3 -m venv .venv && .venv/bin/pip install {_requirement()}-e '.[test]'\n"
         "    .venv/bin/pytest\n"
         f"    .venv/bin/twistd -n {command} --port 7000"
     )
+
+
+def _requirement() -> str:
+    """Return what pip needs for this package and a space, or nothing if the index has it."""
+    return "" if requirement() == "sockservices" else f"{requirement()} "
+
+
+def _notes_until_release() -> dict[str, str]:
+    """Return notes for other machines, if this package was installed from a clone."""
+    is_clone = _requirement() and " @ " not in _requirement()
+    return {
+        "readme_note": _README_NOTE.format(requirement()) if is_clone else "",
+        "workflow_note": _WORKFLOW_NOTE if is_clone else "",
+    }
+
+
+_README_NOTE = """
+sockservices has no release yet, so this installs it from its clone. On another machine, replace
+`{}` by the path of a clone there.
+"""
+_WORKFLOW_NOTE = """
+      # sockservices has no release yet. On another machine, replace the path of its clone by the
+      # URL of its repository: 'sockservices @ git+https://...'."""
 
 
 _ENTRY_POINTS = """

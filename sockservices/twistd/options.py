@@ -300,8 +300,8 @@ def environment_rule(command: str, example: str) -> str:
     own, every = (variable(each, example) for each in (command, EVERY_SERVICE))
     return (
         f"Every option can also be set by an environment variable: {own} sets "
-        f"--{example.replace('_', '-')} for this service. {every} sets it for all services; that works for "
-        "every option except the service's own. The command line overrides both variables, and "
+        f"{spelled_as_option(example)} for this service. {every} sets it for all services; that "
+        "works for every option except the service's own. The command line overrides both, and "
         "the first overrides the second. Separate several values with spaces."
     )
 

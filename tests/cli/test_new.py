@@ -110,3 +110,27 @@ def test_one_that_cannot_be_finished_leaves_nothing_behind(
     assert (status, printed) == (1, "")
     assert "my_chat: No space left on device" in said
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("needed", "notes"),
+    [
+        ("sockservices", 0),
+        ("/home/me/sockservices", 2),
+        ("'sockservices @ git+https://example.org/x@c0ffee'", 0),
+    ],
+)
+def test_before_a_release_its_steps_install_what_it_was_made_from(
+    folder: Path, needed: str, notes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sockservices.cli.new.requirement", lambda: needed)
+    _status, printed, _said = run(new, "my_chat")
+    readme = (folder / "my_chat/README.md").read_text()
+    workflow = (folder / "my_chat/.github/workflows/test.yml").read_text()
+    install = "pip install -e '.[test]'\n"
+    if needed != "sockservices":
+        install = f"pip install {needed} -e '.[test]'\n"
+    for text in (printed, readme, workflow):
+        assert install in text
+    assert (readme + workflow).count("sockservices has no release yet") == notes
+    assert ("`/home/me/sockservices` by the path" in readme) == bool(notes)
