@@ -25,6 +25,7 @@ from sockservices.listening.descriptions import (
 )
 from sockservices.listening.inherited import InheritedSocket, inherited_socket
 from sockservices.transports import Access
+from sockservices.transports.binding import Binding
 from sockservices.transports.multicast import Group
 from sockservices.transports.udp import UdpPort
 from sockservices.transports.unix_datagrams import UnixDatagramPort
@@ -60,12 +61,14 @@ class UdpServerEndpoint:
     receive_buffer: int | None = None
     ipv6only: bool | None = None
     join: Sequence[Group] = ()
+    binding: Binding = attrs.Factory(Binding)
     is_udp: ClassVar[bool] = True
 
     def listen(self, protocol: AbstractDatagramProtocol) -> Deferred[IListeningPort]:
         """See ``IDatagramServerEndpoint``."""
         where = (self.port, protocol, self.interface, self.reactor)
-        return execute(_start, UdpPort(*where, self.receive_buffer, self.ipv6only, self.join))
+        how = (self.receive_buffer, self.ipv6only, self.join, self.binding)
+        return execute(_start, UdpPort(*where, *how))
 
 
 @implementer(IDatagramServerEndpoint)

@@ -18,11 +18,14 @@ from sockservices.converters import group_id, octal_mode, user_id, whole_number,
 from sockservices.errors import DescriptionError
 from sockservices.printable import escaped, quoted, unbracketed
 from sockservices.transports import Access
+from sockservices.transports.binding import Binding, check_freebind, device_name
 from sockservices.transports.multicast import Group
 
 _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+_ONLY_BY_NAME = ("freebind", "device")  # which Twisted's types do not have
 
 # sizeof(sun_path) less the terminating null byte: unix(7), and sys/un.h on the BSDs and macOS.
 PATH_LIMIT = 107 if sys.platform == "linux" else 103
@@ -91,10 +94,11 @@ class Description:
         return cls(text, positional[0].lower(), tuple(positional[1:]), named)
 
     def arguments(self, parts: Collection[str], required: str | None = None) -> dict[str, str]:
-        """Return the arguments by name; they may be given in the order of these parts or by name.
+        """Return the arguments by name; most may also be given in the order of these parts.
 
         Raises ``DescriptionError``, which names the unknown, repeated or missing part.
         """
+        by_place = [name for name in parts if name not in _ONLY_BY_NAME]
         given: dict[str, str] = {}
         if next(iter(parts)) == "port":
             check_port_first(self)
@@ -103,10 +107,10 @@ class Description:
                 f"in {self.text!r}, an argument is empty; write an IPv6 address in brackets, and "
                 "another colon in an argument as \\:"
             )
-        if len(self.positional) > len(parts):
-            extra = self.positional[len(parts)]
+        if len(self.positional) > len(by_place):
+            extra = self.positional[len(by_place)]
             raise DescriptionError(f"in {self.text!r}, {extra!r} is one argument too many")
-        given.update(zip(parts, self.positional, strict=False))
+        given.update(zip(by_place, self.positional, strict=False))
         for name, value in self.named.items():
             if name not in parts:
                 raise DescriptionError(
@@ -173,23 +177,34 @@ def _checked_length(text: str, what: str) -> bytes:
     return raw
 
 
+def _freebind(value: str) -> bool:
+    return check_freebind(yes_or_no(value))
+
+
+_BINDING_PARTS: Mapping[str, Callable[[str], Any]] = {
+    "freebind": _freebind,
+    "device": device_name,
+}
 _TCP_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "interface": ip_address,
     "backlog": backlog_length,
     "ipv6only": yes_or_no,
+    **_BINDING_PARTS,
 }
 _TCP6_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "backlog": backlog_length,
     "interface": ip_address,
     "ipv6only": yes_or_no,
+    **_BINDING_PARTS,
 }
 _UDP_PARTS: Mapping[str, Callable[[str], Any]] = {
     "port": port_number,
     "interface": ip_address,
     "ipv6only": yes_or_no,
     "join": multicast_groups,
+    **_BINDING_PARTS,
 }
 IP_PARTS = {"tcp": _TCP_PARTS, "tcp6": _TCP6_PARTS, "udp": _UDP_PARTS}
 """The arguments of the descriptions of IP sockets, by type."""
@@ -216,6 +231,9 @@ def ip_values(description: Description) -> dict[str, Any]:
         check_is_ipv6(description, values["interface"])
     for group in values.get("join", ()):
         _check_receives(description, values["interface"], group)
+    binding = {name: values.pop(name) for name in _BINDING_PARTS if name in values}
+    if binding:
+        values["binding"] = Binding(**binding)
     return values
 
 

@@ -41,6 +41,7 @@ from sockservices.printable import escaped, system_reason, unbracketed
 from sockservices.requirement import pip_install
 from sockservices.suggestions import did_you_mean
 from sockservices.transports import Access, LookingStreams, WrappingStreams
+from sockservices.transports.binding import Binding
 
 OWN_PREFIXES = ("tcp", "tcp6", "unix", "systemd")
 """The types of descriptions that this module parses, and not Twisted or other packages."""
@@ -56,12 +57,13 @@ class TcpServerEndpoint:
     interface: str
     backlog: int
     ipv6only: bool | None = None
+    binding: Binding = attrs.Factory(Binding)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """See ``IStreamServerEndpoint.listen``."""
         where: list[Any] = [self.port, protocolFactory, self.backlog, self.interface]
-        if self.ipv6only is not None:  # which only our own reactors know
-            where.append(self.ipv6only)
+        if (self.ipv6only, self.binding) != (None, Binding()):  # which only our own reactors know
+            where += [self.ipv6only, self.binding]
         return execute(self.reactor.listenTCP, *where)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet import tcp, unix
 
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
+from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ClosesInOrder, ReadsTheRest
 from sockservices.transports.ipv6_only import ChoosesFamilies
@@ -15,7 +16,7 @@ class TCPServer(Counting, ClosesInOrder, tcp.Server):
     """A connection that a TCP port has accepted."""
 
 
-class TCPPort(ChoosesFamilies, AcceptingPort):
+class TCPPort(ChoosesFamilies, BindsAsAsked, AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = TCPServer

@@ -14,6 +14,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import directlyProvides, providedBy
 
 from sockservices.transports import stock_streams, tcp, unix
+from sockservices.transports.binding import Binding
 from sockservices.transports.clock import keep_steady
 from sockservices.transports.transport import EagerConnection
 from sockservices.transports.unix_binding import Access
@@ -38,10 +39,12 @@ class _Listening:
         backlog: int = 50,
         interface: str = "",
         ipv6only: bool | None = None,
+        binding: Binding | None = None,
     ) -> Any:
-        """See ``IReactorTCP.listenTCP``, and ``ChoosesFamilies`` for ``ipv6only``."""
+        """See ``IReactorTCP.listenTCP``, ``ChoosesFamilies`` and ``Binding``."""
         listening = self.tcp_port(port, factory, backlog, interface, self)
         listening.ipv6only = ipv6only
+        listening.binding = binding or Binding()
         listening.startListening()
         return listening
 

@@ -29,6 +29,7 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
+from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.byte_counting import Counted
 from sockservices.transports.closing import ClosesInOrder
 from sockservices.transports.ipv6_only import ChoosesFamilies
@@ -401,7 +402,7 @@ class Client(_Connection, tcp.Client):
         return made
 
 
-class Port(ChoosesFamilies, AcceptingPort):
+class Port(ChoosesFamilies, BindsAsAsked, AcceptingPort):
     """A listening TCP port; see ``twisted.internet.tcp.Port`` for its parameters."""
 
     transport = Server

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from sockservices.printable import Count
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver
+from sockservices.transports.binding import Binding, BindsAsAsked
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.ipv6_only import ChoosesFamilies
 from sockservices.transports.multicast import Group, join
@@ -29,7 +30,7 @@ _log = Logger(namespace="sockservices")
 
 
 @implementer(IListeningPort)
-class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
+class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
     """A UDP port, IPv4 or IPv6.
 
     Parameters:
@@ -40,6 +41,7 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         receive_buffer: the size to ask for, in bytes, if the system's default is smaller.
         ipv6only: see ``ChoosesFamilies``.
         groups: the multicast groups to join. With any, others can listen on the same port, too.
+        binding: how the socket is bound, beyond its address.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class UdpPort(ChoosesFamilies, DatagramPort, udp.MulticastPort):
         receive_buffer: int | None = None,
         ipv6only: bool | None = None,
         groups: Sequence[Group] = (),
+        binding: Binding | None = None,
     ) -> None:
         udp.MulticastPort.__init__(self, port, protocol, interface, reactor=reactor)
         self.ipv6only = ipv6only
         self._groups = groups
+        self.binding = binding or Binding()
         self._receive_buffer = receive_buffer
         self._prepare()
 

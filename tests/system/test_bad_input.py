@@ -109,7 +109,7 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
         (
             "tcp:7:interfaces=127.0.0.1",
             "in 'tcp:7:interfaces=127.0.0.1', 'interfaces' is unknown: "
-            "tcp takes port, interface, backlog, ipv6only",
+            "tcp takes port, interface, backlog, ipv6only, freebind, device",
         ),
         (
             "tcp:7:interface=127.1",
@@ -128,7 +128,8 @@ def test_a_reader_of_the_help_that_has_seen_enough(tmp_path: Path) -> None:
         ("udp:port", "in 'udp:port', port: 'port' is not a whole number from 0 to 65535"),
         (
             "udp:7:mode=660",
-            "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface, ipv6only",
+            "in 'udp:7:mode=660', 'mode' is unknown: udp takes port, interface, ipv6only, "
+            "join, freebind, device",
         ),
         ("unixgram:", "in 'unixgram:', address: is empty"),
         (
