@@ -59,8 +59,25 @@ class Timeouts(Part):
         converter=whole_number(1, 32767),  # TCP_KEEPIDLE: tcp(7)
         unit="seconds",
         listener="TCP",
-        help="Send a TCP keepalive probe after this many seconds without traffic, and again at the "
-        "same interval. After three unanswered probes the connection is lost.",
+        help="Send a TCP keepalive probe after this many seconds without traffic. When "
+        "--tcp-keepalive-probes of them are not answered, the connection is lost.",
+    )
+    tcp_keepalive_interval: int | None = setting(
+        default=None,
+        converter=whole_number(1, 32767),  # TCP_KEEPINTVL
+        unit="seconds",
+        listener="TCP",
+        needs="tcp_keepalive",
+        help="Repeat a probe that is not answered after this many seconds, instead of "
+        "--tcp-keepalive.",
+    )
+    tcp_keepalive_probes: int = setting(
+        default=3,
+        converter=whole_number(1, 127),  # TCP_KEEPCNT
+        unit="count",
+        listener="TCP",
+        needs="tcp_keepalive",
+        help="Allow this many unanswered probes.",
     )
 
     def begin(self, context: Context) -> RunningTimeouts:
@@ -85,9 +102,9 @@ class RunningTimeouts(RunningPart[Timeouts]):
         self.settings = settings
         self.waiting = self._wait
         self.opened = self._opened if settings.tcp_keepalive is not None else None
-        if settings.tcp_keepalive != before.tcp_keepalive:
+        if _probing(settings) != _probing(before):
             for connection in self.context.ledger:
-                _keep_alive(connection, settings.tcp_keepalive)
+                _keep_alive(connection, settings)
         times = [each for each in (settings.idle_timeout, settings.max_time) if each is not None]
         self._interval = max(_LEAST, min(_MOST, min(times) / _PARTS)) if times else None
         self._look_later()
@@ -139,7 +156,7 @@ class RunningTimeouts(RunningPart[Timeouts]):
             _log.failure("connection {id} could not be closed", id=connection.id)
 
     def _opened(self, connection: Connection, _peer: IAddress) -> None:
-        _keep_alive(connection, self.settings.tcp_keepalive)
+        _keep_alive(connection, self.settings)
 
     def _wait(
         self, connection: Connection, is_done: Callable[[], bool], parts: int = _PARTS
@@ -163,22 +180,26 @@ class RunningTimeouts(RunningPart[Timeouts]):
             self._end(connection, "handshake-timeout")
 
 
-_KEEPALIVE_PROBES = 3
+def _probing(settings: Timeouts) -> tuple[int, int, int] | None:
+    """Return after how many seconds keepalive probes begin and are repeated, and how many."""
+    first = settings.tcp_keepalive
+    if first is None:
+        return None
+    return first, settings.tcp_keepalive_interval or first, settings.tcp_keepalive_probes
 
 
-def _keep_alive(connection: Connection, seconds: int | None) -> None:
+def _keep_alive(connection: Connection, settings: Timeouts) -> None:
     """Have the kernel probe a silent peer (tcp(7)), or not any more."""
     handle: Any = getattr(connection.transport, "getHandle", lambda: None)()
     if getattr(handle, "family", None) not in (socket.AF_INET, socket.AF_INET6):
         return
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(seconds is not None))]
-    if seconds is not None:
+    probing = _probing(settings)
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(probing is not None))]
+    if probing is not None:
         options += [
             (socket.IPPROTO_TCP, getattr(socket, name), value)
-            for name, value in (
-                ("TCP_KEEPIDLE", seconds),
-                ("TCP_KEEPINTVL", seconds),
-                ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+            for name, value in zip(
+                ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), probing, strict=True
             )
             if hasattr(socket, name)  # macOS calls the first one otherwise
         ]

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from sockservices.connections import timeouts as module
 from sockservices.connections.ledger import Ledger
 from sockservices.connections.timeouts import Timeouts
+from sockservices.errors import SettingError
 from sockservices.timer import cancel
 from tests.fakes import context, logged, opened
 
@@ -314,8 +315,19 @@ def test_keepalive_changes_for_those_that_live(setup: Setup) -> None:
     with _tcp(setup) as (_transport, ours):
         timeouts.change(Timeouts(tcp_keepalive=9))()
         assert _kept_alive(ours) == [1, 9, 9, 3]
+        timeouts.change(Timeouts(tcp_keepalive=9, tcp_keepalive_interval=2))()
+        assert _kept_alive(ours) == [1, 9, 2, 3]
+        timeouts.change(Timeouts(tcp_keepalive=9, tcp_keepalive_probes=127))()
+        assert _kept_alive(ours) == [1, 9, 9, 127]
         timeouts.change(Timeouts())()
         assert _kept_alive(ours)[0] == 0
+
+
+@pytest.mark.parametrize("more", [{"tcp_keepalive_interval": 5}, {"tcp_keepalive_probes": 5}])
+def test_probes_need_keepalive(more: dict[str, int]) -> None:
+    with pytest.raises(SettingError, match=r"^tcp_keepalive_\w+ goes with tcp_keepalive$"):
+        Timeouts(**more)
+    Timeouts(tcp_keepalive=7, **more)
 
 
 def test_what_is_not_tcp_or_has_ended_is_left_alone(setup: Setup) -> None:
