@@ -165,8 +165,12 @@ class _Connection(Counted, EagerConnection):
         except OSError as error:
             if error.errno == errno.EPIPE and self._sent:
                 # The peer had closed, and has reset the connection after the previous send. Twisted
-                # sends both as one, which the kernel takes: the next read tells how it ended.
+                # sends both as one, which the kernel takes: the next read tells how it ended. What
+                # is dropped counts as sent, because a producer may write until it is paused.
+                self._sent += len(data)
                 self.startWriting()
+                if self._sent > self.bufferSize:
+                    self._let_others_have_their_turn()
                 return
             # The reactor gets the same error when it tries again, and then closes the connection.
             self._note(error)

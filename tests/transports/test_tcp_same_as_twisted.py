@@ -107,6 +107,18 @@ def test_beside_a_busy_writer_it_has_the_same_effects(
     has_the_same_effects()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("stock", "eager"), PAIRS)
+def test_a_producer_that_writes_to_a_peer_that_has_gone_is_paused(
+    stock: Kind, eager: Kind, family: int
+) -> None:
+    """One that writes until it is paused would otherwise never return to the reactor."""
+    endless = Script(
+        client=True, half_closeable=True, read_lost=(("push", 30_720, 100, False, False),)
+    )
+    compare(endless, stock, eager, family)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="needs IPv6")
 @settings(max_examples=15, derandomize=True)
 @given(script=scripts())
