@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 # The peer of a datagram as its protocol sees it: (host, port), a Unix path, an abstract name
 # (bytes that start with a null byte), or ``None`` for an unbound Unix socket.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def pem_of(*names: str, ca: bool = False) -> tuple[str, str]:
     """Return a new self-signed certificate for these names, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name.from_rfc4514_string(f"CN={names[0]}")
-    day, now = timedelta(days=1), datetime.now(timezone.utc)
+    day, now = timedelta(days=1), datetime.now(UTC)
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - day)
@@ -57,7 +57,7 @@ def make_expired(folder: Path) -> None:
     subject, issuer = (
         x509.Name.from_rfc4514_string(f"CN={name}") for name in ("expired", "localhost")
     )
-    day, now = timedelta(days=1), datetime.now(timezone.utc)
+    day, now = timedelta(days=1), datetime.now(UTC)
     made = (
         x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - 2 * day)

@@ -61,7 +61,8 @@ class ForcedEnd:
 def _what_runs() -> str:
     main = threading.main_thread()
     kept = [each for each in threading.enumerate() if not (each.daemon or each is main)]
-    frames = sys._current_frames()
+    # CPython's; without it, the threads are named without their places.
+    frames = getattr(sys, "_current_frames", dict)()
     places = []
     for each in kept or [main]:
         frame = frames.get(each.ident or 0)

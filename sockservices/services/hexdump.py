@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import attrs
@@ -69,7 +69,7 @@ def _canonical_lines(data: bytes) -> Iterator[str]:
 def json_line(data: bytes, size: int, truncated: bool, peer: Any) -> str:
     """Return one JSON object on one line: time (RFC 3339), peer, size, hex, truncated."""
     fields = {
-        "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        "time": datetime.now(UTC).isoformat(timespec="microseconds"),
         "peer": _name(peer),
         "size": size,
         "hex": data.hex(),

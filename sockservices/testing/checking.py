@@ -182,10 +182,6 @@ def _let_the_log_forget(source: Any) -> None:
             holder.pop("log_source", None)
         elif isinstance(holder, Logger):
             holder.source = None
-        elif isinstance(holder, dict):  # the attributes of a logger, before Python 3.11
-            for logger in gc.get_referrers(holder):
-                if isinstance(logger, Logger) and vars(logger) is holder:
-                    logger.source = None
 
 
 def reference_to(thing: Any) -> Callable[[], Any]:

@@ -1,7 +1,7 @@
 """The base of stream ports: they accept with less Python, and pause when they cannot accept.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_buildAddr``, ``_reservedFD``,
-``_shouldShutdown``; of Python, ``socket.socket._accept``, checked with 3.10 to 3.13.
+``_shouldShutdown``; of Python, ``socket.socket._accept``, if it is there (3.11 to 3.14).
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ class Acceptor:
             peer: the peer's address, as accept(2) returned it.
         """
         raise NotImplementedError
+
+
+def _accept_publicly(listener: socket.socket) -> tuple[int, Any]:
+    connection, peer = listener.accept()
+    return connection.detach(), peer
+
+
+# Python's own first step of accept(), without the socket object that the second step would make.
+_accept: Callable[[socket.socket], tuple[int, Any]]
+_accept = getattr(socket.socket, "_accept", _accept_publicly)
 
 
 class AcceptingPort(SurvivingPort, tcp.Port):
@@ -89,7 +99,7 @@ class AcceptingPort(SurvivingPort, tcp.Port):
         kind = (listener.family, listener.type, listener.proto)
         for accepted in range(self.numberAccepts):
             try:
-                descriptor, peer = listener._accept()
+                descriptor, peer = _accept(listener)
             except BlockingIOError:
                 self.numberAccepts = max(1, accepted)
                 return None if accepted else self._if_shut_down()

@@ -88,3 +88,14 @@ def test_the_time_of_a_pause_is_left_out() -> None:
         running.send_signal(signal.SIGCONT)
         assert running.communicate(timeout=60) == ("it goes on\n", "")
     assert running.returncode == 4
+
+
+def test_without_cpythons_frames_it_names_no_places() -> None:
+    status, err = _run("""
+        del sys._current_frames
+        ForcedEnd(lambda: 0, "").begin()
+        while True:
+            time.sleep(3600)
+    """)
+    assert status == 0
+    assert err == "-c: exiting by force: still running: MainThread\n"

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +121,10 @@ def test_a_json_line_decodes_to_what_came(data: bytes, peer: str, truncated: boo
 
 
 def test_the_time_of_a_json_line_is_now_and_says_its_zone() -> None:
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     found = datetime.fromisoformat(json.loads(json_line(*_whole(b"")))["time"])
     assert found.utcoffset() == timedelta(0)
-    assert before.replace(microsecond=0) <= found <= datetime.now(timezone.utc)
+    assert before.replace(microsecond=0) <= found <= datetime.now(UTC)
 
 
 def test_what_was_cut_is_marked() -> None:

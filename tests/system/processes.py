@@ -13,15 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, Self
 
 import pytest
 
 from sockservices.converters import separated
 from sockservices.testing.processes import Collected
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 BIN = Path(sys.executable).parent
 PATIENCE = 30  # seconds until a test is given up; no test's verdict depends on it

@@ -99,6 +99,20 @@ def test_the_wait_ends_when_somebody_else_decides(listening: Port, end: str) -> 
     assert listening.accepts == (end == "startReading")
 
 
+def test_a_python_without_its_private_accept_accepts_the_same(
+    listening: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert port._accept is vars(socket.socket)["_accept"]  # which is tested everywhere else
+    monkeypatch.setattr(port, "_accept", port._accept_publicly)
+    listening.connect()
+    turn_until(listening.reactor, lambda: len(listening.made) == len(listening.peers))
+    for each in listening.made:
+        each.transport.write(b"x")  # type: ignore[union-attr]
+    for peer in listening.peers:
+        turn_until(listening.reactor, lambda peer=peer: is_readable(peer))  # type: ignore[misc]
+        assert peer.recv(2) == b"x"
+
+
 def test_with_a_descriptor_in_reserve_those_that_wait_are_refused(listening: Port) -> None:
     with no_descriptor_left():
         listening.connect()
