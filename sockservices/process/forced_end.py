@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from types import FrameType
 
 from sockservices.exit import exit_by_force
 
@@ -62,7 +63,7 @@ def _what_runs() -> str:
     main = threading.main_thread()
     kept = [each for each in threading.enumerate() if not (each.daemon or each is main)]
     # CPython's; without it, the threads are named without their places.
-    frames = getattr(sys, "_current_frames", dict)()
+    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
     places = []
     for each in kept or [main]:
         frame = frames.get(each.ident or 0)

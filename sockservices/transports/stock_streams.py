@@ -9,6 +9,7 @@ from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ClosesInOrder, ReadsTheRest
 from sockservices.transports.ipv6_only import ChoosesFamilies
+from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 
 
@@ -22,7 +23,7 @@ class TCPPort(ChoosesFamilies, BindsAsAsked, AcceptingPort):
     transport = TCPServer
 
 
-class UNIXServer(Counting, ReadsTheRest, unix.Server):
+class UNIXServer(Counting, ReadsTheRest, EscapedPrefix, unix.Server):
     """A connection that a Unix port has accepted."""
 
 

@@ -15,6 +15,7 @@ from twisted.internet import unix
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ReadsTheRest
+from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -23,7 +24,7 @@ class _Connection(Counting, EagerConnection):
     """A connection that the reactor tries before it watches it."""
 
 
-class Server(_Connection, ReadsTheRest, unix.Server):
+class Server(_Connection, ReadsTheRest, EscapedPrefix, unix.Server):
     """A connection that a port has accepted."""
 
 

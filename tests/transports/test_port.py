@@ -12,7 +12,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 
 from sockservices.listening import Listening, listener
-from sockservices.transports import EagerReactor, socket_errors, with_streams
+from sockservices.transports import EagerReactor, port, socket_errors, with_streams
 from tests.transports.file_descriptors import no_descriptor_left
 from tests.transports.lockstep import is_readable
 from tests.transports.reactors import Noting, started, turn_until
