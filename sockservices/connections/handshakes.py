@@ -17,7 +17,6 @@ from sockservices.connections.ledger import Connection, Reason
 # counts.
 _MEANINGS = {
     "http request": "the client speaks HTTP without TLS",
-    "https proxy request": "the client takes this service for a proxy",
     "wrong version number": "the client does not speak TLS",
     "unknown protocol": "the client does not speak TLS",
     "record layer failure": "the client does not speak TLS",

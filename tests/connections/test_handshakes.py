@@ -112,7 +112,6 @@ OLD = ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
     ("client", "words"),
     [
         (_sends(b"GET / HTTP/1.0\r\n\r\n"), "the client speaks HTTP without TLS"),
-        (_sends(b"CONNECT a:1 HTTP/1.0\r\n\r\n"), "the client takes this service for a proxy"),
         (_sends(b"SSH-2.0-OpenSSH_9.2\r\n"), "the client does not speak TLS"),
         (_sends(b"\0" * 100), "the client does not speak TLS"),
         (_sends(b"", waits=False), "the client closed the connection before it sent anything"),
