@@ -1,9 +1,9 @@
 """Signals that control a running service, and reports to the service manager.
 
-SIGTERM and SIGINT stop, SIGHUP reloads and opens logs and outputs again, SIGUSR1 only opens these
-again, and SIGUSR2 suspends and resumes. The first signal to stop does so gracefully, the second at
-once; the exit status is 0 either way. With Twisted's own handlers, ``twistd`` exits as if the
-signal had killed it, and reports an error for a second one.
+SIGTERM and SIGINT stop, SIGHUP reloads and opens logs and outputs again, SIGUSR1 opens these again
+and logs the totals, and SIGUSR2 suspends and resumes. The first signal to stop does so gracefully,
+the second at once; the exit status is 0 either way. With Twisted's own handlers, ``twistd`` exits
+as if the signal had killed it, and reports an error for a second one.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ def control(
             manager.reloading()
         host.reload().addCallback(reloaded)
 
+    def reopen() -> None:
+        reopen_all()
+        host.log_totals()
+
     def reloaded(_none: None) -> None:
         nonlocal reloads
         reloads -= 1
@@ -89,7 +93,7 @@ def control(
         reactor,
         hurry=host.hurry,
         reload=reload,
-        reopen=reopen_all,
+        reopen=reopen,
         suspend_or_resume=suspend_or_resume,
         forced_end=forced_end,
         in_background=in_background,

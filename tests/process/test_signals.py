@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
+from twisted.logger import formatEvent
 
 from sockservices.host.host import SocketService
 from sockservices.host.stopping import Stopping
 from sockservices.process import signals as module
 from sockservices.process.signals import control, handle_signals
 from sockservices.testing.in_process import LOOPBACK
-from tests.fakes import until, with_reactor
+from tests.fakes import logged, until, with_reactor
 
 reactor: Any = _reactor
 
@@ -231,6 +233,16 @@ async def test_the_manager_hears_when_it_listens_is_suspended_and_resumes(
     signals.send(signal.SIGUSR2)
     assert not host.is_suspended
     assert manager() == [listens]
+    await host.stopService()
+
+
+@with_reactor
+async def test_sigusr1_asks_for_the_totals(signals: Signals) -> None:
+    host, _fake = await _controlled()
+    host.ledger.refuse(LOOPBACK, IPv4Address("TCP", "127.0.0.1", 1), "rate")
+    with logged() as events:
+        signals.send(signal.SIGUSR1)
+    assert "since the start: refused: rate 1" in [formatEvent(each) for each in events]
     await host.stopService()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import select
 import signal
@@ -199,6 +200,46 @@ def test_a_suspended_service_keeps_what_lives_and_lets_the_others_wait(tmp_path:
                 echo.err.wait_for("resumed")
                 waiting.settimeout(PATIENCE)
                 assert waiting.recv(1) == b"3"
+
+
+@pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
+def test_who_is_turned_away_is_told_and_counted(tmp_path: Path, options: list[str]) -> None:
+    """Each with peer and reason, a flood as a few lines and a number, the totals at the end."""
+    limits = ("--max-per-source=1", "--idle-timeout=0.5", "--rate=1/3600", *options)
+    listen = (LISTEN, "--listen=udp:0:interface=127.0.0.1")
+    with Service("sock-echo", *listen, *limits, cwd=tmp_path) as echo:
+        with echo.connect() as idle:
+            host, port = idle.getsockname()
+            for _ in range(20):
+                with echo.connect() as refused:
+                    refused.settimeout(PATIENCE)
+                    assert refused.recv(1) == b""
+            echo.err.wait_for("refused 127.0.0.1, port [0-9]+ on tcp:.*: max-per-source: the limit")
+            idle.settimeout(PATIENCE)
+            assert read_all(idle) == b""
+        echo.err.wait_for(f"closed {host}, port {port} on tcp:.*: idle-timeout: the peer neither")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", int(echo.where[1].rpartition(":")[2])))
+            client.send(b"1")
+            assert client.recv(1) == b"1"
+            client.send(b"2")
+        echo.err.wait_for("refused 127.0.0.1, port [0-9]+ on udp:.*: rate: the limit of --rate")
+        echo.process.send_signal(signal.SIGUSR1)
+        counts = "max-per-source 20, rate 1"
+        totals = f"connections 1; ended: idle-timeout 1; datagrams 1; refused: {counts}"
+        echo.err.wait_for(f"since the start: {totals}\n")
+        assert echo.stop() == 0
+        lines = echo.err.whole().splitlines()
+        more = [int(found[1]) for each in lines if (found := _MORE.search(each))]
+        told = [each for each in lines if ": max-per-source: the limit" in each]
+        assert len(told) + sum(more) == 20
+        assert len(told) == 3 or len(more) > 1  # of each second
+        last = [each for each in lines if "#info]" in each and "[sock-echo" in each][-1]
+        assert last.endswith(f"since the start: {totals}")
+
+
+_MORE = re.compile("max-per-source: ([0-9]+) more in 1 s")
 
 
 def test_a_suspended_service_lets_datagrams_wait(tmp_path: Path) -> None:
