@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +16,7 @@ from sockservices.printable import DatagramPeer, peer_of_datagram, system_reason
 from sockservices.timer import Timer
 from sockservices.transports import askers, datagram_senders
 from sockservices.transports.own_addresses import OURS
-
-# Limits on what is queued for all peers together; further datagrams are dropped.
-UNSENT_DATAGRAMS = 1024
-UNSENT_BYTES = 1 << 20
+from sockservices.transports.unsent import Unsent
 
 # Nothing tells when a full Unix peer has room again; we can only try again: unix(7).
 _FIRST_RETRY = 0.005  # seconds
@@ -29,32 +25,6 @@ _LAST_RETRY = 0.25
 _CANNOT_SEND_NOW = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS}
 
 _log = Logger(namespace="sockservices")
-
-
-class _Unsent:
-    """The queued datagrams: in order for each peer, and with a limit for all together."""
-
-    def __init__(self) -> None:
-        # Peers that are equal may have asked different addresses.
-        self.by_peer: dict[Any, deque[tuple[bytes, Any]]] = {}
-        self.count = 0
-        self.size = 0
-
-    def keep(self, datagram: bytes, peer: Any) -> bool:
-        if self.count >= UNSENT_DATAGRAMS or self.size + len(datagram) > UNSENT_BYTES:
-            return False
-        self.by_peer.setdefault(peer, deque()).append((datagram, peer))
-        self.count += 1
-        self.size += len(datagram)
-        return True
-
-    def take(self, peer: Any) -> None:
-        """Remove the oldest datagram for this peer."""
-        waiting = self.by_peer[peer]
-        self.count -= 1
-        self.size -= len(waiting.popleft()[0])
-        if not waiting:
-            del self.by_peer[peer]
 
 
 class DatagramSending:
@@ -67,7 +37,7 @@ class DatagramSending:
     service_log = _log
     log_limit: LogLimit
 
-    _unsent: _Unsent
+    _unsent: Unsent
     _retry: Timer
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
@@ -80,7 +50,7 @@ class DatagramSending:
     socket: socket.socket
 
     def _prepare_sending(self) -> None:
-        self._unsent = _Unsent()
+        self._unsent = Unsent()
         self._retry = Timer(self.reactor, self._send_waiting)
         self.log_limit = LogLimit(_log, self.reactor)
 
@@ -120,11 +90,13 @@ class DatagramSending:
     def _write(self, datagram: bytes, peer: Any) -> None:
         if self._askers is not None:
             peer = self._askers.get(peer)
-        waiting = self._unsent.by_peer
-        if (waiting and peer in waiting) or not self._sent(datagram, peer):
-            if not self._unsent.keep(datagram, peer):
-                self._drop(peer, "too many datagrams are waiting to be sent")
-            self._retry_later()
+        unsent = self._unsent
+        waits = unsent.count and peer in unsent
+        if waits or not self._sent(datagram, peer):
+            for loser in unsent.add(datagram, peer):
+                self._drop(loser, "too many datagrams are waiting to be sent")
+            if not waits:
+                self._retry_soon()
 
     def writeSequence(self, seq: Any, addr: Any = None) -> None:
         """Send one datagram made of these parts."""
@@ -175,26 +147,29 @@ class DatagramSending:
                 "dropped a datagram to {peer}: {reason}", peer=peer_of_datagram(peer), reason=reason
             )
 
-    def _retry_later(self) -> None:
-        if not self._retry.is_running:
-            self._retry.start(self._retry_after)
+    def _retry_soon(self) -> None:
+        """Try soon for a peer that has just become full, however long others have been."""
+        if self._retry_after > _FIRST_RETRY or not self._retry.is_running:
+            self._retry_after = _FIRST_RETRY
+            self._retry.start(_FIRST_RETRY)
 
     def _send_waiting(self) -> None:
+        unsent = self._unsent
         progress = False
-        for peer, waiting in list(self._unsent.by_peer.items()):
-            while waiting:
+        for peer in unsent.peers:
+            while (oldest := unsent.oldest(peer)) is not None:
                 try:
-                    if not self._sent(*waiting[0]):
+                    if not self._sent(*oldest):
                         break
                 except error.MessageLengthError:
                     pass  # counted as dropped; no caller is left to raise it to
-                self._unsent.take(peer)
+                unsent.remove_oldest(peer)
                 progress = True
-        if self._unsent.count:
+        if unsent.count:
             self._retry_after = (
                 _FIRST_RETRY if progress else min(self._retry_after * 2, _LAST_RETRY)
             )
-            self._retry_later()
+            self._retry.start(self._retry_after)
         else:
             self._retry_after = _FIRST_RETRY
             self._sent_all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import MessageLengthError
 from twisted.logger import formatEvent
 
-from sockservices.transports import datagram_sending
+from sockservices.transports import unsent
 from tests.fakes import logged
 from tests.transports.datagrams import (
     LONGEST_PAUSE,
@@ -92,13 +92,39 @@ def test_a_full_peer_does_not_hold_up_one_that_has_room_again(tmp_path: Path) ->
         assert drain(other) == [b"goes"]
 
 
+def test_a_peer_that_never_reads_takes_no_room_from_one_that_is_slow(tmp_path: Path) -> None:
+    with Unix(tmp_path, Recorder()) as unix, bound(tmp_path / "slow") as slow:
+        fill(unix.name)
+        fill(str(tmp_path / "slow"))
+        for _ in range(2000):
+            unix.port.write(b"!", unix.name)
+        for number in range(10):
+            unix.port.write(b"%d" % number, str(tmp_path / "slow"))
+        drain(slow)
+        unix.reactor.advance(LONGEST_PAUSE)
+        assert drain(slow) == [b"%d" % number for number in range(10)]
+
+
+def test_one_that_has_just_become_full_is_tried_soon(tmp_path: Path) -> None:
+    with Unix(tmp_path, Recorder()) as unix, bound(tmp_path / "slow") as slow:
+        fill(unix.name)
+        unix.port.write(b"waits", unix.name)
+        for _ in range(20):
+            unix.reactor.advance(LONGEST_PAUSE)
+        fill(str(tmp_path / "slow"))
+        unix.port.write(b"soon", str(tmp_path / "slow"))
+        drain(slow)
+        unix.reactor.advance(0.006)
+        assert drain(slow) == [b"soon"]
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "kept"), [("UNSENT_DATAGRAMS", 2, 2), ("UNSENT_BYTES", 10, 3)]
 )
 def test_what_waits_is_bounded_and_the_excess_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, kept: int
 ) -> None:
-    monkeypatch.setattr(datagram_sending, limit, value)
+    monkeypatch.setattr(unsent, limit, value)
     with Unix(tmp_path, Recorder()) as unix, logged() as events:
         fill(unix.name)
         for number in range(5):
@@ -157,7 +183,7 @@ def test_a_datagram_that_is_too_long_is_refused_and_counted(tmp_path: Path) -> N
 def test_a_datagram_whose_length_is_seen_late_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datagram_sending, "UNSENT_BYTES", 1 << 25)
+    monkeypatch.setattr(unsent, "UNSENT_BYTES", 1 << 25)
     with Unix(tmp_path, Recorder()) as unix:
         fill(unix.name)
         unix.port.write(b"1", unix.name)
