@@ -25,7 +25,8 @@ _PART = re.compile(r"((?:\\.|[^\\:])*)(:|$)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-_ONLY_BY_NAME = ("freebind", "device")  # which Twisted's types do not have
+_ONLY_BY_NAME = ("ipv6only", "abstract", "owner", "group", "join", "freebind", "device")
+"""The arguments that Twisted's types do not have."""
 
 # sizeof(sun_path) less the terminating null byte: unix(7), and sys/un.h on the BSDs and macOS.
 PATH_LIMIT = 107 if sys.platform == "linux" else 103
@@ -94,7 +95,7 @@ class Description:
         return cls(text, positional[0].lower(), tuple(positional[1:]), named)
 
     def arguments(self, parts: Collection[str], required: str | None = None) -> dict[str, str]:
-        """Return the arguments by name; most may also be given in the order of these parts.
+        """Return the arguments by name; Twisted's may also be given in the order of these parts.
 
         Raises ``DescriptionError``, which names the unknown, repeated or missing part.
         """
@@ -126,7 +127,7 @@ class Description:
     def values(
         self, parts: Mapping[str, Callable[[str], Any]], required: str | None = None
     ) -> dict[str, Any]:
-        """Convert the arguments to these parts, which may be given in this order or by name.
+        """Convert the arguments to these parts; see ``arguments``.
 
         Raises ``DescriptionError``, which names the unknown, wrong, repeated or missing part.
         """
@@ -292,8 +293,11 @@ def unix_values(description: Description, access: Access) -> dict[str, Any]:
     if ("address" in values) == ("abstract" in values):
         raise DescriptionError(f"{description.text!r} needs either a path or abstract=NAME")
     if "abstract" in values:
-        for name in {"mode", "lockfile", *_FILE_PARTS}.intersection(values):
-            raise DescriptionError(f"in {description.text!r}, {name}: an abstract name has no file")
+        for name in ("mode", "lockfile", *_FILE_PARTS):
+            if name in values:
+                raise DescriptionError(
+                    f"in {description.text!r}, {name}: an abstract name has no file"
+                )
         values["address"] = abstract_address(values.pop("abstract"))
     else:
         values["address"] = checked_path(values["address"])

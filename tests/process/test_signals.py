@@ -238,7 +238,7 @@ async def test_the_manager_hears_when_it_listens_is_suspended_and_resumes(
 
 @with_reactor
 async def test_sigusr1_asks_for_the_totals(signals: Signals) -> None:
-    host, _fake = await _controlled()
+    host, _fake = await _controlled(signals)
     host.ledger.refuse(LOOPBACK, IPv4Address("TCP", "127.0.0.1", 1), "rate")
     with logged() as events:
         signals.send(signal.SIGUSR1)
