@@ -167,15 +167,28 @@ class Sink:
     def _open(self) -> None:
         """Open the path, unless it is a FIFO that nobody reads."""
         assert self._path is not None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
-        mode = stat.S_IMODE(os.fstat(self._fd).st_mode) if self._fd >= 0 else 0o666
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
         try:
-            fd = os.open(self._path, flags, mode)
+            if self._fd >= 0:
+                fd = self._open_like_before(flags)
+            else:
+                fd = os.open(self._path, flags | os.O_CREAT, 0o666)
         except OSError as error:
             if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(self._path).st_mode):
                 return
             raise
         self._use(fd, False)
+
+    def _open_like_before(self, flags: int) -> int:
+        """Open the path; a new file gets the mode of the old one, whatever the umask is now."""
+        assert self._path is not None
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        try:
+            fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            return os.open(self._path, flags | os.O_CREAT, mode)  # it may be a symbolic link
+        os.fchmod(fd, mode)
+        return fd
 
     def _use(self, fd: int, is_shared: bool) -> None:
         self._close()
@@ -239,10 +252,7 @@ class Sink:
                     self._open()
         except OSError:  # the first write will report it
             pass
-        if self._fd < 0:
-            self._watch_now()
-        else:
-            self.doWrite()
+        self._watch_now()
 
     def fileno(self) -> int:
         """See ``IFileDescriptor.fileno``."""

@@ -141,15 +141,22 @@ async def test_a_fifo_is_waited_for_until_it_has_a_reader(tmp_path: Path) -> Non
         sink = Sink(str(path))
     assert [formatEvent(each) for each in events] == [f"waiting for a reader of {path}"]
     done: list[OSError | None] = []
-    sink.write(b"first\n", done.append)
+    first = b"." * 200_000 + b"\n"  # more than a pipe holds
+    sink.write(first, done.append)
     sink.write(b"second\n", done.append)
     await deferLater(reactor, 0)
     assert done == []
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with _closing(sink):
-        await until(lambda: len(done) == 2)
+        received = bytearray()
+
+        def all_is_read() -> bool:
+            received.extend(read_pipe(reading))
+            return len(done) == 2
+
+        await until(all_is_read)
         assert done == [None, None]
-        assert read_pipe(reading) == b"first\nsecond\n"
+        assert received + read_pipe(reading) == first + b"second\n"
         sink.write(b"third\n")
         assert read_pipe(reading) == b"third\n"
     os.close(reading)
@@ -167,8 +174,10 @@ def test_a_file_that_was_moved_is_opened_again_with_its_mode(tmp_path: Path, old
             path.write_bytes(b"theirs\n")
             path.chmod(0o600)
         sink.write(b"between\n")
+        before = os.umask(0o077)  # as twistd sets it in the background
         reopen_all()
         reopen_all()
+        os.umask(before)
         sink.write(b"after\n")
     assert [formatEvent(each) for each in events] == [f"opened {path} again"]
     assert (tmp_path / "moved").read_bytes() == b"before\nbetween\n"
