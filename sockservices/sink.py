@@ -57,8 +57,9 @@ class Sink:
     """
 
     def __init__(self, path: str | None = None, fd: int = -1) -> None:
-        # Held while bytes are written, never while other code is called. Logs come from any thread.
-        self._lock = threading.Lock()
+        # Held while bytes are written, never while other code is called. Logs come from any thread,
+        # and from destructors, which may run in the middle of our own code.
+        self._lock = threading.RLock()
         self._queue: deque[_Waiting] = deque()
         self._lines_waiting = 0  # bytes
         self._lost = 0  # lines
@@ -91,9 +92,10 @@ class Sink:
                 error that prevents it.
         """
         with self._lock:
+            is_first = not self._queue
             self._queue.append(_Waiting(memoryview(data), done))
-            finished = self._write_queue() if len(self._queue) == 1 else []
-            stalls = bool(self._queue)
+            finished = self._write_queue() if is_first else []
+            stalls = bool(self._queue) and self.may_stall
         _tell(finished)
         if stalls:
             self._watch()

@@ -278,6 +278,27 @@ async def test_threads_may_log_while_the_reader_is_slow(tmp_path: Path) -> None:
         assert ours == [f"{name} {number}.".encode() + b"x" * 200 for number in range(500)]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_destructor_may_log_while_another_line_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    sink = Sink(str(tmp_path / "log"))
+    write = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        monkeypatch.undo()
+        count = write(fd, data[:3]) if when == "after" else 0
+        sink.write_line(b"inner\n")
+        return count
+
+    with _closing(sink):
+        monkeypatch.setattr(os, "write", interrupted)
+        sink.write_line(b"outer\n")
+        sink.write_line(b"next\n")
+    assert (tmp_path / "log").read_text() == "outer\ninner\nnext\n"
+    assert sink not in module._stalled
+
+
 def test_what_follows_a_record_may_fail_without_harm_to_others(tmp_path: Path) -> None:
     done: list[str] = []
 
