@@ -32,6 +32,7 @@ def test_a_stream_has_an_abstract_name(tmp_path: Path, options: list[str]) -> No
         assert (connecting.returncode, connecting.stdout) == (0, b"Hello, world!\n")
         assert hello.stop() == 0
         assert "Traceback" not in hello.err.text
+        assert "\0" not in hello.err.text
     with pytest.raises(ConnectionRefusedError):
         _asked()
     assert {path.name for path in tmp_path.iterdir()} <= {"dropin.cache"}
@@ -50,7 +51,7 @@ def test_limits_are_those_of_unix_sockets(tmp_path: Path) -> None:
     with Service("sock-hello", *options, cwd=tmp_path) as hello:
         assert _asked() == b""
         assert hello.stop() == 0
-        assert "refused since the start: user 1" in hello.err.text
+        assert f"refused an unnamed Unix socket on unix:abstract={NAME}: user" in hello.err.text
 
 
 def test_nobody_can_have_a_name_twice(tmp_path: Path) -> None:
