@@ -79,7 +79,7 @@ def test_a_query_is_answered_after_the_ports_have_closed(folder: Path, name: str
         with service.connect() as client:
             client.sendall(b"be")
             service.process.send_signal(signal.SIGTERM)
-            service.err.wait_for("stopping: 1 connections remain")
+            service.err.wait_for("stopping: 1 connection")
             with pytest.raises(ConnectionRefusedError):
                 service.connect()
             client.sendall(b"gun\n")
