@@ -389,6 +389,7 @@ class SocketService(Service):
         if failure.check(CancelledError):  # the service was stopped meanwhile
             return
         self._start = None
+        self._recovery.stop()
         for part in self._parts.values():
             part.stop()
         if not self.ledger.live:  # otherwise a stop waits for the connections

@@ -254,8 +254,13 @@ class DatagramPort(SurvivingPort, DatagramSending):
                     self.startReading()
                 return
         why = None if self._is_closing else self._why_lost(reason)
-        self._close(reason)
-        self._tell_it_has_closed(why)
+        try:
+            self._close(reason)
+        finally:  # also if the protocol could not stop, where Twisted leaves the socket open
+            if hasattr(self, "socket"):
+                self.socket.close()
+            self._tell_closed()
+            self._tell_it_has_closed(why)
 
     def _close(self, reason: Failure | None) -> None:
         raise NotImplementedError

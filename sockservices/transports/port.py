@@ -232,10 +232,12 @@ class AcceptingPort(SurvivingPort, tcp.Port):
         why = None if self.disconnecting else self._why_lost(reason)
         finished, self._finished = self._finished, None
         cancel(self._deadline)
-        self._close(reason)
-        self._tell_it_has_closed(why)
-        if finished is not None:
-            finished.callback(None)
+        try:
+            self._close(reason)
+        finally:  # also if the factory could not stop
+            self._tell_it_has_closed(why)
+            if finished is not None:
+                finished.callback(None)
 
     def _close(self, reason: Any) -> None:
         super().connectionLost(reason)

@@ -175,4 +175,3 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
         self._give_up()
         own_addresses.remove_udp(*self._own)
         udp.MulticastPort.connectionLost(self, reason)
-        self._tell_closed()

@@ -145,7 +145,6 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
         if self._file is not None:
             self._file.remove()  # if it is still ours
         unix.DatagramPort.connectionLost(self, reason)
-        self._tell_closed()
 
 
 def _own_identity(address: bytes) -> bytes | tuple[int, int] | None:

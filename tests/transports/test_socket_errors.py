@@ -98,6 +98,23 @@ def test_one_that_is_shut_down_closes_and_says_so_once(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_one_whose_service_fails_at_the_end_says_so_too(
+    reactor: Any, tmp_path: Path, kind: str
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no end")
+
+    opened = Open(reactor, kind.format(tmp_path))
+    if opened.port.kind == "stream":
+        opened.port.factory.stopFactory = fail
+    else:
+        opened.recorder.stopProtocol = fail  # type: ignore[method-assign]
+    opened.shut_down()
+    turn_until(reactor, lambda: opened.lost)
+    assert opened.lost == ["its socket was shut down"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_whose_descriptor_is_closed_says_so(tmp_path: Path, kind: str) -> None:
     with started(SelectReactor) as reactor:  # epoll(7) forgets it, without an event
         opened = Open(reactor, kind.format(tmp_path))
