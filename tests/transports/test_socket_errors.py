@@ -18,7 +18,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import formatEvent
 
 from sockservices.listening import Listening, listener
-from sockservices.transports import EagerReactor, socket_errors
+from sockservices.transports import EagerReactor, port, socket_errors
 from tests.fakes import logged
 from tests.transports.datagrams import Recorder
 from tests.transports.reactors import Noting, asyncio_reactor, started, turn_until
@@ -195,32 +195,41 @@ class FailingOnce(socket.socket):
 
     number: int | None = None
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         number, self.number = self.number, None
         if number is not None:
             raise OSError(number, os.strerror(number))
 
-    def _accept(self) -> Any:
-        self._fail()
-        return super()._accept()  # type: ignore[misc]
-
     def recvfrom_into(self, *arguments: Any) -> Any:
-        self._fail()
+        self.fail()
         return super().recvfrom_into(*arguments)
 
     def recvmsg_into(self, *arguments: Any) -> Any:
-        self._fail()
+        self.fail()
         return super().recvmsg_into(*arguments)
 
 
+@pytest.fixture(autouse=True)
+def _accepting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let them fail to accept, too."""
+    accept = port._accept
+
+    def accept_or_fail(listener: socket.socket) -> Any:
+        if isinstance(listener, FailingOnce):
+            listener.fail()
+        return accept(listener)
+
+    monkeypatch.setattr(port, "_accept", accept_or_fail)
+
+
 def _fail_once(opened: Open, number: int) -> None:
-    port = opened.port
-    port.stopReading()
-    port.socket = FailingOnce(fileno=port.socket.detach())
-    port.fileno = port.socket.fileno
-    port.socket.setblocking(False)
-    port.socket.number = number
-    port.startReading()
+    made = opened.port
+    made.stopReading()
+    made.socket = FailingOnce(fileno=made.socket.detach())
+    made.fileno = made.socket.fileno
+    made.socket.setblocking(False)
+    made.socket.number = number
+    made.startReading()
 
 
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETDOWN, errno.EPROTO])
