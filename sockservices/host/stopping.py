@@ -106,6 +106,8 @@ class Stop:
             is_accepting: whether more connections will come, until ``accept_no_more`` is called.
         """
         self._is_accepting = is_accepting
+        # Counted from now, although the first turns may be long if many peers are sending.
+        self._work_ends = self._reactor.seconds() + self._graceful_timeout
         if not self._finish_if_done():
             # Whatever part of its turn the reactor is in now, the next turn is a complete one.
             self._later(0, lambda: self._later(0, self._begin))
@@ -131,8 +133,7 @@ class Stop:
 
     def _wait_for_work(self) -> None:
         self._asks_to_finish = True
-        self._ends = self._reactor.seconds() + self._graceful_timeout
-        self._later(self._graceful_timeout, self._deliver)
+        self._later(self._left(), self._deliver)
         self._tell_how_many()
         for connection in list(self.remaining):
             self._each(connection, drain)
@@ -152,19 +153,22 @@ class Stop:
         self._later(_LOOK if idle is None else min(_LOOK, idle / _PARTS), self._look)
 
     def _tell_how_many(self) -> None:
-        left = max(0.0, self._ends - self._reactor.seconds())
         self._log.info(
             "stopping: {remaining}, {seconds:.0f} s left",
             remaining=Count(len(self.remaining), "connection remains", "connections remain"),
-            seconds=left,
+            seconds=self._left(),
         )
         self._later(_COUNT_DOWN, self._tell_how_many)
+
+    def _left(self) -> float:
+        return float(max(0.0, self._work_ends - self._reactor.seconds()))
 
     def _deliver(self) -> None:
         self._asks_to_finish = False
         self._is_delivering = True
         self._cancel_timers()
-        self._later(self._flush, self._cut_all)
+        ends = self._work_ends + self._flush
+        self._later(max(0.0, ends - self._reactor.seconds()), self._cut_all)
         for connection in list(self.remaining):
             if connection in self._joined:
                 self._end_when_read(connection)

@@ -30,8 +30,9 @@ from sockservices.transports.byte_counting import Counted
 from sockservices.transports.socket_queues import unacknowledged, unread
 
 _SENT_SHUTDOWN = 1  # SSL_get_shutdown(3)
-_INTERVAL = 0.02  # seconds between two checks
-_FIRST_INTERVAL = 0.01  # seconds; the next is twice as long, and so on
+_FIRST_INTERVAL = 0.01  # seconds between two checks; the next is twice as long, and so on
+_LONGEST_INTERVAL = 0.16  # seconds, for a connection that has still to tell its end
+_DROPPED_AT_ONCE = 1 << 13  # bytes to read, so that peers that send much cost little time
 _LONGEST = 10.0  # seconds for which a socket stays open
 _MOST = 1024  # sockets of the process that stay open
 
@@ -186,6 +187,7 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
     """
     if _is_plain_tcp(transport) and not _has_delivered(transport):
         transport.protocol = _Dropping(transport, transport.protocol, reactor)
+        transport.bufferSize = _DROPPED_AT_ONCE
         transport.startReading()
         transport.loseWriteConnection()
         return
@@ -240,6 +242,7 @@ class _Dropping:
         self._transport = transport
         self._protocol = protocol
         self._timer = Timer(reactor, self.writeConnectionLost)
+        self._interval = _FIRST_INTERVAL
 
     def dataReceived(self, data: bytes) -> None:
         """Discard the data."""
@@ -247,7 +250,8 @@ class _Dropping:
     def writeConnectionLost(self) -> None:
         """Close the connection once everything is acknowledged."""
         if unacknowledged(self._transport.fileno()):
-            self._timer.start(_INTERVAL)
+            self._timer.start(self._interval)
+            self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
         else:
             self._transport.loseConnection()
 

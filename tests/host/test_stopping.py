@@ -118,6 +118,26 @@ def test_those_that_read_are_closed_in_order_the_others_are_cut(
     assert setup.ledger.totals.closed == {"closed": 1, "stop": 1}
 
 
+@pytest.mark.parametrize("graceful_timeout", [0, 3])
+def test_long_turns_do_not_make_its_times_longer(setup: Setup, graceful_timeout: int) -> None:
+    stuck = setup.connection(reads=False)
+    stop = Stop(
+        setup.ledger,
+        setup.clock,
+        Logger("echo"),
+        Stopping(graceful_timeout=graceful_timeout, flush=4),
+        setup.ledger,
+    )
+    setup.clock.advance(100)
+    stop.begin(is_accepting=False)
+    setup.clock.advance(2)
+    setup.clock.advance(0)
+    setup.clock.advance(graceful_timeout + 4 - 2 - 0.1)
+    assert stuck.how == ["lose"]
+    setup.clock.advance(0.1)
+    assert stuck.how == ["lose", "abort"]
+
+
 def test_work_may_be_finished_first(setup: Setup, log: list[Any]) -> None:
     protocol = Draining()
     ending, lasting = setup.connection(protocol), setup.connection()

@@ -96,6 +96,30 @@ def test_it_stays_open_until_all_is_acknowledged(reactor: Any, kind: Any) -> Non
             reactor.iterate(0.001)
         assert pair.protocol.reasons == []
         assert pair.read_all() == ANSWER
+        pair.until(lambda: pair.protocol.reasons)
+
+
+@KINDS
+def test_a_peer_that_does_not_read_is_looked_at_less_and_less(reactor: Any, kind: Any) -> None:
+    clock = Clock()
+    with Pair(reactor, kind) as pair:
+        pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        pair.transport.write(ANSWER[: 1 << 18])
+        close_after_delivery(pair.transport, clock)
+        pair.until(clock.getDelayedCalls)
+        looks = 0
+        for _ in range(500):  # five seconds
+            [due] = clock.getDelayedCalls()
+            clock.advance(0.01)
+            looks += not due.active()
+        assert 20 < looks < 40
+        pair.peer.close()
+
+        def has_ended() -> object:
+            clock.advance(1)
+            return pair.protocol.reasons
+
+        pair.until(has_ended)
 
 
 @KINDS
