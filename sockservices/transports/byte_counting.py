@@ -12,10 +12,13 @@ from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservices.transports.polling import is_writable
 from sockservices.transports.socket_queues import unacknowledged, unread
+
+_log = Logger(namespace="sockservices")
 
 
 class Counted(FileDescriptor):
@@ -83,6 +86,21 @@ class Counted(FileDescriptor):
         if not is_writable(self.fileno()):
             self.server.on_overflow(self)
 
+    def _stop_producer(self) -> None:
+        """Stop the producer, because the connection is lost.
+
+        Twisted leaves the socket open if that fails.
+        """
+        producer = self.producer
+        if producer is not None:
+            self.disconnected = 1
+            self.connected = 0
+            try:
+                producer.stopProducing()
+            except Exception:
+                _log.failure("a producer failed when it was stopped")
+            self.producer = None
+
     def _tell_end(self, reason: Failure) -> None:
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
@@ -108,6 +126,7 @@ class Counting(Counted):
 
     def connectionLost(self, reason: Failure) -> None:
         """See ``FileDescriptor.connectionLost``."""
+        self._stop_producer()
         try:
             super().connectionLost(reason)
         finally:

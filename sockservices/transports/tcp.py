@@ -303,6 +303,7 @@ class _Connection(Counted, EagerConnection):
     def connectionLost(self, reason: Failure) -> None:
         """See ``IReadDescriptor.connectionLost``."""
         self._let_go()
+        self._stop_producer()
         super().connectionLost(reason)
 
     def _let_go(self) -> None:
@@ -383,8 +384,7 @@ class Server(_Connection, ClosesInOrder, tcp.Server):
         self.connected = 0
         try:
             if self.producer is not None:
-                self.producer.stopProducing()
-                self.producer = None
+                self._stop_producer()
             self.reactor.forget(self)
             aborted = isinstance(reason.value, ConnectionAborted)
             self._closeSocket(not aborted)

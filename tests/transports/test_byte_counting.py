@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from sockservices.transports import Counted, EagerStreams
 from sockservices.transports.streams import StockStreams
+from tests.fakes import logged
 from tests.transports.pairs import Pair
 from tests.transports.reactors import started
 
@@ -175,3 +178,34 @@ def test_a_peer_that_takes_nothing_does_not_wait_for_us(setup: Setup) -> None:
             pair.reactor.iterate(0.01)
         pair.peer.sendall(b"x")
         assert not pair.transport.waits_for_us
+
+
+@implementer(IPushProducer)
+class FailingProducer:
+    """A producer that raises when it is stopped."""
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("how", ["abort", "peer"])
+def test_a_producer_that_fails_at_the_end_leaves_nothing_open(setup: Setup, how: str) -> None:
+    with setup.pair() as pair, logged() as events:
+        handle = pair.transport.getHandle()
+        ended: list[Any] = []
+        pair.transport.on_end = lambda transport, _reason: ended.append(transport)
+        pair.transport.registerProducer(FailingProducer(), True)
+        if how == "abort":
+            pair.transport.abortConnection()
+        else:
+            pair.peer.close()
+        pair.until(lambda: ended)
+        assert handle.fileno() == -1
+        assert len(pair.protocol.reasons) == 1
+        assert ended == [pair.transport]
+        [event] = [each for each in events if "log_failure" in each]
+        assert event["log_failure"].check(ZeroDivisionError)
