@@ -75,7 +75,11 @@ class Sink:
         if path is None:
             self._use(*_private(fd))
         else:
-            self._open()
+            try:
+                self._open()
+            except OSError as error:
+                error.filename = path  # as its user wrote it
+                raise
             if self._fd < 0:
                 _log.warn("waiting for a reader of {path}", path=self._name)
                 self._watch()
