@@ -21,7 +21,7 @@ INSTALLED = "/opt/sockservices/bin"
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The units, with the commands where they are here."""
-    for unit in UNITS.iterdir():
+    for unit in filter(Path.is_file, UNITS.iterdir()):
         text = unit.read_text()
         (tmp_path / unit.name).write_text(text.replace(INSTALLED, str(BIN)))
     return tmp_path
@@ -35,6 +35,26 @@ def test_there_are_units_for_these() -> None:
 def test_systemd_finds_no_fault_with_them(installed: Path) -> None:
     done = run("systemd-analyze", "verify", *sorted(installed.iterdir()), cwd=installed)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_number_of_starts_is_too_many(name: str) -> None:
+    """At a limit, systemd puts the socket into the state "failed", which refuses all."""
+    assert "\nStartLimitIntervalSec=0\n" in (UNITS / f"{name}.service").read_text()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_reload_needs_nothing_but_a_shell(installed: Path, name: str, tmp_path: Path) -> None:
+    unit = (installed / f"{name}.service").read_text()
+    [command] = re.findall(r"^ExecReload=(.*)$", unit, re.MULTILINE)
+    with Service("sock-hello", "--port=0", cwd=tmp_path) as hello:
+        done = run(
+            *shlex.split(command),
+            cwd=tmp_path,
+            env={"MAINPID": str(hello.process.pid), "PATH": str(tmp_path)},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        hello.err.wait_for("reloaded: nothing")
 
 
 @needs("systemd-analyze")
