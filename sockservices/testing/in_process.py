@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -122,6 +122,10 @@ async def connect(service: SocketService, listener: int = 0, reactor: Any = None
     if kind in ("udp", "unixgram"):
         raise ValueError(f"{description} receives datagrams, which a Client cannot send")
     if kind == "tcp":
-        rest = rest.replace("0.0.0.0", "127.0.0.1", 1)
-    client: Client = await connectProtocol(clientFromString(reactor, f"{kind}:{rest}"), Client())
+        host, _colon, port = rest.replace("[", "").replace("]", "").rpartition(":")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        endpoint: Any = HostnameEndpoint(reactor, host, int(port))
+    else:
+        endpoint = clientFromString(reactor, description)
+    client: Client = await connectProtocol(endpoint, Client())
     return client
