@@ -216,11 +216,23 @@ def test_connect_to_nobody(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("description", ["tcp", "tpc:127.0.0.1:7", "tcp:127.0.0.1:x", "", "udp:7"])
-def test_connect_to_what_is_no_description(tmp_path: Path, description: str) -> None:
+_LIKE = b"expected something like tcp:127.0.0.1:7 or unix:/run/x"
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        ("tcp", _LIKE),
+        ("tpc:127.0.0.1:7", _LIKE),
+        ("", _LIKE),
+        ("tcp:127.0.0.1:x", b"port: 'x' is not a whole number from 0 to 65535"),
+        ("udp:7", b"'udp:7' is for datagrams: use sockservices send"),
+    ],
+)
+def test_connect_to_what_is_no_description(tmp_path: Path, description: str, said: bytes) -> None:
     done = run(_COMMAND, "connect", description, cwd=tmp_path)
     assert done.returncode == 2
-    assert b"expected something like tcp:127.0.0.1:7 or unix:/run/x" in done.stderr
+    assert said in done.stderr
     assert b"Traceback" not in done.stderr
 
 

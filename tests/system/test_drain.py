@@ -60,7 +60,7 @@ def test_http_between_two_requests_does_not_delay_it(tmp_path: Path) -> None:
         assert client.sock is not None
         assert service.stop() == 0
         assert client.sock.recv(1) == b""
-        service.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        service.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 def test_http_gets_its_answer_which_is_the_last(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_http_gets_its_answer_which_is_the_last(tmp_path: Path) -> None:
         assert service.stop() == 0
         answer = client.getresponse()
         assert (answer.read(), answer.getheader("Connection")) == (b"slow", "close")
-        service.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        service.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 @pytest.mark.parametrize("path", ["/", "/slow"])
@@ -103,7 +103,7 @@ def test_http_2_gets_its_answer_and_is_told_that_it_is_the_last(tmp_path: Path, 
             assert got == (b"slow" if path == "/slow" else b"fast")
             assert events[-1] is h2.events.ConnectionTerminated
         assert service.wait() == 0
-        service.err.wait_for("stopped: 1 connections finished, 0 were reset")
+        service.err.wait_for("stopped: 1 connection finished, 0 were reset")
 
 
 def test_idle_connections_are_not_waited_for(tmp_path: Path) -> None:
