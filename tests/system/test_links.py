@@ -93,8 +93,8 @@ def test_a_service_listens_on_a_link_local_address(links: Links, link: str) -> N
     options = (f"--listen=udp:4700:interface={quoted}", f"--listen=tcp:4700:interface={quoted}")
     with links.service("sock-echo", *options, "--port=4701", f"--interface={address}") as echo:
         echo.err.wait_for(
-            rf"listening on tcp:fe80\\:\\:1%{link}0:4701 udp:fe80\\:\\:1%{link}0:4700 "
-            rf"tcp:fe80\\:\\:1%{link}0:4700\n"
+            rf"listening on tcp:\[fe80::1%{link}0\]:4701 udp:\[fe80::1%{link}0\]:4700 "
+            rf"tcp:\[fe80::1%{link}0\]:4700\n"
         )
         there = rf"fe80\:\:1%{link}1"
         assert links.send(f"udp:{there}:4700", "hello", "--wait=30") == b"hello\n"
