@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
+from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from sockservices.connections.parts import Part
 from sockservices.host.host import SocketService
 from sockservices.listening import Listening
+from sockservices.printable import unbracketed
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -122,10 +123,7 @@ async def connect(service: SocketService, listener: int = 0, reactor: Any = None
     if kind in ("udp", "unixgram"):
         raise ValueError(f"{description} receives datagrams, which a Client cannot send")
     if kind == "tcp":
-        host, _colon, port = rest.replace("[", "").replace("]", "").rpartition(":")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        endpoint: Any = HostnameEndpoint(reactor, host, int(port))
-    else:
-        endpoint = clientFromString(reactor, description)
+        rest = rest.replace("0.0.0.0", "127.0.0.1", 1)
+    endpoint = clientFromString(reactor, unbracketed(f"{kind}:{rest}"))
     client: Client = await connectProtocol(endpoint, Client())
     return client
