@@ -205,17 +205,20 @@ def _below_ended_tls(transport: Any) -> Any | None:
 
     RFC 8446, section 6.1: a side that has sent close_notify need not wait for the peer's.
     """
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    get_shutdown = getattr(handle, "get_shutdown", None)
+    get_shutdown = getattr(_handle_of(transport), "get_shutdown", None)
     has_ended = get_shutdown is not None and get_shutdown() & _SENT_SHUTDOWN
     return transport.transport if has_ended else None
 
 
 def _is_in_handshake(transport: Any) -> bool:
     """Whether this is TLS, and the peer has not sent its Finished: RFC 8446, section 2."""
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    get_finished = getattr(handle, "get_peer_finished", None)
+    get_finished = getattr(_handle_of(transport), "get_peer_finished", None)
     return get_finished is not None and get_finished() is None and hasattr(transport, "transport")
+
+
+def _handle_of(transport: Any) -> Any:
+    """Return the socket or TLS connection of a transport, or ``None`` if it has none."""
+    return transport.getHandle() if hasattr(transport, "getHandle") else None
 
 
 def _is_plain_tcp(transport: Any) -> bool:
