@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from sockservices.connections import timeouts as module
 from sockservices.connections.ledger import Ledger
-from sockservices.connections.timeouts import Timeouts
+from sockservices.connections.timeouts import RunningTimeouts, Timeouts
 from sockservices.errors import SettingError
 from sockservices.timer import cancel
 from tests.fakes import context, logged, opened
@@ -43,6 +43,11 @@ class Setup:
         opened(self.ledger, transport, object()).opened = self.clock.seconds()
         return transport
 
+    def begin(self, **settings: Any) -> RunningTimeouts:
+        timeouts = Timeouts(**settings).begin(self.context)
+        timeouts.start()
+        return timeouts
+
     def pass_by(self, seconds: float) -> None:
         self.clock.pump([0.01] * round(seconds * 100))
 
@@ -53,8 +58,7 @@ def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
 
 
 def test_one_that_is_silent_is_closed_and_one_that_speaks_is_not(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=2.0, max_time=None).begin(setup.context)
-    timeouts.start()
+    timeouts = setup.begin(idle_timeout=2.0, max_time=None)
     silent, speaking = setup.connection(), setup.connection()
     setup.pass_by(1.5)
     speaking.last_read = setup.clock.seconds()
@@ -70,8 +74,7 @@ def test_one_that_is_silent_is_closed_and_one_that_speaks_is_not(setup: Setup) -
 
 
 def test_who_does_not_take_the_rest_is_reset(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=1.0).begin(setup.context)
-    timeouts.start()
+    timeouts = setup.begin(idle_timeout=1.0)
     stuck = setup.connection()
     setup.pass_by(1.2)
     assert (stuck.disconnecting, stuck.reset) == (True, 0)
@@ -87,8 +90,7 @@ def test_who_does_not_take_the_rest_is_reset(setup: Setup) -> None:
 
 
 def test_one_that_is_closing_can_be_reset_at_once(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=1.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(idle_timeout=1.0)
     stuck = setup.connection()
     setup.pass_by(1.2)
     setup.ledger.of(stuck).end("max-write-buffer")
@@ -103,8 +105,7 @@ def test_its_producer_is_stopped_and_does_not_delay_the_end(setup: Setup) -> Non
         def stopProducing(self) -> None:
             self.stopped += 1
 
-    timeouts = Timeouts(max_time=1.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(max_time=1.0)
     transport, producer = setup.connection(), Producer()
     transport.registerProducer(producer, True)  # type: ignore[no-untyped-call]
     setup.pass_by(1.2)
@@ -112,8 +113,7 @@ def test_its_producer_is_stopped_and_does_not_delay_the_end(setup: Setup) -> Non
 
 
 def test_one_that_takes_is_not_idle(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(idle_timeout=2.0)
     taking, stalled = setup.connection(), setup.connection()
     for _ in range(30):
         setup.pass_by(0.1)
@@ -129,8 +129,7 @@ def test_one_that_takes_is_not_idle(setup: Setup) -> None:
 
 
 def test_one_that_waits_for_us_is_not_idle(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(idle_timeout=2.0)
     waiting = setup.connection()
     waiting.waits_for_us = True
     setup.pass_by(7.0)
@@ -141,8 +140,7 @@ def test_one_that_waits_for_us_is_not_idle(setup: Setup) -> None:
 
 
 def test_a_pause_of_the_process_is_no_idleness(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=2.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(idle_timeout=2.0)
     silent = setup.connection()
     setup.pass_by(1.0)
     setup.clock.advance(60.0)
@@ -154,16 +152,14 @@ def test_a_pause_of_the_process_is_no_idleness(setup: Setup) -> None:
 
 
 def test_a_pause_of_the_process_counts_for_the_longest_time(setup: Setup) -> None:
-    timeouts = Timeouts(max_time=2.0).begin(setup.context)
-    timeouts.start()
+    setup.begin(max_time=2.0)
     old = setup.connection()
     setup.clock.advance(60.0)
     assert setup.ledger.of(old).cut == "max-time"
 
 
 def test_one_that_lasts_is_closed_though_it_speaks(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=100.0, max_time=2.0).begin(setup.context)
-    timeouts.start()
+    timeouts = setup.begin(idle_timeout=100.0, max_time=2.0)
     timeouts.start()
     dribbling = setup.connection()
     for _ in range(19):
@@ -188,8 +184,7 @@ def test_one_that_cannot_be_closed_keeps_no_other_from_it(setup: Setup) -> None:
         def loseConnection(self) -> None:
             raise RuntimeError("no")
 
-    timeouts = Timeouts(idle_timeout=None, max_time=1.0).begin(setup.context)
-    timeouts.start()
+    timeouts = setup.begin(idle_timeout=None, max_time=1.0)
     immortal = Immortal()  # type: ignore[no-untyped-call]
     opened(setup.ledger, immortal, object()).opened = 0.0
     other = setup.connection()
@@ -215,8 +210,7 @@ def test_a_transport_that_knows_only_the_slower_way_goes_it(setup: Setup) -> Non
 
 
 def test_other_times_hold_at_once_for_those_that_live(setup: Setup) -> None:
-    timeouts = Timeouts(idle_timeout=100.0).begin(setup.context)
-    timeouts.start()
+    timeouts = setup.begin(idle_timeout=100.0)
     silent = setup.connection()
     setup.pass_by(1.0)
     timeouts.change(Timeouts(idle_timeout=2.0))()

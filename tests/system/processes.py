@@ -141,6 +141,13 @@ class Service(Running):
 _IP = ("tcp", "udp")
 
 
+def serve(folder: Path, code: str, name: str, *options: str) -> Service:
+    """Serve a factory in this code, on a TCP port that the kernel chooses."""
+    (folder / "others.py").write_text(code)
+    listen = "--listen=tcp:0:interface=127.0.0.1"
+    return Service("sock-serve", f"--factory=others.{name}", listen, *options, cwd=folder)
+
+
 @contextmanager
 def folder_for_all() -> Iterator[Path]:
     """Make a folder in which every user of the system may make files.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import h2.config
@@ -14,7 +13,7 @@ import h2.events
 import pytest
 
 from tests.certificates import make_certificate
-from tests.system.processes import PATIENCE, Service
+from tests.system.processes import PATIENCE, Service, serve
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 
@@ -37,13 +36,6 @@ site = Site(Page())
 """
 
 
-@contextmanager
-def _serving(folder: Path, *options: str) -> Iterator[Service]:
-    (folder / "others.py").write_text(SERVICES)
-    with Service("sock-serve", "--factory=others.site", LISTEN, *options, cwd=folder) as service:
-        yield service
-
-
 def _client(service: Service) -> closing[http.client.HTTPConnection]:
     return closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE))
 
@@ -54,7 +46,10 @@ def _get(client: http.client.HTTPConnection, path: str) -> bytes:
 
 
 def test_http_between_two_requests_does_not_delay_it(tmp_path: Path) -> None:
-    with _serving(tmp_path, "--graceful-timeout=3600") as service, _client(service) as client:
+    with (
+        serve(tmp_path, SERVICES, "site", "--graceful-timeout=3600") as service,
+        _client(service) as client,
+    ):
         assert _get(client, "/") == b"fast"
         assert _get(client, "/") == b"fast"
         assert client.sock is not None
@@ -64,7 +59,10 @@ def test_http_between_two_requests_does_not_delay_it(tmp_path: Path) -> None:
 
 
 def test_http_gets_its_answer_which_is_the_last(tmp_path: Path) -> None:
-    with _serving(tmp_path, "--graceful-timeout=3600") as service, _client(service) as client:
+    with (
+        serve(tmp_path, SERVICES, "site", "--graceful-timeout=3600") as service,
+        _client(service) as client,
+    ):
         assert _get(client, "/") == b"fast"
         client.request("GET", "/slow")
         assert service.stop() == 0
@@ -77,7 +75,7 @@ def test_http_gets_its_answer_which_is_the_last(tmp_path: Path) -> None:
 def test_http_2_gets_its_answer_and_is_told_that_it_is_the_last(tmp_path: Path, path: str) -> None:
     make_certificate(tmp_path)
     tls = ("--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
-    with _serving(tmp_path, "--graceful-timeout=3600", *tls) as service:
+    with serve(tmp_path, SERVICES, "site", "--graceful-timeout=3600", *tls) as service:
         context = ssl.create_default_context(cafile=str(tmp_path / "trusted/cert.pem"))
         context.set_alpn_protocols(["h2"])
         with context.wrap_socket(service.connect(), server_hostname="localhost") as client:

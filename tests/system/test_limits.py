@@ -15,7 +15,17 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_certificate
-from tests.system.processes import BIN, PATIENCE, Running, Service, as_root, needs, read_all, run
+from tests.system.processes import (
+    BIN,
+    PATIENCE,
+    Running,
+    Service,
+    as_root,
+    needs,
+    read_all,
+    run,
+    serve,
+)
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 
@@ -42,16 +52,6 @@ class Filling(Protocol):
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "others.py").write_text(SERVICES)
-    return tmp_path
-
-
-def _serve(folder: Path, name: str, *options: str) -> Service:
-    return Service("sock-serve", f"--factory=others.{name}", LISTEN, *options, cwd=folder)
-
-
 def _is_cut(client: socket.socket) -> bool:
     """Wait for the end that is no order."""
     client.settimeout(PATIENCE)
@@ -64,7 +64,7 @@ def _is_cut(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
-def test_500_clients_wait_for_100_places(folder: Path, options: list[str]) -> None:
+def test_500_clients_wait_for_100_places(tmp_path: Path, options: list[str]) -> None:
     seen: list[int] = []
 
     def visit(port: int) -> None:
@@ -73,8 +73,8 @@ def test_500_clients_wait_for_100_places(folder: Path, options: list[str]) -> No
             client.sendall(b".")
             assert read_all(client) == b""
 
-    with _serve(
-        folder, "Counting", "--max-connections=100", "--at-limit=wait", *options
+    with serve(
+        tmp_path, SERVICES, "Counting", "--max-connections=100", "--at-limit=wait", *options
     ) as service:
         # Fill it first, so that the others do wait.
         first = [service.connect() for _ in range(100)]
@@ -93,8 +93,8 @@ def test_500_clients_wait_for_100_places(folder: Path, options: list[str]) -> No
     assert max(seen) <= 100
 
 
-def test_at_the_limit_a_newcomer_is_refused(folder: Path) -> None:
-    with _serve(folder, "Counting", "--max-connections=2") as service:
+def test_at_the_limit_a_newcomer_is_refused(tmp_path: Path) -> None:
+    with serve(tmp_path, SERVICES, "Counting", "--max-connections=2") as service:
         clients = [service.connect() for _ in range(2)]
         for client in clients:
             assert client.makefile().readline()
@@ -108,7 +108,7 @@ def test_at_the_limit_a_newcomer_is_refused(folder: Path) -> None:
             client.close()
 
 
-def test_limits_of_a_source_are_exact_under_concurrency(folder: Path) -> None:
+def test_limits_of_a_source_are_exact_under_concurrency(tmp_path: Path) -> None:
     results: list[bool] = []
 
     def knock(port: int) -> None:
@@ -117,7 +117,7 @@ def test_limits_of_a_source_are_exact_under_concurrency(folder: Path) -> None:
             done.wait(PATIENCE)
 
     done = threading.Event()
-    with _serve(folder, "Counting", "--max-per-source=7", "--rate=1000/3600") as service:
+    with serve(tmp_path, SERVICES, "Counting", "--max-per-source=7", "--rate=1000/3600") as service:
         knocking = [threading.Thread(target=knock, args=(service.port,)) for _ in range(60)]
         for each in knocking:
             each.start()
@@ -129,8 +129,8 @@ def test_limits_of_a_source_are_exact_under_concurrency(folder: Path) -> None:
     assert results.count(True) == 7
 
 
-def test_a_rate_is_exact(folder: Path) -> None:
-    with _serve(folder, "Counting", "--rate=5/3600") as service:
+def test_a_rate_is_exact(tmp_path: Path) -> None:
+    with serve(tmp_path, SERVICES, "Counting", "--rate=5/3600") as service:
         heard = []
         for _ in range(20):
             with service.connect() as client:
@@ -145,9 +145,9 @@ def _first(client: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("options", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_a_peer_that_does_not_read_is_cut_when_too_much_waits(
-    folder: Path, options: list[str]
+    tmp_path: Path, options: list[str]
 ) -> None:
-    with _serve(folder, "Filling", "--max-write-buffer=1000000", *options) as service:
+    with serve(tmp_path, SERVICES, "Filling", "--max-write-buffer=1000000", *options) as service:
         with service.connect() as client:
             poller = select.poll()
             poller.register(client, 0)  # only errors
@@ -156,10 +156,10 @@ def test_a_peer_that_does_not_read_is_cut_when_too_much_waits(
     with Service(
         *("sock-hello", f"--message={'x' * 100_000}", LISTEN, "--listen=unix:s"),
         *("--max-write-buffer=10", *options),
-        cwd=folder,
+        cwd=tmp_path,
     ) as hello:
         unix = socket.socket(socket.AF_UNIX)
-        unix.connect(str(folder / "s"))
+        unix.connect(str(tmp_path / "s"))
         for client in (hello.connect(), unix):
             with client:
                 assert len(read_all(client)) == 100_000

@@ -67,14 +67,10 @@ def test_logrotate_renames_and_signals(tmp_path: Path, sends: str, makes: str) -
     options = ("sock-hexdump", "--socket=u", "--output=dump")
     with Running([*_TWISTD, "--logfile=log", *options], tmp_path) as it, _following(log) as tail:
         tail.out.wait_for("listening on")
-        _send(tmp_path / "u", b"before")
-        with _following(dump) as dumps:
-            dumps.out.wait_for("62 65 66 6f 72 65")
+        _dump(tmp_path, b"before", "62 65 66 6f 72 65")
         _rotate(tmp_path, f"{makes}\npostrotate\nkill -{sends} {it.process.pid}\nendscript")
         tail.out.wait_for("opened dump again")
-        _send(tmp_path / "u", b"after")
-        with _following(dump) as dumps:
-            dumps.out.wait_for("61 66 74 65 72")
+        _dump(tmp_path, b"after", "61 66 74 65 72")
         assert it.stop() == 0
     assert (tmp_path / "dump.1").read_text() == "62 65 66 6f 72 65 \n"
     assert dump.read_text() == "61 66 74 65 72 \n"
@@ -89,19 +85,22 @@ def test_logrotate_copies_and_truncates(tmp_path: Path) -> None:
     options = ("sock-hexdump", "--socket=u", "--output=dump")
     with Running([*_TWISTD, "--logfile=log", *options], tmp_path) as it, _following(log) as tail:
         tail.out.wait_for("listening on")
-        _send(tmp_path / "u", b"before")
-        with _following(dump) as dumps:
-            dumps.out.wait_for("62 65 66 6f 72 65")
+        _dump(tmp_path, b"before", "62 65 66 6f 72 65")
         _rotate(tmp_path, "copytruncate")
-        _send(tmp_path / "u", b"after")
-        with _following(dump) as dumps:
-            dumps.out.wait_for("61 66 74 65 72")
+        _dump(tmp_path, b"after", "61 66 74 65 72")
         it.process.send_signal(signal.SIGHUP)
         tail.out.wait_for("reloaded")
         assert it.stop() == 0
     assert dump.read_bytes() == b"61 66 74 65 72 \n"
     assert b"\0" not in log.read_bytes()
     assert "listening on" not in log.read_text()
+
+
+def _dump(folder: Path, data: bytes, shown: str) -> None:
+    """Send a datagram, and wait until it is dumped."""
+    _send(folder / "u", data)
+    with _following(folder / "dump") as dumps:
+        dumps.out.wait_for(shown)
 
 
 def _rotate(folder: Path, how: str) -> None:

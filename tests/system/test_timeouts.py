@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import PATIENCE, Service, read_all
+from tests.system.processes import PATIENCE, Service, read_all, serve
 
 LISTEN = "--listen=tcp:0:interface=127.0.0.1"
 SIZE = 8 << 20
@@ -29,16 +29,6 @@ class Deaf(Filling):
         self.transport.pauseProducing()
         self.transport.write(b"x" * (8 << 20))
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "others.py").write_text(SERVICES)
-    return tmp_path
-
-
-def _serve(folder: Path, name: str, *options: str) -> Service:
-    return Service("sock-serve", f"--factory=others.{name}", LISTEN, *options, cwd=folder)
 
 
 def _small(service: Service) -> socket.socket:
@@ -66,25 +56,25 @@ def test_a_silent_peer_gets_the_end_and_one_that_dribbles_does_not_outlive_its_t
 
 @pytest.mark.parametrize("transports", [[], ["--stock-transports"]], ids=["eager", "stock"])
 def test_what_was_written_is_delivered_though_the_peer_is_not_heard(
-    folder: Path, transports: list[str]
+    tmp_path: Path, transports: list[str]
 ) -> None:
-    with _serve(folder, "Deaf", "--max-time=0.5", *transports) as service:
+    with serve(tmp_path, SERVICES, "Deaf", "--max-time=0.5", *transports) as service:
         with service.connect() as client:
             client.sendall(b"never read")
             assert len(read_all(client)) == SIZE
 
 
-def test_who_takes_nothing_is_reset(folder: Path) -> None:
-    with _serve(folder, "Filling", "--idle-timeout=0.3") as service:
+def test_who_takes_nothing_is_reset(tmp_path: Path) -> None:
+    with serve(tmp_path, SERVICES, "Filling", "--idle-timeout=0.3") as service:
         with _small(service) as client:
             poller = select.poll()
             poller.register(client, 0)  # only errors
             assert poller.poll(PATIENCE * 1000)
 
 
-def test_a_download_is_not_idle(folder: Path) -> None:
+def test_a_download_is_not_idle(tmp_path: Path) -> None:
     """It takes a hundredth of what the kernel holds between two looks, for longer than the time."""
-    with _serve(folder, "Filling", "--idle-timeout=2") as service:
+    with serve(tmp_path, SERVICES, "Filling", "--idle-timeout=2") as service:
         with _small(service) as client:
             got, began = 0, time.monotonic()
             while time.monotonic() < began + 4:
