@@ -55,6 +55,34 @@ class _Key:
     )
 
 
+class _File:
+    """A file, which is read once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._contents = Path(readable_file(path)).read_bytes()
+        self.has_key = b"PRIVATE KEY-----" in self._contents
+        self.has_certificate = b"-----BEGIN CERTIFICATE-----" in self._contents
+
+    def certificates(self) -> list[Any]:
+        try:
+            return x509.load_pem_x509_certificates(self._contents)
+        except (ValueError, UnsupportedAlgorithm):
+            raise ValueError(f"{escaped(self.path)} contains no PEM certificate") from None
+
+    def key(self) -> _Key:
+        try:
+            return _Key(self.path, load_pem_private_key(self._contents, None))
+        except TypeError:
+            raise ValueError(
+                f"{escaped(self.path)} is encrypted: a service cannot ask for a passphrase"
+            ) from None
+        except ValueError:
+            raise ValueError(f"{escaped(self.path)} contains no PEM key") from None
+        except UnsupportedAlgorithm as error:
+            raise ValueError(f"{escaped(self.path)} has no usable key: {error}") from None
+
+
 def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> Steps[list[Chain]]:
     """Read certificates, and find the key of each by what it fits; a file in each step.
 
@@ -65,7 +93,7 @@ def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> Steps[list[
 
     Raises ``ValueError`` with one line that names the file.
     """
-    others = [_key_in(path) for path in keys]
+    others = [_File(path).key() for path in keys]
     chains: list[Chain] = []
     for path in certificates:
         if os.path.isdir(path):
@@ -77,9 +105,10 @@ def read_chains(certificates: Iterable[str], keys: Iterable[str]) -> Steps[list[
 
 
 def _in_file(path: str, others: list[_Key]) -> Chain:
-    own, *issuers = certificates_in(path)
+    file = _File(path)
+    own, *issuers = file.certificates()
     public = _public_key(own, path)
-    keys = [*others, _key_in(path)] if _has_key(path) or not others else others
+    keys = [*others, file.key()] if file.has_key or not others else others
     key = next((each for each in keys if each.public == public), None)
     if key is not None:
         return Chain(path, own, issuers, key.private)
@@ -89,22 +118,25 @@ def _in_file(path: str, others: list[_Key]) -> Chain:
 
 
 def _in_directory(directory: str, others: list[_Key]) -> Steps[list[Chain]]:
-    paths = _files_in(directory)
+    files = []
     keys = list(others)
-    for path in paths:
-        if path.endswith(_KEY) or _has_key(path):
-            keys.append(_key_in(path))
-            yield
-    found: dict[Any, Chain] = {}
-    for path in paths:
+    for path in _paths_in(directory):
+        file = _File(path)
+        if path.endswith(_KEY) or file.has_key:
+            keys.append(file.key())
+        files.append(file)
         yield
+    found: dict[Any, Chain] = {}
+    for file in files:
+        yield
+        path = file.path
         if not path.endswith(_CERTIFICATES):
             continue
-        if not _has_certificate(path):
-            if not _has_key(path):
+        if not file.has_certificate:
+            if not file.has_key:
                 raise ValueError(f"{escaped(path)} contains no PEM certificate or key")
             continue
-        own, *issuers = certificates_in(path)
+        own, *issuers = file.certificates()
         public = _public_key(own, path)
         key = next((each for each in keys if each.public == public), None)
         if key is None:
@@ -121,7 +153,7 @@ def _in_directory(directory: str, others: list[_Key]) -> Steps[list[Chain]]:
     return list(found.values())
 
 
-def _files_in(directory: str) -> list[str]:
+def _paths_in(directory: str) -> list[str]:
     try:
         names = sorted(os.listdir(directory))
     except OSError as error:
@@ -130,24 +162,12 @@ def _files_in(directory: str) -> list[str]:
     wanted = [
         each for each in names if each.endswith((*_CERTIFICATES, _KEY)) and not each.startswith(".")
     ]
-    return [readable_file(os.path.join(directory, each)) for each in wanted]
+    return [os.path.join(directory, each) for each in wanted]
 
 
 def certificates_in(path: str) -> list[Any]:
     """Return the certificates in a file, at least one; raise ``ValueError`` if there is none."""
-    contents = Path(readable_file(path)).read_bytes()
-    try:
-        return x509.load_pem_x509_certificates(contents)
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{escaped(path)} contains no PEM certificate") from None
-
-
-def _has_certificate(path: str) -> bool:
-    return b"-----BEGIN CERTIFICATE-----" in Path(path).read_bytes()
-
-
-def _has_key(path: str) -> bool:
-    return b"PRIVATE KEY-----" in Path(readable_file(path)).read_bytes()
+    return _File(path).certificates()
 
 
 def _is_issuer(certificate: Any) -> bool:
@@ -166,17 +186,3 @@ def _public_key(certificate: Any, path: str) -> Any:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError(f"{escaped(path)} has no usable certificate: {error}") from None
-
-
-def _key_in(path: str) -> _Key:
-    contents = Path(readable_file(path)).read_bytes()
-    try:
-        return _Key(path, load_pem_private_key(contents, None))
-    except TypeError:
-        raise ValueError(
-            f"{escaped(path)} is encrypted: a service cannot ask for a passphrase"
-        ) from None
-    except ValueError:
-        raise ValueError(f"{escaped(path)} contains no PEM key") from None
-    except UnsupportedAlgorithm as error:
-        raise ValueError(f"{escaped(path)} has no usable key: {error}") from None
