@@ -94,12 +94,13 @@ class Counted(FileDescriptor):
         producer = self.producer
         if producer is not None:
             self.disconnected = 1
-            self.connected = 0
+            connected, self.connected = self.connected, 0
             try:
                 producer.stopProducing()
             except Exception:
                 _log.failure("a producer failed when it was stopped")
             self.producer = None
+            self.connected = connected  # by this a client sees that it was not still connecting
 
     def _tell_end(self, reason: Failure) -> None:
         on_end, self.on_end = self.on_end, None

@@ -317,7 +317,7 @@ def test_to_reload_needs_what_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     assert not Reloading().reload
     assert not Reloading(reload=False).reload
-    with pytest.raises(SettingError, match=r"reload.*sockservices\[reload\]"):
+    with pytest.raises(SettingError, match=r"reload: needs watchfiles: pip install .*\[reload\]"):
         Reloading(reload=True)
 
 
