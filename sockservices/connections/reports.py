@@ -36,23 +36,22 @@ class Reports:
         ledger.report_to(self._refused, self._cut)
 
     def _refused(self, listener: str, peer: IAddress, cause: Reason, detail: str | None) -> None:
+        self._tell("refused", listener, peer, cause, detail)
+
+    def _cut(self, connection: Connection, cause: Reason) -> None:
+        self._tell("closed", connection.listener, connection.peer, cause, connection.detail)
+
+    def _tell(
+        self, what: str, listener: str, peer: IAddress, cause: Reason, detail: str | None
+    ) -> None:
         if self._limit.allows(cause):
             self._log.info(
-                "refused {peer} on {listener}: {cause}: {reason}",
+                "{what} {peer} on {listener}: {cause}: {reason}",
+                what=what,
                 peer=peer_of_stream(peer),
                 listener=listener,
                 cause=cause,
                 reason=detail or REASONS[cause],
-            )
-
-    def _cut(self, connection: Connection, cause: Reason) -> None:
-        if self._limit.allows(cause):
-            self._log.info(
-                "closed {peer} on {listener}: {cause}: {reason}",
-                peer=peer_of_stream(connection.peer),
-                listener=connection.listener,
-                cause=cause,
-                reason=connection.detail or REASONS[cause],
             )
 
     def tell_totals(self) -> None:

@@ -1,8 +1,9 @@
 """Asking connections to finish when a stop begins, also those of protocols that are not ours.
 
-A protocol that provides ``IDrainable`` is asked once. Twisted's web server and autobahn's WebSocket
-protocol do not know ``IDrainable``; they are asked in their own words, again and again, because
-they can finish only between two requests. Neither package is imported for that.
+A protocol that provides ``IDrainable`` is asked once, by ``drain``. Twisted's web server and
+autobahn's WebSocket protocol do not know ``IDrainable``. ``drain_foreign`` asks them in their own
+words, again and again, because they can finish only between two requests. Neither package is
+imported for that.
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ _GOING_AWAY = 1001  # RFC 6455, section 7.4.1
 
 
 def drain(connection: Connection) -> None:
-    """Ask a connection to finish, once, when a stop begins."""
+    """Ask a connection to finish, once, if its protocol provides ``IDrainable``."""
     drainable = IDrainable(connection.protocol, None)
     if drainable is not None:
         drainable.drain()
-    else:
-        drain_again(connection)
 
 
-def drain_again(connection: Connection) -> None:
-    """Ask a connection again if its protocol is a known one of another package."""
+def drain_foreign(connection: Connection) -> None:
+    """Ask a connection to finish if its protocol is a known one of another package."""
     protocol = connection.protocol
     if IDrainable(protocol, None) is not None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
@@ -16,29 +16,28 @@ from sockservices.connections.foreign_endpoints import ForeignAcceptor
 from sockservices.connections.ledger import Ledger
 from sockservices.connections.lifecycle import ConnectionAcceptor, Hooks
 from sockservices.connections.limits import Limits
-from sockservices.connections.parts import Context, Part, RunningPart, Steps
+from sockservices.connections.parts import Context, Part, Steps
 from sockservices.connections.proxy_protocol import ProxyProtocol
 from sockservices.connections.reports import Reports
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError, ListenError
 from sockservices.exit import fail_process
-from sockservices.host.checks import by_kind, check_kinds, check_unchanged, check_use
+from sockservices.host.checks import by_kind, check_kinds
+from sockservices.host.datagram_admission import DatagramAdmission
 from sockservices.host.lifespan import Life, Lifespan
 from sockservices.host.ports import Exhaustion, Ports
 from sockservices.host.recovery import Recovery
 from sockservices.host.rereading import Rereading
+from sockservices.host.running_parts import RunningParts
 from sockservices.host.stopping import Stop, Stopping
 from sockservices.listening import Listener, Listening, listener
 from sockservices.log_limit import LogLimit
-from sockservices.printable import address_of_datagram, spaced, system_reason
+from sockservices.printable import spaced, system_reason
 from sockservices.service import IPausesListeners, Kind, datagram_builder, name_of
 from sockservices.settings import Settings
 from sockservices.transports import keep_steady
 from sockservices.transports.closing import Undelivered
-from sockservices.transports.datagram_port import DatagramPort
-
-_P = TypeVar("_P", bound=Part)
 
 PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping, Lifespan)
 """The parts of every host, in the order in which they are asked; others come after them."""
@@ -125,9 +124,7 @@ class SocketService(Service):
             self._build_datagram_protocol,
             datagram if datagram is not None else service,
         )
-        settings = {kind: kind() for kind in PARTS} | by_kind(parts)
-        check_use(self.name, self._listeners, settings.values(), [self._listening])
-        self._context = Context(
+        context = Context(
             self.name,
             self.ledger,
             reactor,
@@ -135,7 +132,9 @@ class SocketService(Service):
             partial(self._ports.pause, streams_alone=True),
             self._ports.resume,
         )
-        self._parts = {kind: part.begin(self._context) for kind, part in settings.items()}
+        given = {kind: kind() for kind in PARTS} | by_kind(parts)
+        what_listens = (self._listening, self._listeners)
+        self._parts = RunningParts(given.values(), *what_listens, context, self._refresh)
         for each in (service,) if datagram is service else (service, datagram):
             if IPausesListeners.providedBy(each):
                 pause, resume = self._ports.pause, self._ports.resume
@@ -143,11 +142,14 @@ class SocketService(Service):
         self._rereading = Rereading(reactor, self._log, self._readings)
         self._exhaustion = Exhaustion(self._ports, self.ledger, reactor, self._log, self._log_limit)
         self._undelivered = Undelivered()
-        self._datagram_ports: list[tuple[DatagramPort, ConnectionAcceptor]] = []
+        self._datagrams = DatagramAdmission(self.ledger, self._hooks, self._log, self._log_limit)
         self._refresh()
         self._stops: list[Stop] = []
         self._life = Life(
-            self._factory, reactor, self._log, lambda: self._current(Lifespan).lifespan_timeout
+            self._factory,
+            reactor,
+            self._log,
+            lambda: self._parts.current(Lifespan).lifespan_timeout,
         )
         self._start: object | None = None  # identifies the current start
         self._is_hurried = False
@@ -170,11 +172,7 @@ class SocketService(Service):
     @property
     def settings(self) -> dict[type[Any], Part]:
         """The current settings by type."""
-        return {kind: part.settings for kind, part in self._parts.items()}
-
-    def _current(self, kind: type[_P]) -> _P:
-        settings: _P = self._parts[kind].settings
-        return settings
+        return self._parts.settings
 
     def change(self, *parts: Settings) -> None:
         """Change the settings while it runs, also for live connections.
@@ -188,22 +186,7 @@ class SocketService(Service):
         Raises ``SettingError`` for a setting that cannot change while the service runs or has no
         effect here, and for a file that cannot be used.
         """
-        given = by_kind(each for each in parts if not isinstance(each, Listening))
-        before: dict[type[Any], Settings] = {Listening: self._listening, **self.settings}
-        for each in parts:
-            check_unchanged(before.get(type(each), each), each)
-        check_use(self.name, self._listeners, (self.settings | given).values())
-        added = [kind for kind in given if kind not in self._parts]
-        ready = [self._parts[kind].change(given[kind]) for kind in given if kind not in added]
-        running = {kind: given[kind].begin(self._context) for kind in added}
-        try:
-            for apply in ready:
-                apply()
-        finally:  # whatever was applied is in force
-            self._parts |= running
-            self._refresh()
-        for part in running.values() if self._ports.are_wanted else ():
-            part.start()
+        self._parts.change(*parts)
 
     def reload(self) -> Deferred[None]:
         """Read the files again: the certificate, the lists of networks, and the service's own.
@@ -217,11 +200,7 @@ class SocketService(Service):
         return self._rereading.request().addCallback(lambda _read: self._life.reload())
 
     def _readings(self) -> list[tuple[str, Steps[None]]]:
-        readings = [
-            (part.files, self._read_again(part))
-            for part in self._parts.values()
-            if part.files is not None
-        ]
+        readings = self._parts.readings()
         for each, acceptor in zip(self._listeners, self._acceptors, strict=True):
             if each.look_again is not None and isinstance(acceptor, ForeignAcceptor):
                 readings.append(("certificate", _renew(each.look_again, acceptor)))
@@ -229,25 +208,14 @@ class SocketService(Service):
             readings.append(("nothing, because no files are used", _nothing()))
         return readings
 
-    def _read_again(self, part: RunningPart[Any]) -> Steps[None]:
-        settings = None
-        while settings is not part.settings:  # they may be changed meanwhile
-            settings = part.settings
-            apply = yield from part.change_in_steps(settings)
-        try:
-            apply()
-        finally:
-            self._refresh()
-
     def _refresh(self) -> None:
         """Apply the current settings to new connections and datagrams."""
-        self._hooks.refresh(self._parts.values())
+        self._hooks.refresh(self._parts)
         for acceptor in self._acceptors:
             acceptor.refresh()
         for stream_port in self._ports:
             self._instruct(stream_port)
-        for port, acceptor in self._datagram_ports:
-            self._limit_datagrams(port, acceptor.listener)
+        self._datagrams.refresh()
 
     # Listening
 
@@ -314,8 +282,7 @@ class SocketService(Service):
     def _has_started(self, _result: None, start: object) -> Deferred[None]:
         if start is not self._start:
             raise CancelledError
-        for part in self._parts.values():
-            part.start()
+        self._parts.start()
         return self._ports.listen(self._what_serves, self._has_begun)
 
     def _what_serves(self, number: int) -> Any:
@@ -325,23 +292,15 @@ class SocketService(Service):
         return acceptor.inner if isinstance(acceptor, ForeignAcceptor) else acceptor
 
     def _has_begun(self, number: int, port: Any) -> None:
-        each, acceptor = self._listeners[number], self._acceptors[number]
+        each = self._listeners[number]
         port.on_error = partial(self._survived, each.description)
         if each.kind == "stream":
             self._life.hold()
             self._exhaustion.watch(port)
             port.undelivered = self._undelivered
             self._instruct(port)
-        elif port.can_limit:
-            self.ledger.add_port(port)
-            port.service_log, port.log_limit = self._log, self._log_limit
-            self._datagram_ports.append((port, acceptor))
-            self._limit_datagrams(port, each.description)
-        elif self._hooks.ask_datagram:
-            raise ListenError(
-                f"cannot listen on {each.description}: the datagrams of such a listener "
-                "cannot be limited"
-            )
+        else:
+            self._datagrams.add(port, each.description)
 
     def _survived(self, listener: str, error: OSError) -> None:
         self.ledger.survive()
@@ -353,22 +312,8 @@ class SocketService(Service):
 
     def _instruct(self, port: Any) -> None:
         if port.kind == "stream":
-            for part in self._parts.values():
+            for part in self._parts:
                 part.listens(port)
-
-    def _limit_datagrams(self, port: DatagramPort, description: str) -> None:
-        def refuses(peer: Any) -> bool:
-            known = address_of_datagram(peer)
-            try:
-                reason = self._hooks.ask_datagram(known)
-            except Exception:  # in a part: it must not end the listener
-                self._log.failure("a part failed on a datagram")
-                return True
-            if reason is not None:
-                self.ledger.refuse(description, known, reason)
-            return reason is not None
-
-        port.refuses = refuses if self._hooks.ask_datagram else None
 
     def _all_listen(self, _result: None) -> None:
         self._listens = True
@@ -390,8 +335,7 @@ class SocketService(Service):
             return
         self._start = None
         self._recovery.stop()
-        for part in self._parts.values():
-            part.stop()
+        self._parts.stop()
         if not self.ledger.live:  # otherwise a stop waits for the connections
             self._life.end()
         error: Any = failure.value
@@ -458,7 +402,7 @@ class SocketService(Service):
 
     @property
     def _most_to_finish(self) -> float:
-        stopping = self._current(Stopping)
+        stopping = self._parts.current(Stopping)
         return stopping.graceful_timeout + stopping.flush
 
     def stopService(self) -> Deferred[None]:
@@ -475,7 +419,7 @@ class SocketService(Service):
         self._life.interrupt()
         self._tell_waiting(lambda waiting: waiting.errback(CancelledError()))
         self._ports.resume(_SUSPENDED)  # what waits in the kernel is served all the same
-        stopping = self._current(Stopping)
+        stopping = self._parts.current(Stopping)
         at_most = self._most_to_finish
         closed = (
             self._ports.close() if self._is_hurried else self._ports.finish(at_most, stopping.flush)
@@ -505,8 +449,7 @@ class SocketService(Service):
         return delivered.addErrback(lambda _timeout: self._undelivered.deliver_no_more())
 
     def _has_closed(self, port: Any) -> None:
-        self.ledger.remove_port(port)
-        self._datagram_ports = [each for each in self._datagram_ports if each[0] is not port]
+        self._datagrams.discard(port)
         if not self._ports.is_accepting:
             for stop in self._stops:
                 stop.accept_no_more()
@@ -515,8 +458,7 @@ class SocketService(Service):
         self._stops = [stop for stop in self._stops if stop.remaining]
         ended = None
         if self._start is None:
-            for part in self._parts.values():
-                part.stop()
+            self._parts.stop()
             self._exhaustion.stop()
             self._log_limit.end_period()
             ended = self._life.end()

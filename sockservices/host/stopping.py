@@ -16,7 +16,7 @@ from sockservices.connections.ending import end_in_order
 from sockservices.connections.ledger import Connection, Event, Ledger, Opened
 from sockservices.connections.parts import Context, Part, RunningPart
 from sockservices.converters import seconds, some_seconds
-from sockservices.host.draining import drain, drain_again
+from sockservices.host.draining import drain, drain_foreign
 from sockservices.printable import Count
 from sockservices.settings import setting
 from sockservices.timer import cancel
@@ -149,7 +149,7 @@ class Stop:
             if idle is not None and is_idle(connection, now, idle):
                 self._end_in_order(connection)
             else:
-                self._each(connection, drain_again)
+                self._each(connection, drain_foreign)
         self._later(_LOOK if idle is None else min(_LOOK, idle / _PARTS), self._look)
 
     def _tell_how_many(self) -> None:

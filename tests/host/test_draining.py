@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from sockservices.connections.ledger import Connection, Ledger
-from sockservices.host.draining import drain, drain_again
+from sockservices.host.draining import drain, drain_foreign
 from sockservices.service import IDrainable
 from tests.fakes import opened
 
@@ -56,7 +56,7 @@ def test_one_that_can_finish_is_asked_once() -> None:
     protocol = Draining()
     _transport, connection = _connected(protocol)
     drain(connection)
-    drain_again(connection)
+    drain_foreign(connection)
     assert protocol.drained == 1
 
 
@@ -80,14 +80,14 @@ def test_an_adapter_of_the_author_is_used() -> None:
     protocol = Adapted()
     _transport, connection = _connected(protocol)
     drain(connection)
-    drain_again(connection)
+    drain_foreign(connection)
     assert protocol.drained == 1
 
 
 def test_any_other_is_left_alone() -> None:
     transport, connection = _connected(Protocol())
     drain(connection)
-    drain_again(connection)
+    drain_foreign(connection)
     assert not transport.disconnecting
 
 
@@ -118,16 +118,16 @@ def test_http_that_waits_for_its_next_request_is_closed(page: Slow, channel: Any
     _receive(channel, transport, REQUEST)
     page.request.finish()
     assert not transport.disconnecting
-    drain(connection)
+    drain_foreign(connection)
     assert transport.disconnecting
 
 
 def test_http_that_is_new_may_make_its_request(page: Slow, channel: Any) -> None:
     transport, connection = _connected(channel)
-    drain(connection)
+    drain_foreign(connection)
     assert not transport.disconnecting
     _receive(channel, transport, REQUEST)
-    drain_again(connection)
+    drain_foreign(connection)
     page.request.finish()
     assert transport.disconnecting
     assert b"\r\nConnection: close\r\n" in transport.sent()
@@ -136,11 +136,11 @@ def test_http_that_is_new_may_make_its_request(page: Slow, channel: Any) -> None
 def test_http_answers_first_and_says_that_it_is_the_last(page: Slow, channel: Any) -> None:
     transport, connection = _connected(channel)
     _receive(channel, transport, REQUEST)
-    drain(connection)
-    drain_again(connection)
+    drain_foreign(connection)
+    drain_foreign(connection)
     assert not transport.disconnecting
     page.request.write(b"answer")
-    drain_again(connection)
+    drain_foreign(connection)
     assert not transport.disconnecting
     page.request.finish()
     assert transport.disconnecting
@@ -152,7 +152,7 @@ def test_a_websocket_says_that_it_goes_away() -> None:
     factory.protocol = WebSocketServerProtocol
     protocol = factory.buildProtocol(None)
     transport, connection = _connected(protocol)
-    drain(connection)  # no websocket yet
+    drain_foreign(connection)  # no websocket yet
     assert transport.sent() == b""
     _receive(
         protocol,
@@ -161,6 +161,6 @@ def test_a_websocket_says_that_it_goes_away() -> None:
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     )
     transport.sent()
-    drain_again(connection)
-    drain_again(connection)
+    drain_foreign(connection)
+    drain_foreign(connection)
     assert transport.sent() == b"\x88\x02\x03\xe9"  # once: close, 1001 (RFC 6455, 5.5.1)

@@ -610,40 +610,6 @@ async def test_the_ledger_has_the_figures_of_datagrams(tmp_path: Path) -> None:
 
 
 @with_reactor
-async def test_a_datagram_listener_that_cannot_be_limited_is_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Foreign:
-        closed = False
-
-        def getHost(self) -> Any:
-            return IPv4Address("UDP", "127.0.0.1", 1)
-
-        def stopListening(self) -> None:
-            self.closed = True
-
-    port = Foreign()
-
-    class Endpoint:
-        def listen(self, _protocol: Any) -> Any:
-            return port
-
-    monkeypatch.setattr(
-        host, "listener", lambda *_args, **_named: DatagramListener("foreign:1", Endpoint())
-    )
-    said: list[str] = []
-    for limits in (Limits(), Limits(rate=Rate(1, 1))):
-        service = SocketService(None, ["foreign:1"], limits, datagram=Quiet, on_failure=said.append)
-        service.startService()
-        assert bool(said) == (limits.rate is not None)
-        await service.stopService()
-        assert port.closed
-    assert said == [
-        "Quiet: cannot listen on foreign:1: the datagrams of such a listener cannot be limited"
-    ]
-
-
-@with_reactor
 async def test_a_stop_leaves_no_timer_of_tls(tmp_path: Path) -> None:
     make_certificate(tmp_path)
     certificate = TLS(
