@@ -356,7 +356,7 @@ class SocketService(Service):
 
     @property
     def is_ready(self) -> bool:
-        """Whether it accepts on all its listeners: it is not suspended, and has not lost one."""
+        """Whether it accepts on all its listeners, because none is lost and it is not suspended."""
         return self._listens and not self.lost and not self.is_suspended
 
     @property
