@@ -57,6 +57,7 @@ def _drain_http(channel: Any, connection: Connection) -> None:
 def _drain_http2(channel: Any, connection: Connection) -> None:
     if connection.bytes_in and not channel.streams and not channel.transport.disconnecting:
         channel.timeoutConnection()  # sends GOAWAY, and closes
+        channel.transport.unregisterProducer()  # TLS would not close before, but for 15 seconds
 
 
 def _drain_websocket(protocol: Any) -> None:

@@ -27,7 +27,8 @@ def _send(path: Path, *datagrams: bytes) -> None:
 
 @contextlib.contextmanager
 def _following(path: Path) -> Iterator[Running]:
-    with Running(["tail", "-n", "+1", "-F", path], path.parent) as tail:
+    often = ("--sleep-interval=0.05", "--max-unchanged-stats=1")
+    with Running(["tail", "-n", "+1", "-F", *often, path], path.parent) as tail:
         yield tail
 
 
