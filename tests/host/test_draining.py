@@ -2,14 +2,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import h2.connection
+import h2.errors
+import h2.events
 import pytest
 from autobahn.twisted.websocket import (
     WebSocketServerFactory,
     WebSocketServerProtocol,
 )
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.components import registerAdapter
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
@@ -22,6 +27,7 @@ from tests.fakes import opened
 
 class Transport(StringTransport):
     bytes_in = 0
+    negotiatedProtocol: bytes | None  # noqa: N815 - as INegotiated calls it
 
     def sent(self) -> bytes:
         sent: bytes = self.value()  # type: ignore[no-untyped-call]
@@ -33,8 +39,9 @@ class Transport(StringTransport):
     def setTcpNoDelay(self, enabled: bool) -> None: ...  # noqa: N802 - as ITCPTransport calls it
 
 
-def _connected(protocol: Any) -> tuple[Transport, Connection]:
+def _connected(protocol: Any, negotiated: bytes | None = None) -> tuple[Transport, Connection]:
     transport = Transport()  # type: ignore[no-untyped-call]
+    transport.negotiatedProtocol = negotiated
     protocol.makeConnection(transport)
     return transport, opened(Ledger("test"), transport, protocol)
 
@@ -145,6 +152,21 @@ def test_http_answers_first_and_says_that_it_is_the_last(page: Slow, channel: An
     page.request.finish()
     assert transport.disconnecting
     assert transport.sent().count(b"\r\nConnection: close\r\n") == 1
+
+
+def test_http_2_says_goaway_and_keeps_no_producer_that_tls_would_wait_for(channel: Any) -> None:
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    transport, connection = _connected(channel, b"h2")
+    _receive(channel, transport, client.data_to_send())
+    client.receive_data(transport.sent())
+    assert transport.producer is not None
+    drain_foreign(connection)
+    [event] = client.receive_data(transport.sent())
+    assert isinstance(event, h2.events.ConnectionTerminated)
+    assert event.error_code == h2.errors.ErrorCodes.NO_ERROR
+    assert (transport.disconnecting, transport.producer) == (True, None)
+    channel.connectionLost(Failure(ConnectionDone()))  # so that it forgets its timers
 
 
 def test_a_websocket_says_that_it_goes_away() -> None:

@@ -75,7 +75,7 @@ def test_http_gets_its_answer_which_is_the_last(tmp_path: Path) -> None:
 def test_http_2_gets_its_answer_and_is_told_that_it_is_the_last(tmp_path: Path, path: str) -> None:
     make_certificate(tmp_path)
     tls = ("--tls-cert=trusted/cert.pem", "--tls-key=key.pem")
-    with serve(tmp_path, SERVICES, "site", "--graceful-timeout=9", "--flush=0", *tls) as service:
+    with serve(tmp_path, SERVICES, "site", "--graceful-timeout=3600", *tls) as service:
         context = ssl.create_default_context(cafile=str(tmp_path / "trusted/cert.pem"))
         context.set_alpn_protocols(["h2"])
         with context.wrap_socket(service.connect(), server_hostname="localhost") as client:
