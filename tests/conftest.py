@@ -1,7 +1,8 @@
-"""How tests run here: no clock in Hypothesis's verdicts, default signals, what takes long first."""
+"""How tests run here: in how many processes, what takes long first, without a clock in verdicts."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,11 @@ from sockservices.testing.processes import default_signals
 settings.register_profile("sockservices", deadline=None, database=None, max_examples=60)
 settings.register_profile("quick", settings.get_profile("sockservices"), max_examples=15)
 settings.load_profile("sockservices")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core, because the tests wait more than they compute."""
+    return min(2 * len(os.sched_getaffinity(0)), 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

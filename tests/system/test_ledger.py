@@ -205,11 +205,11 @@ def test_nothing_is_left_but_the_totals(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.takes_a_minute
-def test_10_000_connections_in_a_minute_leave_nothing(tmp_path: Path) -> None:
+def test_10_000_connections_leave_nothing(tmp_path: Path) -> None:
     with App(tmp_path, "default") as app:
         ruly, unruly = (Clients(address, seed) for seed, address in enumerate(app.addresses))
         after: dict[str, Any] = {}
-        for seconds, count in ((0, 1000), (60, 10_000)):
+        for seconds, count in ((0, 1000), (30, 10_000)):
             both = [
                 threading.Thread(target=clients.visit, args=(count * part // 10, kinds, seconds))
                 for clients, part, kinds in (
