@@ -3,8 +3,8 @@
 Twisted sets the file of an adopted Unix socket to mode 0666, reduces its backlog to 50, calls
 shutdown(2) at the end, which closes it for everybody, and removes the file: twisted#10261.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_bindPath``,
-``_getLogPrefix``, ``_logConnectionLostMsg``, ``_preexistingSocket``, ``_shouldShutdown``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_getLogPrefix``,
+``_logConnectionLostMsg``, ``_preexistingSocket``, ``_shouldShutdown``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class AdoptedUnixPort(unix.Port):
     """A mixin for Unix stream ports made from a file descriptor; list it before them."""
 
     factory: Any
-    _bindPath: bytes
+    _name: str
     _preexistingSocket: Any
     _shouldShutdown = False
 
     def startListening(self) -> None:
         """Start accepting; the socket listens already, with its own mode and backlog."""
         self.socket = self._preexistingSocket
-        path = os.fsdecode(self.socket.getsockname())
-        log.msg(f"{self._getLogPrefix(self.factory)} starting on {path!r}")
+        self._name = os.fsdecode(self.socket.getsockname())
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {self._name!r}")
         self.factory.doStart()
         self._preexistingSocket = None
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
@@ -40,7 +40,7 @@ class AdoptedUnixPort(unix.Port):
 
     def _logConnectionLostMsg(self) -> None:
         # Twisted logs the name as it is, and that of an abstract socket begins with a null byte.
-        log.msg(f"(UNIX Port {os.fsdecode(self._bindPath)!r} Closed)")
+        log.msg(f"(UNIX Port {self._name!r} Closed)")
 
     def _close(self, reason: Failure) -> None:
         """Close our copy of the socket, and leave its file, which is not ours."""

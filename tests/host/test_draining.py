@@ -169,6 +169,7 @@ def test_http_2_says_goaway_and_keeps_no_producer_that_tls_would_wait_for(channe
     channel.connectionLost(Failure(ConnectionDone()))  # so that it forgets its timers
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction':DeprecationWarning")  # autobahn's
 def test_a_websocket_says_that_it_goes_away() -> None:
     factory = WebSocketServerFactory()  # type: ignore[no-untyped-call]
     factory.protocol = WebSocketServerProtocol

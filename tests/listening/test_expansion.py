@@ -57,7 +57,8 @@ def test_datagrams_have_ports_of_their_own() -> None:
 
 def _loopback_addresses() -> list[str]:
     found = socket.getaddrinfo("localhost", None, type=socket.SOCK_DGRAM)
-    return [str(each[4][0]).replace(":", r"\:") for each in found]
+    hosts = [str(each[4][0]) for each in found]
+    return [f"[{host}]" if ":" in host else host for host in hosts]
 
 
 def test_a_name_stands_for_its_addresses() -> None:
