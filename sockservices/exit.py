@@ -11,15 +11,12 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from threading import Thread
 from typing import NoReturn
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from sockservices.sink import flush_all, standard
-
-_PATIENCE = 1.0  # seconds for the last words of a process
 
 _log = Logger(namespace="sockservices")
 
@@ -56,26 +53,24 @@ def fail_process(message: str) -> None:
 
 
 def exit_by_force(why: str, pid_file: str) -> NoReturn:
-    """Say why, and end the process at once, whatever its threads are doing.
+    """Say why, and end the process, whatever its threads are doing.
 
-    The exit status is 1 after ``fail_process``, else 0.
+    A log that nobody reads may block this; see ``exit_at_once``.
 
     Parameters:
         why: one line, for the log and standard error.
         pid_file: removed if it has the ID of this process; may be empty.
     """
+    _remove_pid_file(pid_file)
+    message = f"exiting by force: {why}"
+    say_on_stderr(message)
+    _log.error("{message}", message=message)
+    _flush()
+    exit_at_once()
 
-    def last_words() -> None:
-        _remove_pid_file(pid_file)
-        message = f"exiting by force: {why}"
-        say_on_stderr(message)
-        _log.error("{message}", message=message)
-        _flush()
 
-    # In a thread, because a log that nobody reads would block this one.
-    saying = Thread(target=last_words, daemon=True)
-    saying.start()
-    saying.join(_PATIENCE)
+def exit_at_once() -> NoReturn:
+    """End the process without a word: with status 1 after ``fail_process``, else 0."""
     os._exit(_status)
 
 
@@ -108,7 +103,7 @@ def drop_standard_output() -> None:
 
 def _exit() -> None:
     _flush()
-    os._exit(_status)
+    exit_at_once()
 
 
 def _flush() -> None:

@@ -147,15 +147,3 @@ def test_an_exit_by_force_after_a_failure_has_its_status(tmp_path: Path) -> None
         tmp_path,
     )
     assert ended.returncode == 1
-
-
-def test_an_exit_by_force_does_not_wait_for_the_log(tmp_path: Path) -> None:
-    ended = _run(
-        "import threading\n"
-        "from twisted.logger import globalLogPublisher\n"
-        "from sockservices.exit import exit_by_force\n"
-        "globalLogPublisher.addObserver(lambda event: threading.Event().wait())\n"
-        "exit_by_force('so', '')\n",
-        tmp_path,
-    )
-    assert ended.returncode == 0

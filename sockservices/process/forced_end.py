@@ -11,13 +11,15 @@ import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import sleep
 from types import FrameType
 
-from sockservices.exit import exit_by_force
+from sockservices.exit import exit_at_once, exit_by_force
 
 _SLACK = 5.0  # seconds for what follows a stop: threads that end, removing files, closing the log
 _HURRY = 2.0  # seconds, after a second signal
 _TICK = 0.1  # seconds
+_LAST_WORDS = 1.0  # seconds
 
 
 class ForcedEnd:
@@ -34,6 +36,7 @@ class ForcedEnd:
         self._at_most = at_most
         self._pid_file = pid_file
         self._has_begun = False
+        self._is_over = threading.Event()
         self._left_to_hurry = _HURRY
         self._orders: SimpleQueue[float] = SimpleQueue()  # reentrant, unlike the other queues
 
@@ -41,8 +44,10 @@ class ForcedEnd:
         """Allow the time for a stop, and five seconds more, from the first call on."""
         if not self._has_begun:
             self._has_begun = True
-            arguments = (self._at_most() + _SLACK,)
-            threading.Thread(target=self._wait, args=arguments, daemon=True).start()
+            time = self._at_most() + _SLACK
+            # Both now, because CPython 3.12 starts no threads while it waits for those that run.
+            threading.Thread(target=self._wait, args=(time,), daemon=True).start()
+            threading.Thread(target=self._insist, daemon=True).start()
 
     def hurry(self) -> None:
         """Allow two seconds from now, and nothing when called again."""
@@ -56,7 +61,13 @@ class ForcedEnd:
                 left = min(left, self._orders.get(timeout=_TICK))
             except Empty:
                 left -= _TICK
+        self._is_over.set()
         exit_by_force(_what_runs(), self._pid_file)
+
+    def _insist(self) -> None:
+        self._is_over.wait()
+        sleep(_LAST_WORDS)
+        exit_at_once()
 
 
 def _what_runs() -> str:

@@ -59,6 +59,17 @@ def test_it_ends_a_process_whose_threads_do_not_return() -> None:
     assert err == f"-c: exiting by force: still running: {named}\n"
 
 
+def test_it_does_not_wait_for_the_log() -> None:
+    status, _err = _run("""
+        from twisted.logger import globalLogPublisher
+        globalLogPublisher.addObserver(lambda event: threading.Event().wait())
+        end = ForcedEnd(lambda: 0, "")
+        end.begin(); end.hurry(); end.hurry()
+        time.sleep(3600)
+    """)
+    assert status == 0
+
+
 def test_a_hurry_is_two_seconds_at_most_and_a_second_is_at_once() -> None:
     for code in ("end.begin(); end.hurry()", "end.begin(); end.hurry(); end.hurry()"):
         status, err = _run(f"""
