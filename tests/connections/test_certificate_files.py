@@ -56,6 +56,7 @@ def test_a_key_is_in_the_same_file_or_in_any_of_the_others(folder: Path) -> None
         ("nothing", [A_KEY], "chain contains no PEM certificate"),
         (A, ["nothing"], "key0 contains no PEM key"),
     ],
+    ids=["none", "other", "other in the file", "others", "no certificate", "no key in a file"],
 )
 def test_a_file_without_its_key_is_named(
     folder: Path, certificate: str, keys: list[str], said: str
