@@ -45,8 +45,7 @@ class ClosesInOrder(FileDescriptor):
     _writeDisconnected: bool
 
     def _closeSocket(self, orderly: bool) -> None:
-        is_our_end = orderly and (self.disconnecting or self._writeDisconnected)
-        if is_our_end and not _is_settled(self.socket):
+        if _is_our_end(self, orderly) and not _is_settled(self.socket):
             undelivered = UNHOSTED if self.server is None else self.server.undelivered
             _Discarding(self.socket, self.reactor, undelivered).start()
         else:
@@ -60,14 +59,20 @@ class ReadsTheRest(FileDescriptor):
     """
 
     socket: Any
+    _writeDisconnected: bool
 
     def _closeSocket(self, orderly: bool) -> None:
-        if orderly and self.disconnecting and unread(self.socket.fileno()):
+        if _is_our_end(self, orderly) and unread(self.socket.fileno()):
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RD)  # so that no more comes
                 while self.socket.recv(1 << 16):
                     pass
         super()._closeSocket(orderly)  # type: ignore[misc]
+
+
+def _is_our_end(transport: ClosesInOrder | ReadsTheRest, orderly: bool) -> bool:
+    """Whether the service has closed a connection, which it may have half-closed before."""
+    return orderly and bool(transport.disconnecting or transport._writeDisconnected)
 
 
 def _is_settled(connection: socket.socket) -> bool:
@@ -185,6 +190,7 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
         transport: an ``ITransport``.
         reactor: an ``IReactorTime``.
     """
+    transport = _with_late_tls(transport)
     if _is_plain_tcp(transport) and not _has_delivered(transport):
         transport.protocol = _Dropping(transport, transport.protocol, reactor)
         transport.bufferSize = _DROPPED_AT_ONCE
@@ -200,6 +206,12 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
         close_after_delivery(below, reactor)
 
 
+def _with_late_tls(transport: Any) -> Any:
+    """Return the layer of TLS that ``startTLS`` has put on a transport, else the transport."""
+    has_tls = isinstance(transport, FileDescriptor) and getattr(transport, "TLS", False)
+    return transport.protocol if has_tls and transport.connected else transport
+
+
 def _below_ended_tls(transport: Any) -> Any | None:
     """Return the transport below TLS, if TLS has sent close_notify, else ``None``.
 
@@ -207,7 +219,7 @@ def _below_ended_tls(transport: Any) -> Any | None:
     """
     get_shutdown = getattr(_handle_of(transport), "get_shutdown", None)
     has_ended = get_shutdown is not None and get_shutdown() & _SENT_SHUTDOWN
-    return transport.transport if has_ended else None
+    return getattr(transport, "transport", None) if has_ended else None
 
 
 def _is_in_handshake(transport: Any) -> bool:
@@ -227,7 +239,6 @@ def _is_plain_tcp(transport: Any) -> bool:
         isinstance(transport, Counted)
         and bool(transport.connected)
         and not transport.disconnecting
-        and not getattr(transport, "TLS", False)
         and connection.getHandle().family in (socket.AF_INET, socket.AF_INET6)
     )
 

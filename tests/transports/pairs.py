@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,46 @@ class Pair:
 
     def __exit__(self, *_: object) -> None:
         self.peer.close()
+
+
+class TlsPeer:
+    """TLS at the peer's end of a pair, which does only what it is told to do.
+
+    Parameters:
+        pair: the connection.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.tls = context.wrap_bio(self._incoming, self._outgoing)
+
+    def shake_hands(self) -> None:
+        """Complete the handshake, turn by turn."""
+        self._pair.peer.setblocking(False)
+        self._pair.until(self._has_shaken_hands)
+        for _ in range(3):  # so that our side has read the last of it
+            self._pair.reactor.iterate(0.01)
+
+    def _has_shaken_hands(self) -> bool:
+        with suppress(BlockingIOError):
+            self._incoming.write(self._pair.peer.recv(1 << 16))
+        with suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        self.send()
+        return self.tls.version() is not None
+
+    def send(self) -> None:
+        """Send what TLS has made."""
+        self._pair.peer.sendall(self._outgoing.read())
+
+    def read_all(self) -> bytes:
+        """Read until the end of file; return the plain text."""
+        self._incoming.write(self._pair.read_all())
+        read = b""
+        with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while more := self.tls.read(1 << 16):
+                read += more
+        return read

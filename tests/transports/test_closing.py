@@ -18,7 +18,7 @@ from sockservices.transports import EagerStreams, closing
 from sockservices.transports.closing import close_after_delivery
 from sockservices.transports.streams import StockStreams
 from tests.certificates import make_certificate
-from tests.transports.pairs import Pair
+from tests.transports.pairs import Pair, TlsPeer
 from tests.transports.reactors import started
 
 ANSWER = bytes(range(256)) * (1 << 12)  # a mebibyte; more than is on its way at once
@@ -186,6 +186,25 @@ def test_a_handshake_that_is_not_done_ends_below_tls(reactor: Any, tmp_path: Pat
         assert pair.read_all() == b""
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+@KINDS
+def test_tls_that_was_started_late_is_closed_like_any_other(
+    reactor: Any, kind: Any, is_done: bool, tmp_path: Path
+) -> None:
+    """As STARTTLS of SMTP; the peer never answers the close_notify, or the handshake."""
+    make_certificate(tmp_path)
+    files = (str(tmp_path / "key.pem"), str(tmp_path / "trusted/cert.pem"))
+    with Pair(reactor, kind) as pair:
+        pair.transport.startTLS(DefaultOpenSSLContextFactory(*files))
+        tls = TlsPeer(pair)
+        if is_done:
+            tls.shake_hands()
+            pair.transport.write(b"answer")
+        close_after_delivery(pair.transport, reactor)
+        pair.until(lambda: pair.protocol.reasons)
+        assert tls.read_all() == (b"answer" if is_done else b"")
+
+
 # What loseConnection does
 
 GREETING = ANSWER[:50_000]  # which the kernel takes at once, and the peer's system does not
@@ -277,6 +296,22 @@ def test_a_unix_peer_gets_the_end_of_file_though_it_is_not_heard(
         pair.transport.pauseProducing()
         pair.peer.sendall(b"never read" * 10_000)
         pair.transport.write(b"answer")
+        pair.transport.loseConnection()
+        pair.until(lambda: pair.protocol.reasons)
+        assert pair.read_all() == b"answer"
+
+
+@KINDS
+@pytest.mark.parametrize("is_unix", [True, False])
+def test_a_close_after_a_half_close_resets_nothing(
+    reactor: Any, kind: Any, is_unix: bool, tmp_path: Path
+) -> None:
+    with Pair(reactor, kind, tmp_path if is_unix else None) as pair:
+        pair.transport.write(b"answer")
+        pair.transport.loseWriteConnection()
+        pair.until(lambda: pair.transport._writeDisconnected)
+        pair.transport.pauseProducing()
+        pair.peer.sendall(b"never read" * 1000)
         pair.transport.loseConnection()
         pair.until(lambda: pair.protocol.reasons)
         assert pair.read_all() == b"answer"
