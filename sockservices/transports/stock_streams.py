@@ -9,11 +9,12 @@ from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ClosesInOrder, ReadsTheRest
 from sockservices.transports.ipv6_only import ChoosesFamilies
+from sockservices.transports.late_tls import StartsTLS
 from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 
 
-class TCPServer(Counting, ClosesInOrder, tcp.Server):
+class TCPServer(Counting, StartsTLS, ClosesInOrder, tcp.Server):
     """A connection that a TCP port has accepted."""
 
 
@@ -23,7 +24,7 @@ class TCPPort(ChoosesFamilies, BindsAsAsked, AcceptingPort):
     transport = TCPServer
 
 
-class UNIXServer(Counting, ReadsTheRest, EscapedPrefix, unix.Server):
+class UNIXServer(Counting, StartsTLS, ReadsTheRest, EscapedPrefix, unix.Server):
     """A connection that a Unix port has accepted."""
 
 

@@ -33,6 +33,7 @@ from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.byte_counting import Counted
 from sockservices.transports.closing import ClosesInOrder
 from sockservices.transports.ipv6_only import ChoosesFamilies
+from sockservices.transports.late_tls import StartsTLS
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -49,7 +50,7 @@ def _send_without_delay(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _Connection(Counted, EagerConnection):
+class _Connection(Counted, StartsTLS, EagerConnection):
     # Whether the last read filled Twisted's buffer, so that there is probably more to read. None
     # while an accepted connection is new: its greeting is sent with the other greetings of that
     # turn, so that a peer with many connections is woken once for all.
@@ -265,7 +266,7 @@ class _Connection(Counted, EagerConnection):
         """See ``ITLSTransport.startTLS``."""
         self._release()
         try:
-            super().startTLS(ctx, normal)  # type: ignore[misc]
+            super().startTLS(ctx, normal)
         finally:
             self._look_again()
 

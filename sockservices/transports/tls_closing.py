@@ -38,3 +38,9 @@ def deliver_at_the_end(factory: Any) -> None:
     """Make a TLS factory of Twisted use this transport."""
     if isinstance(factory, TLSMemoryBIOFactory) and factory.protocol is BufferingTLSTransport:
         factory.protocol = _Delivering
+
+
+def deliver(tls: Any) -> None:
+    """Make the TLS of a connection that Twisted has made behave like this transport."""
+    if type(tls) is BufferingTLSTransport:
+        tls.__class__ = _Delivering

@@ -15,12 +15,13 @@ from twisted.internet import unix
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ReadsTheRest
+from sockservices.transports.late_tls import StartsTLS
 from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
 
-class _Connection(Counting, EagerConnection):
+class _Connection(Counting, StartsTLS, EagerConnection):
     """A connection that the reactor tries before it watches it."""
 
 

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Protocol
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
+
+from sockservices.transports import EagerStreams
+from sockservices.transports.streams import StockStreams
+from tests.certificates import make_certificate
+from tests.transports.pairs import Pair, TlsPeer
+from tests.transports.reactors import started
+from tests.transports.test_tls_closing import MESSAGE, Echoing, Producing
+
+
+@pytest.fixture
+def reactor() -> Iterator[Any]:
+    with started(EPollReactor) as made:
+        yield made
+
+
+@pytest.fixture(params=[EagerStreams, StockStreams])
+def pair(request: Any, reactor: Any, tmp_path: Path) -> Iterator[Pair]:
+    """A connection on which TLS was started, and which has its handshake to do."""
+    make_certificate(tmp_path)
+    files = (str(tmp_path / "key.pem"), str(tmp_path / "trusted/cert.pem"))
+    with Pair(reactor, request.param) as made:
+        made.transport.startTLS(DefaultOpenSSLContextFactory(*files))
+        yield made
+
+
+def _serve(pair: Pair, protocol: Protocol) -> TlsPeer:
+    pair.transport.protocol.wrappedProtocol = protocol
+    protocol.makeConnection(pair.transport)
+    peer = TlsPeer(pair)
+    peer.shake_hands()
+    return peer
+
+
+def _send_and_end(pair: Pair, peer: TlsPeer, message: bytes) -> None:
+    """Send a message and close_notify in one piece."""
+    peer.tls.write(message)
+    with suppress(ssl.SSLWantReadError):
+        peer.tls.unwrap()
+    pair.peer.setblocking(True)
+    peer.send()
+
+
+def test_a_paused_producer_does_not_outlive_tls(pair: Pair) -> None:
+    server = Producing()
+    peer = _serve(pair, server)
+    _send_and_end(pair, peer, MESSAGE[:200_000])
+    assert peer.read_all() == MESSAGE[:200_000]
+    pair.until(lambda: server.is_lost)
+    assert server.pauses
+    assert server.is_stopped
+
+
+def test_small_writes_arrive_though_the_peer_ends_in_the_same_turn(pair: Pair) -> None:
+    peer = _serve(pair, Echoing())
+    _send_and_end(pair, peer, b"hello")
+    assert peer.read_all() == b"hello"
