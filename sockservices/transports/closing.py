@@ -200,7 +200,7 @@ def close_after_delivery(transport: Any, reactor: Any) -> None:
     if _is_in_handshake(transport):  # Twisted would reset it, and nothing has been written
         close_after_delivery(transport.transport, reactor)
         return
-    transport.loseConnection()
+    transport.loseConnection()  # which ends one that is half-closed at once
     below = _below_ended_tls(transport)
     if below is not None:
         close_after_delivery(below, reactor)
@@ -229,8 +229,9 @@ def _is_in_handshake(transport: Any) -> bool:
 
 
 def _handle_of(transport: Any) -> Any:
-    """Return the socket or TLS connection of a transport, or ``None`` if it has none."""
-    return transport.getHandle() if hasattr(transport, "getHandle") else None
+    """Return the socket or TLS connection of a transport, or ``None`` if it has none (any more)."""
+    is_there = hasattr(transport, "getHandle") and getattr(transport, "connected", True)
+    return transport.getHandle() if is_there else None
 
 
 def _is_plain_tcp(transport: Any) -> bool:

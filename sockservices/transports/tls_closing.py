@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+
+_log = Logger(namespace="sockservices")
 
 
 class _Delivering(BufferingTLSTransport):
@@ -29,9 +32,13 @@ class _Delivering(BufferingTLSTransport):
         if reason is not None and self.error is None:
             self.error = reason.value
         producer = self._producer
-        if producer is not None:  # as Twisted does with one that is registered from now on
+        # A transport that is lost has stopped it already, and has forgotten it.
+        if producer is not None and getattr(self.transport, "producer", producer) is not None:
             self.unregisterProducer()
-            producer.stopProducing()
+            try:  # as Twisted does with one that is registered from now on
+                producer.stopProducing()
+            except Exception:  # which must keep neither the answer nor the end from anybody
+                _log.failure("a producer failed when it was stopped")
 
 
 def deliver_at_the_end(factory: Any) -> None:

@@ -63,6 +63,21 @@ def test_with_nothing_on_its_way_it_is_closed_at_once(reactor: Any, kind: Any) -
 
 
 @KINDS
+@pytest.mark.parametrize("is_unix", [True, False])
+def test_one_that_is_half_closed_is_closed_in_place(
+    reactor: Any, kind: Any, is_unix: bool, tmp_path: Path
+) -> None:
+    with Pair(reactor, kind, tmp_path if is_unix else None) as pair:
+        pair.transport.loseWriteConnection()
+        pair.until(lambda: pair.transport._writeDisconnected)
+        assert pair.read_all() == b""
+        pair.until(lambda: closing._is_settled(pair.transport.socket))
+        close_after_delivery(pair.transport, reactor)
+        assert len(pair.protocol.reasons) == 1
+    assert reactor.getDelayedCalls() == []
+
+
+@KINDS
 def test_a_peer_that_ends_its_side_gets_the_rest(reactor: Any, kind: Any) -> None:
     with Pair(reactor, kind) as pair:
         pair.transport.write(ANSWER)

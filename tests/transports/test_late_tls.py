@@ -14,6 +14,7 @@ from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from sockservices.transports import EagerStreams
 from sockservices.transports.streams import StockStreams
 from tests.certificates import make_certificate
+from tests.fakes import logged
 from tests.transports.pairs import Pair, TlsPeer
 from tests.transports.reactors import started
 from tests.transports.test_tls_closing import MESSAGE, Echoing, Producing
@@ -60,6 +61,34 @@ def test_a_paused_producer_does_not_outlive_tls(pair: Pair) -> None:
     pair.until(lambda: server.is_lost)
     assert server.pauses
     assert server.is_stopped
+
+
+class FailingToStop(Producing):
+    """A producer that fails when it is stopped."""
+
+    stops = 0
+
+    def stopProducing(self) -> None:
+        self.stops += 1
+        raise RuntimeError("cannot stop")
+
+
+@pytest.mark.parametrize("is_orderly", [True, False])
+def test_a_producer_is_stopped_once_and_its_failure_hides_no_end(
+    pair: Pair, is_orderly: bool
+) -> None:
+    server = FailingToStop()
+    peer = _serve(pair, server)
+    with logged() as events:
+        if is_orderly:
+            _send_and_end(pair, peer, b"hello")
+            assert peer.read_all() == b"hello"
+        else:
+            pair.peer.close()
+        pair.until(lambda: server.is_lost)
+    assert server.stops == 1
+    failures = [each["log_failure"] for each in events if "log_failure" in each]
+    assert [str(each.value) for each in failures] == ["cannot stop"]
 
 
 def test_small_writes_arrive_though_the_peer_ends_in_the_same_turn(pair: Pair) -> None:
