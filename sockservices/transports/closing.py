@@ -96,7 +96,7 @@ class _Discarding:
     def start(self) -> None:
         """Close the writing side; discard what the peer sends."""
         if len(_open) >= _MOST:
-            next(iter(_open)).close()
+            give_up_oldest()
         _open[self] = None
         self._undelivered.sockets.add(self)
         try:
@@ -149,6 +149,17 @@ class _Discarding:
 
 # All of the process, in the order in which they were closed.
 _open: dict[_Discarding, None] = {}
+
+
+def give_up_oldest() -> bool:
+    """Close the socket of this process that has waited longest; return whether there was one.
+
+    The kernel goes on delivering what it has, but whatever the peer sends resets the connection.
+    """
+    for oldest in _open:
+        oldest.close()
+        return True
+    return False
 
 
 class Undelivered:

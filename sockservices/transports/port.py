@@ -18,12 +18,14 @@ from twisted.internet.defer import Deferred
 from twisted.python import log
 
 from sockservices.timer import cancel
-from sockservices.transports.closing import UNHOSTED, Undelivered
+from sockservices.transports.closing import UNHOSTED, Undelivered, give_up_oldest
 from sockservices.transports.polling import is_readable
 from sockservices.transports.proxied import proxied_kind
 from sockservices.transports.socket_errors import SurvivingPort
 
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # accept(2)
+# accept(2)
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_OUT_OF_RESOURCES = (*_OUT_OF_DESCRIPTORS, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Acceptor:
@@ -107,6 +109,8 @@ class AcceptingPort(SurvivingPort, tcp.Port):
                 if not self.connected:  # a protocol has closed the port
                     log.err()
                     return None
+                if error.errno in _OUT_OF_DESCRIPTORS and give_up_oldest():
+                    continue
                 if error.errno in _OUT_OF_RESOURCES:
                     self._lacks_resources(error)
                     return None

@@ -18,6 +18,7 @@ from sockservices.transports import EagerStreams, closing
 from sockservices.transports.closing import close_after_delivery
 from sockservices.transports.streams import StockStreams
 from tests.certificates import make_certificate
+from tests.transports.file_descriptors import no_descriptor_left
 from tests.transports.pairs import Pair, TlsPeer
 from tests.transports.reactors import started
 
@@ -279,6 +280,21 @@ def test_so_many_wait_and_no_more(reactor: Any, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(ConnectionResetError):
             first.read_all()
         assert second.read_all() == GREETING
+
+
+@KINDS
+def test_a_new_connection_takes_the_file_descriptor_of_one_that_waits(
+    reactor: Any, kind: Any
+) -> None:
+    with Pair(reactor, kind) as waiting, socket.socket() as client:
+        _close_with_unread_input(waiting)
+        delivered = waiting.port.undelivered.when_delivered()
+        client.settimeout(30)
+        with no_descriptor_left():
+            client.connect(("127.0.0.1", waiting.port.getHost().port))
+            waiting.until(lambda: delivered.called)
+            waiting.until(lambda: waiting.port.sessionno == 2)
+            assert waiting.port._accepts
 
 
 def test_a_stop_can_end_the_wait(reactor: Any) -> None:
