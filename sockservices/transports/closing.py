@@ -42,6 +42,7 @@ class ClosesInOrder(FileDescriptor):
 
     socket: Any
     server: Any
+    lingers = True  # whether closing it loses nothing, although it is not read any more
     _writeDisconnected: bool
 
     def _closeSocket(self, orderly: bool) -> None:
@@ -59,6 +60,7 @@ class ReadsTheRest(FileDescriptor):
     """
 
     socket: Any
+    lingers = True  # see ``ClosesInOrder``
     _writeDisconnected: bool
 
     def _closeSocket(self, orderly: bool) -> None:

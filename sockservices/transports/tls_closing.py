@@ -1,4 +1,4 @@
-"""TLS that ends as soon as its peer has ended, with everything that was written delivered.
+"""TLS that ends as soon as either side has ended, with everything that was written delivered.
 
 Twisted's TLS keeps small writes for the next turn, and loses them if the peer's close_notify comes
 before: an echo loses the end of its answer. It also keeps its producer when TLS has ended. A
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from OpenSSL.SSL import SENT_SHUTDOWN
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
@@ -26,6 +27,12 @@ class _Delivering(BufferingTLSTransport):
         if not self.disconnecting:  # otherwise it has been closed or aborted already
             self._aggregator.flush()
         super()._shutdownTLS()
+        # A side that has sent close_notify need not wait for the peer's: RFC 8446, section 6.1.
+        below: Any = self.transport
+        if self.disconnecting and not self._aborted and getattr(below, "lingers", False):
+            tls = self._tlsConnection  # there is none any more if the connection is lost already
+            if tls is not None and tls.get_shutdown() & SENT_SHUTDOWN:
+                below.loseConnection()
 
     def _tlsShutdownFinished(self, reason: Any) -> None:
         super()._tlsShutdownFinished(reason)

@@ -91,6 +91,16 @@ def test_a_producer_is_stopped_once_and_its_failure_hides_no_end(
     assert [str(each.value) for each in failures] == ["cannot stop"]
 
 
+def test_a_close_does_not_wait_for_a_peer_that_does_not_answer_it(pair: Pair) -> None:
+    server = Producing()
+    peer = _serve(pair, server)
+    server.transport.write(MESSAGE[:20_000])
+    server.transport.unregisterProducer()
+    server.transport.loseConnection()
+    pair.until(lambda: server.is_lost)
+    assert peer.read_all() == MESSAGE[:20_000]
+
+
 def test_small_writes_arrive_though_the_peer_ends_in_the_same_turn(pair: Pair) -> None:
     peer = _serve(pair, Echoing())
     _send_and_end(pair, peer, b"hello")
