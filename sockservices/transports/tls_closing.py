@@ -5,8 +5,8 @@ before: an echo loses the end of its answer. It also keeps its producer when TLS
 producer that is paused at that moment has nothing to write any more, so the transport below waits
 for it forever, with the socket in CLOSE-WAIT.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_aggregator``, ``_producer``,
-``_shutdownTLS``, ``_tlsShutdownFinished``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborted``, ``_aggregator``,
+``_lostTLSConnection``, ``_producer``, ``_shutdownTLS``, ``_tlsShutdownFinished``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 from OpenSSL.SSL import SENT_SHUTDOWN
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 _log = Logger(namespace="sockservices")
 
@@ -46,6 +48,16 @@ class _Delivering(BufferingTLSTransport):
                 producer.stopProducing()
             except Exception:  # which must keep neither the answer nor the end from anybody
                 _log.failure("a producer failed when it was stopped")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        try:
+            super().connectionLost(reason)
+        except Exception:
+            if not self.connected:  # the protocol was told, and has failed itself
+                raise
+            _log.failure("the protocol failed on the last data")
+            self._lostTLSConnection = True  # so that no more data is delivered
+            super().connectionLost(reason)
 
 
 def deliver_at_the_end(factory: Any) -> None:

@@ -91,6 +91,22 @@ def test_a_producer_is_stopped_once_and_its_failure_hides_no_end(
     assert [str(each.value) for each in failures] == ["cannot stop"]
 
 
+class Failing(Producing):
+    """A protocol that fails on all data."""
+
+    def dataReceived(self, data: bytes) -> None:
+        raise RuntimeError("cannot take it")
+
+
+def test_one_that_fails_on_all_data_is_told_of_its_end(pair: Pair) -> None:
+    server = Failing()
+    peer = _serve(pair, server)
+    peer.tls.write(b"one record")
+    peer.tls.write(b"another, which is delivered when the first has failed")
+    peer.send()
+    pair.until(lambda: server.is_lost)
+
+
 def test_a_close_does_not_wait_for_a_peer_that_does_not_answer_it(pair: Pair) -> None:
     server = Producing()
     peer = _serve(pair, server)
