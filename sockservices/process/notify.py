@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from collections import deque
 from time import monotonic_ns
 from typing import Any
@@ -34,6 +35,11 @@ class Manager:
         name = environment.get("NOTIFY_SOCKET", "")
         # An abstract name starts with an at sign: systemd.exec(5).
         self._address = "\0" + name[1:] if name.startswith("@") else name
+        if name:
+            # Kept open, because later all file descriptors may be in use.
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+            weakref.finalize(self, self._socket.close)
         self._started = os.getpid()
         self._watchdog_seconds = _watchdog_seconds(environment) if name else 0.0
         self._watchdog: LoopingCall | None = None
@@ -75,11 +81,9 @@ class Manager:
 
     def _send(self) -> None:
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as telling:
-                telling.setblocking(False)
-                while self._unsent:
-                    telling.sendto(self._unsent[0], self._address)
-                    self._unsent.popleft()
+            while self._unsent:
+                self._socket.sendto(self._unsent[0], self._address)
+                self._unsent.popleft()
         except BlockingIOError:  # its queue is full
             self._retry.start(_RETRY)
         except OSError:  # a manager that does not listen must not break the service
