@@ -39,7 +39,7 @@ def control(
     """
     manager = Manager(reactor)
     forced_end = ForcedEnd(lambda: host.stop_limit, pid_file)
-    is_stopping = False
+    is_ready = is_stopping = False
     reloads = 0  # that have begun
 
     def status() -> str:
@@ -49,13 +49,15 @@ def control(
         return f"not ready: lost {spaced(host.lost)}, {where}" if host.lost else where
 
     def ready() -> None:
+        nonlocal is_ready
+        is_ready = True
         manager.ready(status())
 
     def reload() -> None:
         reopen_all()
         nonlocal reloads
         reloads += 1
-        if not is_stopping:
+        if is_ready and not is_stopping:
             manager.reloading()
         host.reload().addCallback(reloaded)
 
@@ -66,7 +68,7 @@ def control(
     def reloaded(_none: None) -> None:
         nonlocal reloads
         reloads -= 1
-        if not (reloads or is_stopping):
+        if is_ready and not (reloads or is_stopping):
             ready()
 
     def suspend_or_resume() -> None:

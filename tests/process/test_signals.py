@@ -15,11 +15,13 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.logger import formatEvent
+from zope.interface import implementer
 
 from sockservices.host.host import SocketService
 from sockservices.host.stopping import Stopping
 from sockservices.process import signals as module
 from sockservices.process.signals import control, handle_signals
+from sockservices.service import ILifespan
 from sockservices.testing.in_process import LOOPBACK
 from tests.fakes import logged, until, with_reactor
 
@@ -270,6 +272,44 @@ async def test_the_manager_hears_that_it_reloads_and_has(
     assert manager() == []
     done[2].callback(None)
     assert manager() == ["READY=1", listens]
+    await host.stopService()
+
+
+@implementer(ILifespan)
+class _Slow(Factory):
+    """A factory that starts when it is told to."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.started: Deferred[None] = Deferred()
+
+    def start(self) -> Deferred[None]:
+        return self.started
+
+    def reload(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@with_reactor
+async def test_a_reload_during_the_start_makes_nothing_ready(
+    signals: Signals, manager: Callable[[], list[str]]
+) -> None:
+    factory = _Slow()
+    host = SocketService(factory, [LOOPBACK])
+    fake = Reactor()
+    control(fake, host)
+    host.startService()
+    fake.run(signals)
+    signals.send(signal.SIGHUP)
+    factory.started.callback(None)
+    await host.when_listening()
+    assert manager() == []  # the reload is over, but that it listens is told in the next turn
+    fake.when_running[-1]()
+    assert manager() == ["READY=1", f"STATUS=listening on {host.descriptions[0]}"]
+    signals.send(signal.SIGHUP)
+    assert manager()[:2] == ["RELOADING=1", "READY=1"]
     await host.stopService()
 
 
