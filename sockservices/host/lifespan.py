@@ -37,8 +37,8 @@ class Lifespan(Part):
         return RunningPart(self, context)
 
 
-class _LateError(Exception):
-    """The error for a start, a reload or an end that exceeded its time."""
+class _UnfinishedError(Exception):
+    """The error, of one line, for a start, a reload or an end that was late or cancelled itself."""
 
 
 class Life:
@@ -64,6 +64,7 @@ class Life:
         self._reloads: list[Deferred[None]] = []
         self._running: Deferred[Any] | None = None
         self._is_ending = False
+        self._is_interrupted = False
         self._is_hurried = False
         self._is_held = False
 
@@ -80,22 +81,21 @@ class Life:
         return self._turn.run(self._begin, serving)
 
     async def _begin(self, serving: Callable[[], Iterable[Any]]) -> None:
-        begun: list[Any] = []
+        before = len(self._begun)
         try:
             for each in serving():
-                known = {id(other) for other in (*self._begun, *begun)}
-                if ILifespan.providedBy(each) and id(each) not in known:
+                is_new = all(each is not other for other in self._begun)
+                if ILifespan.providedBy(each) and is_new:
                     await self._await(each.start)
-                    begun.append(each)
+                    self._begun.append(each)
         except Exception as error:
-            await self._end_each(begun)
+            await self._end_each(before)
             raise self._explained(error) from error
-        self._begun += begun
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, CancelledError):
             return error
-        is_plain = isinstance(error, _LateError | SettingError)
+        is_plain = isinstance(error, _UnfinishedError | SettingError)
         return ListenError(f"cannot start: {error if is_plain else described(error)}")
 
     def hold(self) -> None:
@@ -127,7 +127,7 @@ class Life:
                 await self._await(each.reload)
             except CancelledError:  # by a stop
                 return
-            except (_LateError, SettingError) as error:
+            except (_UnfinishedError, SettingError) as error:
                 self._log.error("not reloaded: {reason}", reason=error)
             except Exception:
                 self._log.failure("the service could not reload")
@@ -145,20 +145,21 @@ class Life:
                 self._factory.doStop()
             except Exception:
                 self._log.failure("the factory could not stop")
-        begun, self._begun = self._begun, []
-        await self._end_each(begun)
+        await self._end_each(0)
 
-    async def _end_each(self, begun: list[Any]) -> None:
+    async def _end_each(self, kept: int) -> None:
+        """End all but the first of what was started."""
         self._is_ending = True
-        for each in reversed(begun):
+        for each in reversed(self._begun[kept:]):
             try:
                 await self._await(each.end)
             except CancelledError:  # by a second signal
                 self._log.warn("the service did not end")
-            except _LateError as error:
+            except _UnfinishedError as error:
                 self._log.warn("the service did not end: {reason}", reason=error)
             except Exception:
                 self._log.failure("the service could not end")
+        del self._begun[kept:]
         self._is_ending = False
 
     @property
@@ -168,18 +169,22 @@ class Life:
 
     @property
     def most_to_end(self) -> float:
-        """How many seconds the ends of what has been started may take."""
+        """How many seconds the ends of what has been started, and not ended yet, may take."""
         return len(self._begun) * self._timeout()
 
     def interrupt(self) -> None:
         """Cancel the start or the reload that is running."""
-        if self._running is not None and not self._is_ending:
-            self._running.cancel()
+        if not self._is_ending:
+            self._interrupt()
 
     def hurry(self) -> None:
         """Do not wait for ends, until the next ``begin``; they run as far as they do at once."""
         self._is_hurried = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if self._running is not None:
+            self._is_interrupted = True
             self._running.cancel()
 
     def _await(self, do: Callable[[], Any]) -> Deferred[Any]:
@@ -187,15 +192,22 @@ class Life:
 
         The result is there in time even if what the method returned cannot be cancelled.
         """
-        doing = maybeDeferred(do)
+        self._is_interrupted = False
+        doing = maybeDeferred(do).addErrback(self._cancelled_itself)
         done: Deferred[Any] = Deferred(lambda _done: doing.cancel())
         doing.addBoth(lambda result: None if done.called else done.callback(result))
         self._running = done
-        late = _LateError(f"it took longer than {self._timeout():g} s (--lifespan-timeout)")
+        late = _UnfinishedError(f"it took longer than {self._timeout():g} s (--lifespan-timeout)")
         done.addTimeout(self._timeout(), self._reactor, lambda _result, _seconds: Failure(late))
         if self._is_hurried:
-            done.cancel()
+            self._interrupt()
         return done.addBoth(self._no_longer_running)
+
+    def _cancelled_itself(self, failure: Failure) -> Failure:
+        error: Any = failure.value
+        if self._is_interrupted or not isinstance(error, CancelledError):
+            return failure
+        return Failure(_UnfinishedError(described(error)))
 
     def _no_longer_running(self, result: Any) -> Any:
         self._running = None

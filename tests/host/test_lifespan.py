@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -367,6 +368,50 @@ def test_what_started_is_ended_if_another_cannot_start() -> None:
     )
     assert errors == ["cannot start: no such key"]
     assert (first.steps, second.steps) == (["start", "end"], ["start"])
+
+
+def test_a_start_that_cancels_itself_is_a_failure(steps: Steps) -> None:
+    clock = Clock()
+
+    async def connect() -> None:
+        attempt: Deferred[None] = Deferred()
+        clock.callLater(1, attempt.cancel)
+        await attempt
+
+    steps.do["start"] = steps.do["reload"] = connect
+    factory = Living(steps)
+    life = _life(factory, clock)
+    errors: list[Failure] = []
+    life.begin(lambda: [factory]).addErrback(errors.append)
+    clock.advance(1)
+    [failure] = errors
+    assert failure.check(ListenError)
+    expected = r"cannot start: CancelledError \(.*test_lifespan\.py:\d+\)"
+    assert re.fullmatch(expected, str(failure.value))
+    del steps.do["start"]
+    life.begin(lambda: [factory])
+    with logged() as events:
+        reloaded = life.reload()
+        clock.advance(1)
+    assert result_of(reloaded) == [None]
+    assert formatEvent(events[-1]).startswith("not reloaded: CancelledError (")
+
+
+def test_what_started_has_time_to_end_while_another_starts_and_while_it_ends() -> None:
+    first, second = Living(Steps()), Living(Steps())
+    ending: Deferred[None] = Deferred()
+    first.steps.do["end"] = lambda: ending
+    second.steps.do["start"] = Deferred
+    life = _life(first, Clock(), timeout=3)
+    errors: list[Failure] = []
+    life.begin(lambda: [first, second]).addErrback(errors.append)
+    assert life.most_to_end == 3
+    life.interrupt()
+    assert first.steps == ["start", "end"]
+    assert life.most_to_end == 3
+    ending.callback(None)
+    assert life.most_to_end == 0
+    assert [each.type for each in errors] == [CancelledError]
 
 
 @pytest.mark.parametrize(
