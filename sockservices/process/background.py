@@ -7,11 +7,14 @@ the whole line.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import NoReturn
 
 from sockservices.exit import fail_process
 
 _LINE_LIMIT = 4096  # PIPE_BUF on Linux: written atomically, and never blocks on an empty pipe
+_RUNS, _LISTENS = b"\1", b"\2"  # what is written unless there is an error
 
 
 class ForegroundReport:
@@ -21,30 +24,39 @@ class ForegroundReport:
     """
 
     def __init__(self) -> None:
+        from twisted.internet import reactor
+
         self._foreground = os.getpid()
         self._read_end, self._write_end = os.pipe()
         os.register_at_fork(after_in_parent=self._wait_in_foreground)
+        # From then on, twistd itself has no error to show.
+        reactor.callWhenRunning(self._tell, _RUNS)
 
     def listening(self) -> None:
         """Let the command return 0, once signals stop the service gracefully."""
         from twisted.internet import reactor
 
-        reactor.callWhenRunning(self._close)
-
-    def _close(self) -> None:
-        if self._write_end >= 0:
-            os.close(self._write_end)
-            os.close(self._read_end)
-            self._write_end = self._read_end = -1
+        reactor.callWhenRunning(self._end, _LISTENS)
 
     def failed(self, message: str) -> None:
         """Report in one line why the service cannot listen, and stop this process.
 
         The foreground waits for the exit, so the log and PID file are complete when it returns.
         """
-        if self._write_end >= 0:
-            os.write(self._write_end, message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
+        self._tell(message.encode("utf-8", "backslashreplace")[:_LINE_LIMIT])
         fail_process(message)
+
+    def _tell(self, what: bytes) -> None:
+        if self._write_end >= 0:
+            with contextlib.suppress(BrokenPipeError):  # the foreground has been killed
+                os.write(self._write_end, what)
+
+    def _end(self, last: bytes) -> None:
+        self._tell(last)
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            os.close(self._read_end)
+            self._write_end = self._read_end = -1
 
     def _wait_in_foreground(self) -> None:
         # Runs after every fork; only the first one, in the process that the user started, counts.
@@ -52,10 +64,17 @@ class ForegroundReport:
             return
         os.close(self._write_end)
         self._write_end = -1
-        line = b""
-        while part := os.read(self._read_end, _LINE_LIMIT):
-            line += part
-        if line:
-            os.write(2, b"twistd: " + line + b"\n")
-            os._exit(1)
-        # Otherwise it is listening, or has died silently; twistd's own report tells which.
+        report = b""
+        try:
+            while part := os.read(self._read_end, _LINE_LIMIT):
+                report += part
+        except KeyboardInterrupt:
+            _exit(130, b"interrupted; the service goes on in the background")
+        if report in (b"", _RUNS + _LISTENS):  # without a word, twistd's own report tells why
+            return
+        _exit(1, report.strip(_RUNS) or b"the service ended before it listened; see its log")
+
+
+def _exit(status: int, line: bytes) -> NoReturn:
+    os.write(2, b"twistd: " + line + b"\n")
+    os._exit(status)

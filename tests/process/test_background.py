@@ -7,10 +7,11 @@ import sys
 import textwrap
 
 BEGIN = """
-import os, sys
+import os, signal, sys
 from sockservices.process.background import ForegroundReport
 
 report = ForegroundReport()
+parent = os.getpid()
 child = os.fork()
 """
 
@@ -63,6 +64,35 @@ def test_one_that_dies_without_a_word_is_left_to_twistds_own_report() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "3\n", "")
+
+
+def test_one_that_dies_before_it_listens_though_it_runs_is_a_failure() -> None:
+    ended = _run("""
+        if child == 0:
+            from twisted.internet import reactor
+            reactor.callWhenRunning(os._exit, 0)
+            reactor.run()
+        print("never")
+    """)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "twistd: the service ended before it listened; see its log\n"
+
+
+def test_ctrl_c_ends_the_command_but_not_the_service() -> None:
+    ended = _run("""
+        if child == 0:
+            os.kill(os.getppid(), signal.SIGINT)
+            os.close(2)
+            os.open(os.devnull, os.O_WRONLY)
+            while os.getppid() == parent:
+                os.sched_yield()
+            report.failed("it is too late to say why")  # and does not fail itself
+            os.write(1, b"it went on")
+            os._exit(0)
+        print("never")
+    """)
+    assert (ended.returncode, ended.stdout) == (130, "it went on")
+    assert ended.stderr == "twistd: interrupted; the service goes on in the background\n"
 
 
 def test_a_line_that_is_too_long_is_cut() -> None:
