@@ -5,7 +5,6 @@ Exit statuses: 0 success, 1 failure, 2 usage error. An error is one line on stan
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -18,6 +17,7 @@ from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
 from sockservices.exit import drop_standard_output
 from sockservices.printable import escaped
+from sockservices.process.file_descriptors import open_standard_ones
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _status() -> int:
-    _open_standard_descriptors()
+    open_standard_ones()
     try:
         return command.main(prog_name="sockservices", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -59,12 +59,3 @@ def _status() -> int:
 
 def _one_line(message: str) -> str:
     return escaped(" ".join(message.splitlines())).replace("\\\\", "\\")
-
-
-def _open_standard_descriptors() -> None:
-    """Open file descriptors 0, 1 and 2 if they are closed: the next file opened would get them."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)

@@ -73,8 +73,10 @@ class SocketServiceMaker:
 
     def options(self) -> usage.Options:
         """Import the service, and return its options. See ``IServiceMaker.options``."""
+        from sockservices.process.file_descriptors import open_standard_ones
         from sockservices.twistd.options import options_for, say_why
 
+        open_standard_ones()
         try:
             return options_for(self.served())
         except LoadError as error:

@@ -12,6 +12,7 @@ from twisted.python import usage
 
 from sockservices.converters import name_and_value
 from sockservices.errors import SettingError
+from sockservices.process.file_descriptors import open_standard_ones
 from sockservices.service import Served
 from sockservices.settings import Source, variable
 from sockservices.twistd.declaration import LoadError, load
@@ -30,6 +31,7 @@ class Options(HostOptions):
     optParameters: ClassVar[list[list[Any]]] = [["factory", None, None, _FACTORY]]
 
     def __init__(self) -> None:
+        open_standard_ones()
         super().__init__("sock-serve")
         self.served = Served(self.command, None, None, "stream")  # until --factory is read
         self._with: dict[str, list[str]] = {}

@@ -62,6 +62,23 @@ def test_when_the_command_returns_it_listens(tmp_path: Path, reactor: str) -> No
 
 
 @pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    "service", [("sock-echo",), ("sock-serve", "--factory=sockservices.EchoFactory")]
+)
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_listens_though_standard_file_descriptors_are_closed(
+    tmp_path: Path, service: tuple[str, ...], closed: str
+) -> None:
+    closing = ("sh", "-c", f'exec "$@" {closed}', "sh")
+    done = run(*closing, *_TWISTD, *service, "--socket=s", cwd=tmp_path)
+    assert done.returncode == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        client.sendall(b"hello")
+        assert client.recv(100) == b"hello"
+
+
+@pytest.mark.usefixtures("started")
 def test_the_service_manager_knows_the_process_before_the_command_returns(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
