@@ -16,6 +16,7 @@ from typing import NoReturn
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
+from sockservices.printable import system_reason
 from sockservices.sink import flush_all, standard
 
 _log = Logger(namespace="sockservices")
@@ -91,6 +92,21 @@ def _program() -> str:
     if name == "__main__.py":  # python -m twisted
         name = os.path.basename(directory)
     return name or "sockservices"
+
+
+def show(text: str) -> None:
+    """Print on standard output; exit with status 1 if it cannot be written to.
+
+    A reader that has gone has read enough.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        drop_standard_output()
+    except OSError as error:
+        drop_standard_output()
+        say_on_stderr(f"cannot write to standard output: {system_reason(error)}")
+        sys.exit(1)
 
 
 def drop_standard_output() -> None:

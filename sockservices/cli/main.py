@@ -5,6 +5,7 @@ Exit statuses: 0 success, 1 failure, 2 usage error. An error is one line on stan
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -16,8 +17,10 @@ from sockservices.cli.new import new
 from sockservices.cli.refresh import refresh
 from sockservices.cli.send import send
 from sockservices.exit import drop_standard_output
-from sockservices.printable import escaped
+from sockservices.printable import escaped, system_reason
 from sockservices.process.file_descriptors import open_standard_ones
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,6 +57,13 @@ def _status() -> int:
         return 130  # what a shell reports for SIGINT
     except BrokenPipeError:
         drop_standard_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        drop_standard_output()
+        reason = system_reason(error)
+        print(f"sockservices: cannot write to standard output: {reason}", file=sys.stderr)
         return 1
 
 

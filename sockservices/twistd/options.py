@@ -15,7 +15,7 @@ from sockservices.connections.proxy_protocol import ProxyProtocol
 from sockservices.connections.timeouts import Timeouts
 from sockservices.connections.tls import TLS
 from sockservices.errors import DescriptionError
-from sockservices.exit import drop_standard_output, say_on_stderr
+from sockservices.exit import say_on_stderr, show
 from sockservices.host.lifespan import Lifespan
 from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
@@ -116,18 +116,14 @@ class OneLineErrors(usage.Options):
 
     def opt_help(self) -> NoReturn:
         """Display this help and exit."""
-        try:
-            print(self)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            drop_standard_output()
+        show(str(self))
         sys.exit(0)
 
     def opt_version(self) -> None:
         """Print the versions of sockservices and Twisted, and exit."""
         from importlib.metadata import version
 
-        print(f"sockservices {version('sockservices')}, Twisted {version('twisted')}")
+        show(f"sockservices {version('sockservices')}, Twisted {version('twisted')}")
         sys.exit(0)
 
 

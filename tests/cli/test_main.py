@@ -120,6 +120,27 @@ def test_what_nobody_reads_any_more_is_no_complaint(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a file that is always full")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "sockservices", "list"),
+        ("-m", "sockservices", "--version"),
+        ("-m", "twisted", "sock-echo", "--help"),
+        ("-m", "twisted", "sock-echo", "--version"),
+    ],
+)
+def test_a_full_disk_is_one_line(command: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, *command], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert ended.returncode == 1
+    name = command[1]
+    reason = "cannot write to standard output: No space left on device"
+    assert ended.stderr.decode() == f"{name}: {reason}\n"
+
+
 def test_what_is_closed_at_the_start_is_not_taken_by_another_file() -> None:
     code = (
         "import os, sys\n"
