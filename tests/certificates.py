@@ -33,9 +33,9 @@ def make_certificate(folder: Path, name: str = "localhost") -> None:
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def pem_of(*names: str, ca: bool = False) -> tuple[str, str]:
+def pem_of(*names: str, ca: bool = False, key: Any = None) -> tuple[str, str]:
     """Return a new self-signed certificate for these names, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name.from_rfc4514_string(f"CN={names[0]}")
     day, now = timedelta(days=1), datetime.now(UTC)
     made = (
@@ -47,8 +47,13 @@ def pem_of(*names: str, ca: bool = False) -> tuple[str, str]:
     if len(names) > 1:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(each) for each in names[1:]])
         made = made.add_extension(alternatives, critical=False)
-    as_text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), as_text
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode(), text_of(key)
+
+
+def text_of(key: Any) -> str:
+    """Return a key as PEM."""
+    text: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return text.decode()
 
 
 def make_expired(folder: Path) -> None:

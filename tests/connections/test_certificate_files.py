@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sockservices.connections.certificate_files import certificates_in, read_chains
 from sockservices.connections.parts import at_once
-from tests.certificates import pem_of
+from tests.certificates import pem_of, text_of
 
 A, A_KEY = pem_of("a.example")
 B, B_KEY = pem_of("b.example", "b.example", "*.B.example")
@@ -67,6 +69,21 @@ def test_a_file_without_its_key_is_named(
         said = said.replace(name, f"{folder}/{name}")
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         at_once(read_chains([str(folder / "chain")], given))
+
+
+def test_a_key_is_not_validated_because_that_would_hold_the_event_loop(folder: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    certificate, _text = pem_of("a.example", key=key)
+    right = key.private_numbers()
+    p, q, d = right.p, right.q, right.d
+    wrong = rsa.RSAPrivateNumbers(
+        p, q, d, right.dmp1 + 2, right.dmq1, right.iqmp, right.public_numbers
+    )
+    unchecked = wrong.private_key(unsafe_skip_rsa_key_validation=True)
+    _write(folder, chain=certificate, key=text_of(unchecked))
+    with pytest.raises(ValueError, match="private key"):
+        load_pem_private_key((folder / "key").read_bytes(), None)
+    assert _found([folder / "chain"], [folder / "key"]) == [("chain", 0, ["a.example"])]
 
 
 def test_in_a_directory_each_certificate_finds_its_key(folder: Path) -> None:
