@@ -218,12 +218,12 @@ class ReloadingService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self._over.set()
         processes = [each for each in (self._serving, self._starting, *self._ending) if each]
-        done: list[Deferred[Any]] = [each.when_ended for each in processes]
+        ended = DeferredList([each.when_ended for each in processes])
         _signal(signal.SIGTERM, self._serving, self._starting)  # the others are already stopping
-        done.append(self._ports.close())
-        return DeferredList(done, consumeErrors=True).addCallback(self._stopped)
+        # Not before: to the processes, it would look like the loss of their listeners.
+        return ended.addCallback(lambda _results: self._ports.close()).addCallback(self._stopped)
 
-    def _stopped(self, _results: object) -> None:
+    def _stopped(self, _result: None) -> None:
         if self._news is not None:
             self._news.cleanup()
             self._news = None

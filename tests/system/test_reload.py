@@ -231,6 +231,13 @@ def test_one_that_never_comes_to_listen_gives_way_to_the_next_change(folder: Pat
         assert talk.stop() == 0
 
 
+def test_a_stop_is_no_loss_of_listeners(folder: Path) -> None:
+    with Talking(folder) as talk:
+        talk.err.wait_for("the code is loaded")
+        assert talk.stop() == 0
+        assert "no longer listens" not in talk.err.whole()
+
+
 def test_a_stop_lets_the_old_code_finish(folder: Path) -> None:
     with Talking(folder, "--graceful-timeout=60") as talk:
         with socket.create_connection(("127.0.0.1", talk.tcp), PATIENCE) as old:
