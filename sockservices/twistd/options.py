@@ -70,16 +70,21 @@ _O = TypeVar("_O", bound=usage.Options)
 
 
 def say_why(command: str, error: Exception, text: str | None = None) -> None:
-    """Print an error in one line; to an author at work, the traceback of a mistake comes first.
+    """Print an error in one line, after ``show_mistake``.
 
     Parameters:
         command: the command that failed.
         error: what it raised.
         text: the line, if it is not the text of the error.
     """
+    show_mistake(error)
+    say_on_stderr(f"{command}: {text or error}")
+
+
+def show_mistake(error: BaseException) -> None:
+    """Print the traceback of a mistake that led to an error, to an author at work."""
     if is_debugging() and (traceback := traceback_of(error)):
         print(traceback, file=sys.stderr, end="", flush=True)
-    say_on_stderr(f"{command}: {text or error}")
 
 
 class OneLineErrors(usage.Options):

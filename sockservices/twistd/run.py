@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sockservices.connections.parts import Part
 from sockservices.errors import DescriptionError, SettingError
@@ -21,7 +23,7 @@ from sockservices.process.signals import control, handle_signals
 from sockservices.process.supervisor import follow_supervisor
 from sockservices.settings import spelled_as_option
 from sockservices.twistd.command_line import command_again, goes_to_background, pid_file
-from sockservices.twistd.options import GROUPS, HostOptions
+from sockservices.twistd.options import GROUPS, HostOptions, show_mistake
 
 _log = Logger(namespace="sockservices")
 
@@ -97,6 +99,7 @@ def _host(options: HostOptions) -> SocketService:
     if options.is_supervised:
         follow_supervisor(reactor, suspend=host.suspend, stop=stop_process)
     raise_limit(reactor)
+    host.when_listening().addErrback(_show_mistake)
     control(reactor, host, pid_file(options), in_background=report is not None)
     idle = options.group(IdleExit).exit_idle
     if idle is not None:
@@ -106,3 +109,8 @@ def _host(options: HostOptions) -> SocketService:
             lambda _addresses: report.listening(), lambda _failure: None
         )
     return host
+
+
+def _show_mistake(failure: Failure) -> None:
+    error: Any = failure.value
+    show_mistake(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.processes import PATIENCE, TWISTD, Service, read_all, run
+from tests.system.processes import PATIENCE, TWISTD, Running, Service, read_all, run
 
 _SERVICES = """
 import os
@@ -105,6 +105,17 @@ def test_one_that_cannot_start_is_one_line(folder: Path) -> None:
     )
     assert ended.returncode == 1
     assert ended.stderr.decode() == _REFUSED
+
+
+def test_an_author_sees_the_traceback_of_one_that_cannot_start(folder: Path) -> None:
+    (folder / "broken").touch()
+    options = ("--factory=services.Living", _LISTEN, "--reload")
+    with Running([*TWISTD, "sock-serve", *options], cwd=folder) as supervisor:
+        text = supervisor.err.wait_for(r"Traceback(?s:.*)nothing is served")[0]
+        assert 'raise ConnectionRefusedError("no database")' in text
+        assert text.count("Traceback") == 1
+        assert _REFUSED in text
+        assert supervisor.stop() == 0
 
 
 def test_in_the_background_the_command_waits_for_the_start(folder: Path) -> None:
