@@ -156,6 +156,11 @@ class Sink:
         waiting.register(self._fd, select.POLLOUT)
         return bool(waiting.poll(seconds * 1000))
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something waits for the reader."""
+        return bool(self._queue)
+
     def flush(self) -> None:
         """Wait for the reader, for a second in all, because the reactor has stopped."""
         ends = monotonic() + self._patience
@@ -312,6 +317,11 @@ def reopen_all() -> None:
     """Open all paths again that lead to another file now, as after a log rotation."""
     for each in list(_opened):
         each.reopen()
+
+
+def is_anything_unread() -> bool:
+    """Whether something that was written waits for its reader."""
+    return any(each.has_unread for each in list(_stalled))
 
 
 def flush_all() -> None:

@@ -15,6 +15,7 @@ from sockservices.exit import stop_process
 from sockservices.host.host import SocketService
 from sockservices.listening import INHERITING, Description
 from sockservices.settings import Settings, setting
+from sockservices.sink import is_anything_unread
 from sockservices.timer import Timer
 
 _PARTS = 10  # looks per timeout: the process ends at most a tenth too late
@@ -57,14 +58,21 @@ class IdleWatch:
         reactor: an ``IReactorTime``.
         ledger: the connections and datagrams of the service.
         seconds: how long it may be idle.
+        is_held: whether the process is needed although nobody comes.
         stop: ends the process gracefully.
     """
 
     def __init__(
-        self, reactor: Any, ledger: Ledger, seconds: float, stop: Callable[[], object]
+        self,
+        reactor: Any,
+        ledger: Ledger,
+        seconds: float,
+        is_held: Callable[[], bool],
+        stop: Callable[[], object],
     ) -> None:
         self._ledger = ledger
         self._seconds = seconds
+        self._is_held = is_held
         self._stop = stop
         self._timer = Timer(reactor, self._look)
         self._now = reactor.seconds
@@ -87,7 +95,7 @@ class IdleWatch:
 
     def _look(self) -> None:
         seen, self._seen = self._seen, self._work()
-        if self._ledger.live or seen != self._seen:
+        if self._ledger.live or seen != self._seen or self._is_held():
             self._idle_since = self._now()
         elif self._now() - self._idle_since >= self._seconds:
             _log.info("exiting: idle for {seconds:g} s", seconds=self._seconds)
@@ -99,8 +107,13 @@ class IdleWatch:
 def exit_when_idle(reactor: Any, host: SocketService, seconds: float) -> None:
     """End this process once a service has been idle for so many seconds.
 
-    Call this before the service starts.
+    A suspended service is kept, and so is one whose output or log has not been read yet. Call this
+    before the service starts.
     """
-    watch = IdleWatch(reactor, host.ledger, seconds, stop_process)
+
+    def is_held() -> bool:
+        return host.is_suspended or is_anything_unread()
+
+    watch = IdleWatch(reactor, host.ledger, seconds, is_held, stop_process)
     host.when_listening().addCallbacks(lambda _addresses: watch.start(), lambda _failure: None)
     reactor.addSystemEventTrigger("before", "shutdown", watch.end)

@@ -19,8 +19,13 @@ class Setup:
         self.clock = Clock()
         self.ledger = Ledger("echo")
         self.stopped: list[float] = []
+        self.is_held = False
         self.watch = IdleWatch(
-            self.clock, self.ledger, seconds, lambda: self.stopped.append(self.clock.seconds())
+            self.clock,
+            self.ledger,
+            seconds,
+            lambda: self.is_held,
+            lambda: self.stopped.append(self.clock.seconds()),
         )
 
     def pass_by(self, seconds: float) -> None:
@@ -65,6 +70,18 @@ def test_so_do_connections_between_two_looks_and_those_refused() -> None:
     setup.pass_by(9.5)
     assert setup.stopped == []
     setup.pass_by(1.5)
+    assert len(setup.stopped) == 1
+
+
+def test_one_that_is_held_waits_anew_afterwards() -> None:
+    setup = Setup(10)
+    setup.is_held = True
+    setup.watch.start()
+    setup.pass_by(60)
+    setup.is_held = False
+    setup.pass_by(9)
+    assert setup.stopped == []
+    setup.pass_by(2)
     assert len(setup.stopped) == 1
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import select
+import signal
 import socket
 import threading
 import time
@@ -24,9 +26,9 @@ def _bound(kind: socket.SocketKind) -> socket.socket:
     return made
 
 
-def _service(owned: socket.socket, folder: Path) -> Service:
+def _service(owned: socket.socket, folder: Path, seconds: str = "0.05") -> Service:
     prefix = "systemd" if owned.type == socket.SOCK_STREAM else "systemd-datagram"
-    options = (f"--listen={prefix}:name=echo", "--exit-idle=0.05")
+    options = (f"--listen={prefix}:name=echo", f"--exit-idle={seconds}")
     return Service("sock-echo", *options, cwd=folder, passed=[("echo", owned)])
 
 
@@ -66,6 +68,33 @@ def test_a_connection_keeps_it(tmp_path: Path) -> None:
             assert held.recv(1) == b"b"
             held.close()
             assert echo.wait() == 0
+
+
+def test_a_suspended_one_is_kept(tmp_path: Path) -> None:
+    with _bound(socket.SOCK_STREAM) as owned, socket.socket() as waiting:
+        with _service(owned, tmp_path, "1") as echo:
+            echo.process.send_signal(signal.SIGUSR2)
+            echo.err.wait_for("suspended: ")
+            time.sleep(2)
+            waiting.connect(owned.getsockname())
+            waiting.sendall(b"a")
+            echo.process.send_signal(signal.SIGUSR2)
+            assert waiting.recv(1) == b"a"
+            waiting.close()
+            assert echo.wait() == 0
+
+
+def test_output_that_nobody_has_read_yet_keeps_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    options = ("--listen=systemd-datagram:name=dump", "--exit-idle=0.2", "--output=pipe")
+    with _bound(socket.SOCK_DGRAM) as owned:
+        passed = [("dump", owned)]
+        with Service("sock-hexdump", *options, cwd=tmp_path, passed=passed) as dump:
+            owned.sendto(b"ab", owned.getsockname())
+            time.sleep(1.5)
+            with open(tmp_path / "pipe", "rb") as reading:
+                assert reading.read() == b"61 62 \n"
+            assert dump.wait() == 0
 
 
 @pytest.mark.parametrize(
