@@ -82,6 +82,8 @@ def _parts(totals: Totals) -> Iterator[str]:
         yield datagrams
     if totals.refused:
         yield f"refused: {_counts(totals.refused)}"
+    if totals.socket_errors:
+        yield f"socket errors {totals.socket_errors}"
 
 
 def _counts(by_reason: Counter[str]) -> str:

@@ -112,6 +112,8 @@ def test_the_totals_are_those_of_the_ledger_by_reason(setup: Setup) -> None:
     setup.reports.tell_totals()
     setup.ledger.add_port(Port())
     setup.reports.tell_totals()
+    setup.ledger.survive()
+    setup.reports.tell_totals()
     totals = [each for each in setup.said if each.startswith("since")]
     streams = "connections 4; ended: denied 1, max-time 2"
     datagrams = "datagrams 7, truncated 1, unsent 2, unanswered 3, dropped by the kernel 4"
@@ -120,4 +122,5 @@ def test_the_totals_are_those_of_the_ledger_by_reason(setup: Setup) -> None:
         "since the start: nothing",
         f"since the start: {streams}; {refused}",
         f"since the start: {streams}; {datagrams}; {refused}",
+        f"since the start: {streams}; {datagrams}; {refused}; socket errors 1",
     ]
