@@ -215,7 +215,8 @@ def check_port_first(description: Description) -> None:
     """Raise ``DescriptionError`` for ``tcp:HOST:PORT``, which is where a client connects to."""
     *host, port = description.positional or ("",)
     if host and not host[0].isdecimal() and port.isdecimal():
-        right = listening_on(description.prefix, ":".join(host), port)
+        name = "::" if host == ["", ""] else ":".join(host)  # ss(8) shows :::7
+        right = listening_on(description.prefix, name, port)
         raise DescriptionError(f"in {description.text!r}, the port comes first: write {right}")
 
 

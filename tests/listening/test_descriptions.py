@@ -159,6 +159,7 @@ def test_what_has_no_type_and_argument_is_no_description(text: str) -> None:
         ("tcp:localhost:7", "the port comes first: write tcp:7:interface=localhost"),
         ("tcp:*:7", "in 'tcp:*:7', the port comes first: write tcp:7"),
         ("tcp:::1:7", "in 'tcp:::1:7', the port comes first: write tcp:7:interface=[::1]"),
+        ("tcp:::7", "in 'tcp:::7', the port comes first: write tcp:7:interface=[::]"),
         ("tcp:[::1]:7", "in 'tcp:[::1]:7', the port comes first: write tcp:7:interface=[::1]"),
         ("tcp:7:127.0.0.1:5:6", "in 'tcp:7:127.0.0.1:5:6', '6' is one argument too many"),
         ("tcp:port=7:door=8", "'door' is unknown: tcp takes port, interface, backlog, ipv6only, "),
