@@ -76,5 +76,6 @@ class ForegroundReport:
 
 
 def _exit(status: int, line: bytes) -> NoReturn:
-    os.write(2, b"twistd: " + line + b"\n")
+    with contextlib.suppress(OSError):  # the disk may be full
+        os.write(2, b"twistd: " + line + b"\n")
     os._exit(status)

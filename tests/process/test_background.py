@@ -16,9 +16,9 @@ child = os.fork()
 """
 
 
-def _run(code: str) -> subprocess.CompletedProcess[str]:
+def _run(code: str, begin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
+        [sys.executable, "-c", begin + BEGIN + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
@@ -76,6 +76,19 @@ def test_one_that_dies_before_it_listens_though_it_runs_is_a_failure() -> None:
     """)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "twistd: the service ended before it listened; see its log\n"
+
+
+def test_a_failure_that_cannot_be_shown_is_one_all_the_same() -> None:
+    ended = _run(
+        """
+        if child == 0:
+            report.failed("port 7 is taken")
+            os._exit(0)
+        print("never")
+    """,
+        begin="import os; os.dup2(os.open('/', os.O_RDONLY), 2)",
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
 
 
 def test_ctrl_c_ends_the_command_but_not_the_service() -> None:
