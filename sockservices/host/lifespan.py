@@ -88,11 +88,11 @@ class Life:
                 if ILifespan.providedBy(each) and is_new:
                     await self._await(each.start)
                     self._begun.append(each)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             await self._end_each(before)
             raise self._explained(error) from error
 
-    def _explained(self, error: Exception) -> Exception:
+    def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, CancelledError):
             return error
         is_plain = isinstance(error, _UnfinishedError | SettingError)
@@ -129,7 +129,7 @@ class Life:
                 return
             except (_UnfinishedError, SettingError) as error:
                 self._log.error("not reloaded: {reason}", reason=error)
-            except Exception:
+            except (Exception, SystemExit):
                 self._log.failure("the service could not reload")
             else:
                 self._log.info("reloaded: {what}", what="the service")
@@ -157,7 +157,7 @@ class Life:
                 self._log.warn("the service did not end")
             except _UnfinishedError as error:
                 self._log.warn("the service did not end: {reason}", reason=error)
-            except Exception:
+            except (Exception, SystemExit):
                 self._log.failure("the service could not end")
         del self._begun[kept:]
         self._is_ending = False

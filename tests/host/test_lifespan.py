@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -419,9 +420,10 @@ def test_what_started_has_time_to_end_while_another_starts_and_while_it_ends() -
     [
         (SettingError("no such key"), "not reloaded: no such key"),
         (ZeroDivisionError("ours"), "the service could not reload"),
+        (SystemExit(3), "the service could not reload"),
     ],
 )
-def test_a_reload_that_fails_changes_nothing(steps: Steps, error: Exception, line: str) -> None:
+def test_a_reload_that_fails_changes_nothing(steps: Steps, error: BaseException, line: str) -> None:
     def fail() -> None:
         raise error
 
@@ -433,6 +435,22 @@ def test_a_reload_that_fails_changes_nothing(steps: Steps, error: Exception, lin
         assert result_of(life.reload()) == [None]
         assert result_of(life.reload()) == [None]
     assert [formatEvent(each) for each in events] == [line, line]
+
+
+def test_sys_exit_fails_a_start_like_any_other_error_and_keeps_no_end() -> None:
+    first, second = Living(Steps()), Living(Steps())
+
+    def leave() -> None:
+        sys.exit("no database")
+
+    first.steps.do["end"] = second.steps.do["start"] = leave
+    life = _life(first, Clock())
+    errors: list[Failure] = []
+    with logged() as events:
+        life.begin(lambda: [first, second]).addErrback(errors.append)
+    assert str(errors[0].value).startswith("cannot start: SystemExit: no database (")
+    assert [formatEvent(each) for each in events] == ["the service could not end"]
+    assert result_of(life.end()) == [None]
 
 
 def test_what_fails_at_the_end_does_not_keep_the_rest(steps: Steps) -> None:
