@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import NoReturn
 
 from sockservices.exit import fail_process
+from sockservices.transports.polling import is_readable
 
 _LINE_LIMIT = 4096  # PIPE_BUF on Linux: written atomically, and never blocks on an empty pipe
 _RUNS, _LISTENS = b"\1", b"\2"  # what is written unless there is an error
@@ -70,9 +72,27 @@ class ForegroundReport:
                 report += part
         except KeyboardInterrupt:
             _exit(130, b"interrupted; the service goes on in the background")
-        if report in (b"", _RUNS + _LISTENS):  # without a word, twistd's own report tells why
+        if report == _RUNS + _LISTENS or (not report and _twistd_has_a_report()):
             return
         _exit(1, report.strip(_RUNS) or b"the service ended before it listened; see its log")
+
+
+def _twistd_has_a_report() -> bool:
+    """Whether something is in twistd's pipe; if nothing is, it would wait there forever.
+
+    It is a pipe whose both ends are in this process, because twistd does not close the other one.
+    """
+    ends: dict[int, list[int]] = {}
+    try:
+        descriptors = [int(each) for each in os.listdir("/proc/self/fd")]
+    except OSError:  # not Linux
+        return True
+    for each in descriptors:
+        with contextlib.suppress(OSError):  # that of the directory, which is closed
+            status = os.fstat(each)
+            if stat.S_ISFIFO(status.st_mode):
+                ends.setdefault(status.st_ino, []).append(each)
+    return any(is_readable(end) for pipe in ends.values() if len(pipe) > 1 for end in pipe)
 
 
 def _exit(status: int, line: bytes) -> NoReturn:

@@ -57,13 +57,36 @@ def test_why_it_cannot_listen_is_one_line_of_the_foreground_and_its_status() -> 
     assert ended.stderr == "twistd: port 7 is taken \N{SNOWMAN}\n"
 
 
-def test_one_that_dies_without_a_word_is_left_to_twistds_own_report() -> None:
-    ended = _run("""
+_AS_TWISTD = """
+import os
+reading, writing = os.pipe()
+"""
+
+
+def test_what_twistd_reports_is_left_to_twistd() -> None:
+    ended = _run(
+        """
         if child == 0:
+            os.write(writing, b"1 why")
             os._exit(3)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    """)
+        """,
+        _AS_TWISTD,
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "3\n", "")
+
+
+def test_one_that_dies_without_a_word_is_a_failure() -> None:
+    ended = _run(
+        """
+        if child == 0:
+            os._exit(0)
+        print("never")
+        """,
+        _AS_TWISTD,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "twistd: the service ended before it listened; see its log\n"
 
 
 def test_one_that_dies_before_it_listens_though_it_runs_is_a_failure() -> None:
@@ -129,8 +152,10 @@ def test_only_the_first_fork_of_the_first_process_is_waited_for() -> None:
             os._exit(0)
     """)
     assert ended.returncode == 1
-    ended = _run("""
+    ended = _run(
+        """
         if child == 0:
+            os.write(writing, b"1 why")
             os._exit(0)
         reading, writing = os.pipe()
         if os.fork() == 0:  # another child, such as a helper of the program
@@ -138,5 +163,7 @@ def test_only_the_first_fork_of_the_first_process_is_waited_for() -> None:
             os._exit(0)
         os.write(writing, b"x")
         print("not waited for")
-    """)
+        """,
+        _AS_TWISTD,
+    )
     assert (ended.returncode, ended.stdout) == (0, "not waited for\n")

@@ -107,6 +107,19 @@ def test_a_failure_to_listen_is_its_one_line(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_text() == "precious"
 
 
+def test_a_process_that_is_killed_before_it_runs_is_no_reason_to_wait(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(
+        "import os, signal\n"
+        "from twisted.internet.protocol import Factory\n"
+        "class Killed(Factory):\n"
+        "    def startFactory(self):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = run(*_TWISTD, "sock-serve", "--factory=killed.Killed", "--socket=s", cwd=tmp_path)
+    line = b"twistd: the service ended before it listened; see its log\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", line)
+
+
 def test_a_usage_error_is_its_one_line(tmp_path: Path) -> None:
     done = run(*_TWISTD, "sock-echo", "--port=x", cwd=tmp_path)
     line = b"twistd: sock-echo: --port: 'x' is not a whole number from 0 to 65535\n"
