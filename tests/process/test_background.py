@@ -117,7 +117,9 @@ def test_a_failure_that_cannot_be_shown_is_one_all_the_same() -> None:
 def test_ctrl_c_ends_the_command_but_not_the_service() -> None:
     ended = _run("""
         if child == 0:
-            os.kill(os.getppid(), signal.SIGINT)
+            while open(f"/proc/{parent}/stat").read().split()[2] != "S":  # it does not wait yet
+                os.sched_yield()
+            os.kill(parent, signal.SIGINT)
             os.close(2)
             os.open(os.devnull, os.O_WRONLY)
             while os.getppid() == parent:
