@@ -4,8 +4,7 @@ import functools
 from typing import Any
 
 import pytest
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from zope.interface import implementer
+from twisted.internet.protocol import DatagramProtocol
 
 from sockservices.errors import SettingError
 from sockservices.service import (
@@ -18,31 +17,15 @@ from sockservices.service import (
 )
 from sockservices.services.echo import EchoFactory
 from sockservices.settings import Source, spelled_as_option
-
-
-class Streams(Factory):
-    def __init__(self, mark: str = "!", how_often: int = 1) -> None:
-        self.mark = mark * how_often
-
-
-class Bare(Protocol):
-    pass
-
-
-class Datagrams(DatagramProtocol):
-    def __init__(self, mark: str = "!") -> None:
-        self.mark = mark
-
-
-@implementer(IDatagramFactory)
-class DatagramFactory:
-    def build_datagram_protocol(self) -> Datagrams:
-        return Datagrams()
-
-
-built = Streams("built")
-built_datagrams = Datagrams("built")
-built_datagram_factory = DatagramFactory()
+from tests.served import (
+    Bare,
+    DatagramFactory,
+    Datagrams,
+    Streams,
+    built,
+    built_datagram_factory,
+    built_datagrams,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,43 +5,20 @@ from pathlib import Path
 
 import attrs
 import pytest
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from zope.interface import implementer
+from twisted.internet.protocol import Factory
 
 from sockservices.connections.limits import Limits
 from sockservices.connections.rates import Rate
 from sockservices.host.host import SocketService
-from sockservices.service import IDatagramFactory
 from sockservices.settings import setting
 from sockservices.twistd.sock_serve import Options, makeService
 from tests.fakes import factory_of
+from tests.served import (
+    Bare,
+    built,
+)
 
-HERE = "tests.twistd.test_sock_serve"
-
-
-class Streams(Factory):
-    def __init__(self, mark: str = "!", how_often: int = 1) -> None:
-        self.mark = mark * how_often
-
-
-class Bare(Protocol):
-    pass
-
-
-class Datagrams(DatagramProtocol):
-    def __init__(self, mark: str = "!") -> None:
-        self.mark = mark
-
-
-@implementer(IDatagramFactory)
-class DatagramFactory:
-    def build_datagram_protocol(self) -> Datagrams:
-        return Datagrams()
-
-
-built = Streams("built")
-built_datagrams = Datagrams("built")
-built_datagram_factory = DatagramFactory()
+SERVED = "tests.served"
 
 
 @pytest.fixture(autouse=True)
@@ -60,26 +37,26 @@ def _service(*arguments: str) -> SocketService:
 
 def test_the_factory_gets_what_with_says() -> None:
     factory = factory_of(
-        _service(f"--factory={HERE}.Streams", "--port=0", "--with=mark=a=b", "--with=how_often=2")
+        _service(f"--factory={SERVED}.Streams", "--port=0", "--with=mark=a=b", "--with=how_often=2")
     )
     assert factory.mark == "a=ba=b"
 
 
 def test_a_name_is_taken_with_dashes_too() -> None:
-    factory = factory_of(_service(f"--factory={HERE}.Streams", "--port=0", "--with=how-often=3"))
+    factory = factory_of(_service(f"--factory={SERVED}.Streams", "--port=0", "--with=how-often=3"))
     assert factory.mark == "!!!"
 
 
 def test_what_is_built_already_is_served_as_it_is() -> None:
-    assert factory_of(_service(f"--factory={HERE}.built", "--port=0")) is built
+    assert factory_of(_service(f"--factory={SERVED}.built", "--port=0")) is built
     for name, mark in (("built_datagrams", "built"), ("built_datagram_factory", "!")):
-        build = _service(f"--factory={HERE}.{name}", "--port=0")._build_datagram_protocol
+        build = _service(f"--factory={SERVED}.{name}", "--port=0")._build_datagram_protocol
         assert build is not None
         assert build().mark == mark
 
 
 def test_a_protocol_is_served_without_a_factory() -> None:
-    factory = factory_of(_service(f"--factory={HERE}.Bare", "--port=0"))
+    factory = factory_of(_service(f"--factory={SERVED}.Bare", "--port=0"))
     assert isinstance(factory.buildProtocol(None), Bare)
 
 
@@ -98,7 +75,7 @@ def test_a_module_in_the_current_folder_is_found(
     ("arguments", "line"),
     [
         (["--port=0"], "nothing to serve: give --factory package.module.Factory"),
-        ([f"--factory={HERE}.built"], "nothing to listen on: give --port, --socket or --listen"),
+        ([f"--factory={SERVED}.built"], "nothing to listen on: give --port, --socket or --listen"),
         (
             ["--factory=no_such_module_here.X", "--port=0"],
             "--factory: cannot import 'no_such_module_here.X': ",
@@ -107,14 +84,14 @@ def test_a_module_in_the_current_folder_is_found(
             ["--factory=os.path", "--port=0"],
             "--factory: os.path is a module; expected ",
         ),
-        ([f"--factory={HERE}.Streams", "--with=mark"], "--with: 'mark' is not NAME=VALUE"),
-        ([f"--factory={HERE}.Streams", "--with==x"], "--with: '=x' is not NAME=VALUE"),
+        ([f"--factory={SERVED}.Streams", "--with=mark"], "--with: 'mark' is not NAME=VALUE"),
+        ([f"--factory={SERVED}.Streams", "--with==x"], "--with: '=x' is not NAME=VALUE"),
         (
-            [f"--factory={HERE}.Streams", "--with=door=x", "--port=0"],
-            f"--with: {HERE}.Streams has no setting 'door'; it has: mark, how_often",
+            [f"--factory={SERVED}.Streams", "--with=door=x", "--port=0"],
+            f"--with: {SERVED}.Streams has no setting 'door'; it has: mark, how_often",
         ),
         (
-            [f"--factory={HERE}.Streams", "--with=how_often=x", "--port=0"],
+            [f"--factory={SERVED}.Streams", "--with=how_often=x", "--port=0"],
             "--with how_often: 'x' is not a whole number",
         ),
     ],
@@ -143,12 +120,15 @@ class Words(Factory):
 
 def test_a_repeated_setting_takes_with_several_times() -> None:
     given = ("--with=words=a", "--with=words=b")
-    assert factory_of(_service(f"--factory={HERE}.Words", "--port=0", *given)).words == ("a", "b")
+    assert factory_of(_service(f"--factory={__name__}.Words", "--port=0", *given)).words == (
+        "a",
+        "b",
+    )
 
 
 def test_a_variable_of_every_service_is_not_the_factorys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOCK_SERVE_RATE", "5/60")
-    monkeypatch.setenv("SOCK_SERVE_FACTORY", f"{HERE}.Several")
+    monkeypatch.setenv("SOCK_SERVE_FACTORY", f"{__name__}.Several")
     service = _service("--port=0")
     assert factory_of(service).rate == 1
     assert service.settings[Limits] == Limits(rate=Rate(5, 60))
