@@ -166,7 +166,7 @@ def test_a_stop_waits_for_connections_that_are_at_work(system: Systemd) -> None:
         system("systemctl", "stop", "--no-block", "sock-echo.socket", "sock-echo.service")
         _until(
             lambda: (
-                "stopping: 1 connections remain" in system.show("sock-echo.service", "StatusText")
+                "stopping: 1 connection remains" in system.show("sock-echo.service", "StatusText")
             )
         )
         assert client.process.stdin is not None
@@ -176,4 +176,4 @@ def test_a_stop_waits_for_connections_that_are_at_work(system: Systemd) -> None:
         assert client.wait() == 0
     _until(lambda: system.show("sock-echo.service", "ActiveState") == "inactive")
     assert system.show("sock-echo.service", "Result") == "success"
-    assert "stopped: 1 connections finished, 0 were reset" in system.journal("sock-echo.service")
+    assert "stopped: 1 connection finished, 0 were reset" in system.journal("sock-echo.service")
