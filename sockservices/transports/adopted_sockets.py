@@ -17,6 +17,8 @@ from twisted.internet import tcp, unix
 from twisted.python import log
 from twisted.python.failure import Failure
 
+from sockservices.printable import escaped
+
 
 class AdoptedUnixPort(unix.Port):
     """A mixin for Unix stream ports made from a file descriptor; list it before them."""
@@ -29,8 +31,9 @@ class AdoptedUnixPort(unix.Port):
     def startListening(self) -> None:
         """Start accepting; the socket listens already, with its own mode and backlog."""
         self.socket = self._preexistingSocket
-        self._name = os.fsdecode(self.socket.getsockname())
-        log.msg(f"{self._getLogPrefix(self.factory)} starting on {self._name!r}")
+        name = os.fsdecode(self.socket.getsockname())
+        self._name = name if name.isprintable() else escaped(name)
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
         self.factory.doStart()
         self._preexistingSocket = None
         self.fileno = self.socket.fileno  # type: ignore[method-assign]
@@ -40,7 +43,7 @@ class AdoptedUnixPort(unix.Port):
 
     def _logConnectionLostMsg(self) -> None:
         # Twisted logs the name as it is, and that of an abstract socket begins with a null byte.
-        log.msg(f"(UNIX Port {self._name!r} Closed)")
+        log.msg(f"(UNIX Port {self._name} Closed)")
 
     def _close(self, reason: Failure) -> None:
         """Close our copy of the socket, and leave its file, which is not ours."""
