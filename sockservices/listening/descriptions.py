@@ -217,7 +217,8 @@ def check_port_first(description: Description) -> None:
     if host and not host[0].isdecimal() and port.isdecimal():
         name = "::" if host == ["", ""] else ":".join(host)  # ss(8) shows :::7
         right = listening_on(description.prefix, name, port)
-        raise DescriptionError(f"in {description.text!r}, the port comes first: write {right}")
+        hint = f": write {right}" if right.isprintable() else ""
+        raise DescriptionError(f"in {description.text!r}, the port comes first{hint}")
 
 
 def listening_on(prefix: str, host: str, port: str) -> str:

@@ -110,8 +110,13 @@ def test_a_greeting_arrives_whole_whatever_the_peer_sends(
     message = "x" * 100_000
     with Service("sock-hello", "--port=0", "--message", message, *options, cwd=tmp_path) as hello:
         for _ in range(20):
-            greeting = run("nc", "-N", "127.0.0.1", str(hello.port), input=b"hello\n", cwd=tmp_path)
-            assert greeting.stdout == message.encode()
+            # What the peer sends is there, unread, when the service closes.
+            hello.process.send_signal(signal.SIGSTOP)
+            with hello.connect() as client:
+                client.sendall(b"hello\n")
+                client.shutdown(socket.SHUT_WR)
+                hello.process.send_signal(signal.SIGCONT)
+                assert read_all(client) == message.encode()
 
 
 def test_a_greeting_arrives_whole_also_at_a_stop(tmp_path: Path) -> None:
