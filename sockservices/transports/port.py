@@ -83,16 +83,10 @@ class AcceptingPort(SurvivingPort, tcp.Port):
     def doRead(self) -> Any:
         """Accept connections, at most ``numberAccepts``, which adapts to the demand."""
         self._is_accepting = True
-        reactor: Any = self.reactor
-        waits = hasattr(reactor, "hold_readers")
         try:
-            if waits:
-                reactor.hold_readers()
             return self._accept()
         finally:
             self._is_accepting = False
-            if waits:
-                reactor.watch_readers()
             self._close_if_done()
 
     def _accept(self) -> OSError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,10 +17,8 @@ from zope.interface import directlyProvides, providedBy
 from sockservices.transports import stock_streams, tcp, unix
 from sockservices.transports.binding import Binding
 from sockservices.transports.clock import keep_steady
-from sockservices.transports.transport import EagerConnection
 from sockservices.transports.unix_binding import Access
 from sockservices.transports.unix_stream_port import EagerUnixPort, UnixPort
-from sockservices.transports.writers import untried_of, watch
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -134,65 +133,26 @@ class _Facade:
 
 
 class EagerStreams(EagerMethods, _Facade):
-    """A reactor whose streams are eager.
+    """A reactor whose streams are eager. It needs epoll(7).
 
     Pass it to endpoints in place of the reactor: ``serverFromString(EagerStreams(reactor),
     "tcp:7")``. If an endpoint does not use the reactor's methods for streams, nothing changes.
     """
 
     def __init__(self, reactor: PosixReactorBase) -> None:
+        from sockservices.transports.nest import nest_of  # not available on every system
+
         super().__init__(reactor)
         keep_steady(reactor)
-        self._untried = untried_of(reactor)
-        # The new connections that the reactor does not watch yet; None while no port accepts.
-        self._new_readers: dict[Any, None] | None = None
+        self._nest = nest = nest_of(reactor)
+        self.addReader, self.removeReader = nest.addReader, nest.removeReader
+        self.addWriter, self.removeWriter = nest.addWriter, nest.removeWriter
+        self.forget = nest.forget
 
     @property
     def turn(self) -> int:
         """The number of the reactor's current turn."""
-        return self._untried.turn()
-
-    def hold_readers(self) -> None:
-        """Watch no new connection until ``watch_readers``; many are closed before that."""
-        self._new_readers = self._new_readers or {}  # another port may hold some already
-
-    def watch_readers(self) -> None:
-        """Watch the new connections that are still to be read."""
-        new, self._new_readers = self._new_readers, None
-        for reader in new or ():
-            watch(self.reactor.addReader, reader)
-
-    def addReader(self, reader: Any) -> None:
-        """See ``IReactorFDSet.addReader``."""
-        if self._new_readers is not None and isinstance(reader, EagerConnection):
-            self._new_readers[reader] = None
-        else:
-            self.reactor.addReader(reader)
-
-    def removeReader(self, reader: Any) -> None:
-        """See ``IReactorFDSet.removeReader``."""
-        new = self._new_readers
-        if new is not None and reader in new:
-            del new[reader]
-        else:
-            self.reactor.removeReader(reader)
-
-    def addWriter(self, writer: Any) -> None:
-        """See ``IReactorFDSet.addWriter``."""
-        if isinstance(writer, EagerConnection) and writer.connected and not writer.blocked:
-            self._untried.add(writer)
-        else:
-            self.reactor.addWriter(writer)
-
-    def removeWriter(self, writer: Any) -> None:
-        """See ``IReactorFDSet.removeWriter``."""
-        self._untried.discard(writer)
-        self.reactor.removeWriter(writer)
-
-    def forget(self, connection: EagerConnection) -> None:
-        """Forget a connection that is about to be closed."""
-        self.removeReader(connection)
-        self.removeWriter(connection)
+        return self._nest.turn
 
 
 class StockStreams(_Listening, _Facade):
@@ -268,10 +228,11 @@ class LookingStreams(_Facade):
 def with_streams(reactor: Any, *, eager: bool) -> Any:
     """Return a reactor for endpoints, with eager or with stock streams.
 
-    A reactor that is not a POSIX reactor is returned unchanged.
+    A reactor that is not a POSIX reactor is returned unchanged, and systems without epoll(7) have
+    stock streams only.
     """
     if not isinstance(reactor, PosixReactorBase):
         return reactor
-    if not eager:
+    if not (eager and hasattr(select, "epoll")):
         return StockStreams(reactor)
     return reactor if isinstance(reactor, EagerMethods) else EagerStreams(reactor)

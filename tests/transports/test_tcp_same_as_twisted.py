@@ -66,10 +66,11 @@ CLIENT = "ScriptedProtocol,client"
 
 ENDS = [("step", kind) for kind in ("close", "reset", "end")]
 
+# Whatever the reactor, epoll(7) watches eager connections.
 PAIRS = [
     pytest.param(reactors.epoll_stock, reactors.epoll_eager, id="epoll"),
     pytest.param(reactors.epoll_stock, reactors.eager, id="eager"),
-    pytest.param(reactors.select_stock, reactors.select_eager, id="select"),
+    pytest.param(reactors.epoll_stock, reactors.select_eager, id="select"),
 ]
 
 

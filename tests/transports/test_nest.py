@@ -1,4 +1,4 @@
-"""Writers that are tried before they are watched, on a reactor that does not do it by itself."""
+"""Eager connections on a reactor that knows nothing of them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Connected:
 
     def __init__(self, reactor: Any, count: int = 1) -> None:
         self.reactor = reactor
+        self.own = reactor.getReaders()
         self.ends: list[Any] = []
         self.transports: list[Any] = []
         self.peers: list[socket.socket] = []
@@ -84,7 +85,6 @@ def test_those_of_a_turn_write_and_end_in_the_next(connected: Connected) -> None
     for transport in connected.transports:
         transport.write(b"last words")
         transport.loseConnection()
-        assert transport not in connected.reactor.getWriters()
     assert connected.ends == []
     connected.reactor.iterate(0)
     assert connected.ends == [ConnectionDone] * 3
@@ -164,15 +164,34 @@ def test_one_that_fails_costs_no_other_its_turn(connected: Connected) -> None:
     assert connected.received(connected.peers[1]) == b"2"
 
 
-def test_after_somebody_has_emptied_the_reactor_it_is_a_writer_again(connected: Connected) -> None:
+def test_after_somebody_has_emptied_the_reactor_it_goes_on(connected: Connected) -> None:
     """As test runners do with what a test leaves behind."""
-    first, second, _third = connected.transports
+    first, second, third = connected.transports
     first.write(b"1")
     second.write(b"2")
-    connected.reactor.removeAll()
+    assert set(connected.reactor.removeAll()) == set(connected.transports)
+    assert connected.reactor.getReaders() == connected.own
+    assert connected.reactor.getWriters() == []
     second.write(b"3")
+    third.startReading()
     assert connected.received(connected.peers[1]) == b"23"
-    assert connected.received(connected.peers[0]) == b"1"
+    assert not is_readable(connected.peers[0])
+    connected.peers[2].send(b"4")
+    turn_until(connected.reactor, lambda: third.bytes_in)
+
+
+def test_a_reactor_has_its_connections_among_its_own(connected: Connected) -> None:
+    first, second, _third = connected.transports
+    reactor = connected.reactor
+    assert set(reactor.getReaders()) == {*connected.own, *connected.transports}
+    reactor.removeReader(first)
+    reactor.addWriter(second)
+    assert first not in reactor.getReaders()
+    assert reactor.getWriters() == [second]
+    reactor.removeWriter(second)
+    reactor.addReader(first)
+    assert set(reactor.getReaders()) == {*connected.own, *connected.transports}
+    assert reactor.getWriters() == []
 
 
 class Closing(Telling):
