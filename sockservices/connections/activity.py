@@ -4,7 +4,8 @@ A peer is active when it sends, and also when it takes what the service has sent
 idle connection. Time in which it could do neither is not counted: the service has paused reading,
 what it sent waits to be read, or the process did not run (a paused container, a moved machine).
 
-Receiving data costs nothing extra for this: the connections are looked at from time to time.
+Receiving data costs nothing extra for this: the connections are looked at from time to time, and
+have been active if their counters have changed since the last look.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ def is_idle(connection: Connection, now: float, seconds: float, paused: float = 
         seconds: how long is too long.
         paused: the seconds since the last look in which the process did not run.
     """
+    bytes_in = connection.bytes_in
+    if bytes_in != connection.heard:
+        connection.heard = bytes_in
+        connection.active = now
     if connection.bytes_out != connection.taken:  # otherwise it had taken everything
         taken = getattr(connection.transport, "taken", connection.bytes_out)
         if taken != connection.taken:
             connection.taken = taken
             connection.active = now
-    last = max(connection.active, connection.last_heard)
+    last = max(connection.active, connection.opened)
     if paused:
         connection.active = last = min(last + paused, now)
     if now - last < seconds:

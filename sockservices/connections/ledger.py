@@ -88,8 +88,10 @@ class Connection:
     """The timer that ends it if its header, handshake or last delivery takes too long."""
     source: Source | None = None
     """The source it is counted under, if connections are counted by source."""
+    heard: int = 0
+    """How many bytes had been read when ``activity`` last looked."""
     taken: int = 0
-    """How many of the sent bytes the peer had taken when ``activity`` last looked."""
+    """How many of the sent bytes the peer had taken then."""
     active: float = 0.0
     """When ``activity`` last found the peer active, a time like ``opened``."""
 
@@ -126,12 +128,6 @@ class Connection:
     def bytes_out(self) -> int:
         """Bytes sent so far, like ``bytes_in``."""
         return int(getattr(self.transport, "bytes_out", 0))
-
-    @property
-    def last_heard(self) -> float:
-        """When the peer's last bytes were read, or it was accepted; a time like ``opened``."""
-        last: float | None = getattr(self.transport, "last_read", None)
-        return self.opened if last is None else last
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ from sockservices.timer import Timer, cancel
 _log = Logger(namespace="sockservices")
 _MOST = 1.0  # seconds between two checks
 _LEAST = 0.01
-_PARTS = 10  # checks per shortest timeout: a connection is closed at most a tenth too late
+_PARTS = 10  # checks per shortest timeout: a connection is closed at most a fifth too late
 _TO_DELIVER = 2.0  # seconds that written data has to be delivered before a connection is reset
 
 

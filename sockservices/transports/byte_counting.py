@@ -7,7 +7,6 @@ Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived`
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -27,8 +26,6 @@ class Counted(FileDescriptor):
     # Bytes read and sent so far; with TLS, encrypted bytes.
     bytes_in = 0
     bytes_out = 0
-    # When bytes of the peer were last read, as ``time.monotonic``; ``None`` before the first read.
-    last_read: float | None = None
     # Whether the service has paused reading.
     is_paused = False
     # Called once, after the protocol's ``connectionLost``, with the connection and the reason.
@@ -114,7 +111,6 @@ class Counting(Counted):
     def _dataReceived(self, data: bytes | None) -> ConnectionDone | None:
         if data:
             self.bytes_in += len(data)
-            self.last_read = monotonic()
         why: ConnectionDone | None = super()._dataReceived(data)  # type: ignore[misc]
         return why
 

@@ -21,7 +21,6 @@ import errno
 import socket
 import sys
 from collections.abc import Iterable
-from time import monotonic
 from typing import Any, Literal
 
 from twisted.internet import main, tcp
@@ -94,7 +93,6 @@ class _Connection(Counted, StartsTLS, EagerConnection):
                 self._look_again()
         self._sent = 0
         self.bytes_in += count
-        self.last_read = monotonic()
         if self._is_simple:
             self._held = None
         try:
@@ -351,7 +349,7 @@ class Server(_Connection, ClosesInOrder, tcp.Server):
         self._was_full = None
         self._held = self._is_simple = self.blocked = False
         self._sent_in = -1
-        self.last_read = self.on_end = None
+        self.on_end = None
         self.streamingProducer = False
         self.bytes_in = self.bytes_out = 0
         if len(client) != 2:

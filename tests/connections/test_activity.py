@@ -13,7 +13,7 @@ from sockservices.connections.ledger import Connection, Ledger
 class Transport:
     """What a transport tells of its peer."""
 
-    last_read: float | None = None
+    bytes_in = 0
     bytes_out = 0
     taken = 0
     waits_for_us = False
@@ -34,7 +34,7 @@ def test_it_is_idle_from_the_beginning() -> None:
 def test_what_it_sends_and_what_it_takes_are_activity() -> None:
     transport = Transport()
     connection = _connection(transport)
-    transport.last_read = 104.0
+    transport.bytes_in = 1
     assert not is_idle(connection, 105.0, 2.0)
     transport.bytes_out = transport.taken = 1
     assert not is_idle(connection, 106.0, 2.0)

@@ -29,7 +29,6 @@ class Transport(StringTransport):
 
     bytes_in = 0
     bytes_out = 0
-    last_read: float | None = None
 
     def __init__(self) -> None:
         super().__init__(peerAddress=_PEER)  # type: ignore[no-untyped-call]
@@ -42,11 +41,8 @@ def test_a_connection_is_in_it_from_its_beginning_to_its_end() -> None:
     assert (connection.id, connection.service, connection.listener) == (1, "echo", "tcp:7")
     assert (connection.peer, connection.protocol) == (_PEER, protocol)
     assert connection.local == IPv4Address("TCP", "10.0.0.1", 12345)
-    assert connection.last_heard == connection.opened
     transport.bytes_in, transport.bytes_out = 5, 7
-    transport.last_read = connection.opened + 1
     assert (connection.bytes_in, connection.bytes_out) == (5, 7)
-    assert connection.last_heard == connection.opened + 1
     ledger.close(transport, Failure(ConnectionDone()))
     assert (ledger.live, list(ledger)) == (0, [])
     assert (connection.bytes_in, connection.bytes_out, connection.peer) == (5, 7, _PEER)
@@ -125,7 +121,6 @@ def test_what_does_not_count_has_no_bytes() -> None:
     transport: Any = StringTransport()
     connection = opened(ledger, transport, object())
     assert (connection.bytes_in, connection.bytes_out) == (0, 0)
-    assert connection.last_heard == connection.opened
 
 
 def test_one_that_the_service_never_got_is_refused_and_not_closed() -> None:

@@ -21,7 +21,7 @@ from tests.fakes import context, logged, opened
 
 
 class Transport(StringTransport):
-    last_read: float | None = None
+    bytes_in = 0
     bytes_out = 0
     taken = 0
     waits_for_us = False
@@ -61,7 +61,7 @@ def test_one_that_is_silent_is_closed_and_one_that_speaks_is_not(setup: Setup) -
     timeouts = setup.begin(idle_timeout=2.0, max_time=None)
     silent, speaking = setup.connection(), setup.connection()
     setup.pass_by(1.5)
-    speaking.last_read = setup.clock.seconds()
+    speaking.bytes_in += 1
     setup.pass_by(0.4)
     assert not silent.disconnecting
     setup.pass_by(0.4)
@@ -164,7 +164,7 @@ def test_one_that_lasts_is_closed_though_it_speaks(setup: Setup) -> None:
     dribbling = setup.connection()
     for _ in range(19):
         setup.pass_by(0.1)
-        dribbling.last_read = setup.clock.seconds()
+        dribbling.bytes_in += 1
     assert not dribbling.disconnecting
     setup.pass_by(0.4)
     assert dribbling.disconnecting
