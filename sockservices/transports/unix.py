@@ -1,35 +1,90 @@
-"""Eager Unix streams: written data is sent in the next turn, without polling the kernel.
+"""Eager Unix streams: what is written in ``dataReceived`` is sent when that returns.
 
-Not at once, because of ``sendFileDescriptor``: a file descriptor is sent along with bytes, so those
-written just before must still be in the buffer.
+Data that is written at another time is sent in the next turn, because of ``sendFileDescriptor``: a
+file descriptor is sent along with bytes, so those that were just written must still be there.
 
-Private names of Twisted used here, checked with 24.7 to 26.10: ``_makeTransport``.
+Private names of Twisted used here, checked with 24.7 to 26.10: ``_dataReceived``,
+``_makeTransport``, ``_sendmsgQueue``.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
-from twisted.internet import unix
+from twisted.internet import main, unix
+from twisted.internet.interfaces import IFileDescriptorReceiver
 
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
-from sockservices.transports.byte_counting import Counting
 from sockservices.transports.closing import ReadsTheRest
-from sockservices.transports.late_tls import StartsTLS
+from sockservices.transports.eager_stream import EagerServer, EagerStream
 from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
 
-class _Connection(Counting, StartsTLS, EagerConnection):
-    """A connection that the reactor tries before it watches it."""
+class _UnixStream(EagerStream):
+    """A mixin for Twisted's Unix streams."""
+
+    _sends_at_once = False
+    # The protocol that was last asked whether it takes file descriptors, and its answer.
+    _asked: Any = None
+    _takes_descriptors = False
+    _sendmsgQueue: list[int]
+
+    def doRead(self) -> Any:
+        """See ``IReadDescriptor.doRead``."""
+        protocol = self.protocol
+        if protocol is not self._asked:
+            self._asked = protocol
+            self._takes_descriptors = IFileDescriptorReceiver.providedBy(protocol)
+        if not self._takes_descriptors:
+            return super().doRead()  # the kernel closes those that come: unix(7)
+        if self._was_full is None:
+            self._was_full = False
+            self._look_again()
+        return self._holding(super(EagerConnection, self).doRead)
+
+    def _dataReceived(self, data: bytes) -> Any:
+        if not data and self._broken:
+            return main.CONNECTION_LOST
+        self.bytes_in += len(data)
+        why: Any = super()._dataReceived(data)  # type: ignore[misc]
+        return why
+
+    def _send(self, data: bytes) -> None:
+        if self._sendmsgQueue:  # they travel with it
+            self._keep(data)
+        else:
+            super()._send(data)
+
+    def writeSomeData(self, data: Any) -> Any:
+        """See ``FileDescriptor.writeSomeData``."""
+        if not self._sendmsgQueue:
+            return super().writeSomeData(data)
+        sent = super(EagerConnection, self).writeSomeData(data)
+        if isinstance(sent, int):
+            self.bytes_out += sent
+        return sent
 
 
-class Server(_Connection, ReadsTheRest, EscapedPrefix, unix.Server):
-    """A connection that a port has accepted."""
+class Server(_UnixStream, EagerServer, ReadsTheRest, EscapedPrefix, unix.Server):  # type: ignore[misc, override]
+    """A connection that a port has accepted; see ``twisted.internet.unix.Server``."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        client: Any,
+        server: Any,
+        sessionno: int,
+        reactor: Any,
+    ) -> None:
+        self._sendmsgQueue = []
+        EagerServer.__init__(self, sock, protocol, (client, None), server, sessionno, reactor)
 
 
-class Client(_Connection, unix.Client):
+class Client(_UnixStream, unix.Client):  # type: ignore[misc]
     """A connection that we make."""
 
 
