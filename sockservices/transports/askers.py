@@ -30,9 +30,12 @@ _Ancillary = list[tuple[int, int, bytes]]
 
 
 class Asker(tuple[str, int]):
-    """The host and port of a sender, with what the kernel told about the address it asked."""
+    """The host and port of a sender, with the address that it asked."""
 
-    ancillary: _Ancillary
+    asked: _Ancillary
+    """What the kernel told about that address."""
+    source: _Ancillary
+    """What tells the kernel to send from there."""
 
 
 class Askers:
@@ -44,9 +47,10 @@ class Askers:
     def asker(self, peer: tuple[str, int], ancillary: _Ancillary) -> Asker:
         """Return and remember a sender; the longest unheard of those before may be forgotten."""
         found = self._latest.get(peer)
-        if found is None or found.ancillary != ancillary:
+        if found is None or found.asked != ancillary:
             found = Asker(peer)
-            found.ancillary = ancillary
+            found.asked = ancillary
+            found.source = [(level, kind, _source(level, data)) for level, kind, data in ancillary]
             self._latest[found] = found
             if len(self._latest) > MOST_KNOWN:
                 self._latest.popitem(last=False)
@@ -91,22 +95,23 @@ def receiver(
     return receive_with_address
 
 
-def send_to(sending: socket.socket, datagram: bytes, peer: Asker) -> int:
-    """Send a datagram from the address that a peer has asked; return the number of bytes sent.
+def send_to(sending: socket.socket, datagram: bytes, peer: Any) -> int:
+    """Send a datagram, from the address that its peer has asked if it is an ``Asker``.
 
-    If nothing can be sent from there, the kernel chooses the address. Raises ``OSError``.
+    If nothing can be sent from there, the kernel chooses the address. Returns the number of bytes
+    sent; raises ``OSError``.
     """
-    source = [(level, kind, _as_source(level, data)) for level, kind, data in peer.ancillary]
-    address = sockaddr(peer) if "%" in peer[0] else peer
-    try:
-        return sending.sendmsg([datagram], source, 0, address)
-    except OSError as failed:
-        if failed.errno not in _NOT_FROM_THERE:
-            raise
+    address = sockaddr(peer)
+    if isinstance(peer, Asker):
+        try:
+            return sending.sendmsg([datagram], peer.source, 0, address)
+        except OSError as failed:
+            if failed.errno not in _NOT_FROM_THERE:
+                raise
     return sending.sendto(datagram, address)
 
 
-def _as_source(level: int, data: bytes) -> bytes:
+def _source(level: int, data: bytes) -> bytes:
     # Without an interface, the route decides, as for any datagram: the way back may be another.
     if level == socket.IPPROTO_IP:  # interface, address to send from, address in the header
         return bytes(4) + data[4:8] + bytes(4)

@@ -110,8 +110,9 @@ class DatagramPort(SurvivingPort, DatagramSending):
             if together and size <= limit:
                 batch.append((data, peer))
             else:
-                self._deliver_batch(batch)
-                batch = []
+                if batch:
+                    self._deliver_batch(batch)
+                    batch = []
                 self._deliver(data, size, peer)
                 # The protocol may have paused or stopped this port, so stop reading.
                 if not self._reading:
@@ -119,7 +120,8 @@ class DatagramPort(SurvivingPort, DatagramSending):
             if total >= BYTES_A_TURN:
                 break
         self._deliver_batch(batch)
-        self._close_if_done()
+        if self._deadline is not None:
+            self._close_if_done()
         return ended
 
     def _survive(self, error: OSError) -> OSError | None:

@@ -10,12 +10,11 @@ from typing import Any
 from twisted.internet import error
 from twisted.logger import Logger
 
-from sockservices.answering import why_no_answer
 from sockservices.log_limit import LogLimit
 from sockservices.printable import DatagramPeer, peer_of_datagram, system_reason
 from sockservices.timer import Timer
-from sockservices.transports import askers, datagram_senders
-from sockservices.transports.own_addresses import OURS
+from sockservices.transports.askers import Askers
+from sockservices.transports.datagram_senders import ImpostorError
 from sockservices.transports.unsent import Unsent
 
 # Nothing tells when a full Unix peer has room again; we can only try again: unix(7).
@@ -41,8 +40,8 @@ class DatagramSending:
     _retry: Timer
     _retry_after = _FIRST_RETRY
     _connected_to: Any = None
-    _askers: askers.Askers | None = None  # of a port that has several addresses
-    _sockaddr: Callable[[Any], Any] | None = None  # what a socket takes for a peer
+    _askers: Askers | None = None  # of a port that has several addresses
+    _send_to: Callable[[bytes, Any], int] | None = None  # the ``_sender``, once it is known
 
     # From Twisted's port.
     protocol: Any
@@ -69,15 +68,14 @@ class DatagramSending:
         """See ``AnsweringProtocol.answer``; raises as ``write`` does."""
         if not addr:
             return
-        reason = why_no_answer(addr)
-        if reason is None and self._is_own(addr):
-            reason = OURS
+        reason = self._why_no_answer(addr)
         if reason is not None:
             self._hold_back(addr, reason)
         else:
             self._write(datagram, self._connected_to or addr)
 
-    def _is_own(self, addr: Any) -> bool:
+    def _why_no_answer(self, addr: Any) -> str | None:
+        """Return the reason not to answer this address, or ``None`` if there is none."""
         raise NotImplementedError
 
     def _hold_back(self, addr: DatagramPeer, reason: str) -> None:
@@ -105,19 +103,18 @@ class DatagramSending:
     def _checked(self, addr: Any) -> Any:
         return addr
 
+    def _sender(self) -> Callable[[bytes, Any], int]:
+        """Return a function that sends a datagram to a peer; it returns the number of bytes sent.
+
+        It raises ``ImpostorError`` for a peer that must not be answered, and ``OSError``.
+        """
+        raise NotImplementedError
+
     def _sent(self, datagram: bytes, peer: Any) -> bool:
         """Send or drop a datagram; return ``False`` if it must be kept and sent later."""
         try:
-            if self._connected_to is not None:
-                self.bytes_out += self.socket.send(datagram)
-            elif isinstance(peer, datagram_senders.Sender):
-                self.bytes_out += datagram_senders.send_to(self.socket, datagram, peer)
-            elif isinstance(peer, askers.Asker):
-                self.bytes_out += askers.send_to(self.socket, datagram, peer)
-            else:
-                address = peer if self._sockaddr is None else self._sockaddr(peer)
-                self.bytes_out += self.socket.sendto(datagram, address)
-        except datagram_senders.ImpostorError as found:
+            self.bytes_out += (self._send_to or self._sender())(datagram, peer)
+        except ImpostorError as found:
             self._hold_back(peer, str(found))
         except OSError as failed:
             if failed.errno in _CANNOT_SEND_NOW:

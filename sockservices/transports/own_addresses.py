@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from sockservices.answering import is_local, unmapped
+from sockservices.answering import is_local, unmapped, why_no_answer
 
 _EVERYWHERE = ("0.0.0.0", "::")
+_MOST_KNOWN = 4096  # peers
 
 
 class OwnAddresses:
@@ -14,14 +15,17 @@ class OwnAddresses:
 
     def __init__(self) -> None:
         self._hosts: dict[int, list[str]] = {}  # by UDP port
+        self._answerable: set[tuple[str, int]] = set()
         self._unix: list[bytes | tuple[int, int]] = []
 
     def add_udp(self, host: str, port: int) -> None:
         """Add the address of a UDP port."""
+        self._answerable.clear()
         self._hosts.setdefault(port, []).append(_plain(host))
 
     def remove_udp(self, host: str, port: int) -> None:
         """Remove the address of a UDP port."""
+        self._answerable.clear()
         hosts = self._hosts[port]
         hosts.remove(_plain(host))
         if not hosts:
@@ -34,6 +38,19 @@ class OwnAddresses:
             return False
         is_everywhere = any(each in hosts for each in _EVERYWHERE)
         return _plain(host) in hosts or (is_everywhere and is_local(host))
+
+    def why_no_answer(self, peer: tuple[str, int]) -> str | None:
+        """Return the reason not to answer a UDP peer, or ``None`` if there is none."""
+        if peer in self._answerable:  # for most datagrams: peers send several
+            return None
+        reason = why_no_answer(peer)
+        if reason is None and self.has_udp(*peer):
+            reason = OURS
+        if reason is None:
+            if len(self._answerable) >= _MOST_KNOWN:
+                self._answerable.clear()
+            self._answerable.add(peer)
+        return reason
 
     def add_unix(self, identity: bytes | tuple[int, int]) -> None:
         """Add a Unix socket, by its abstract name or the ``identity_of`` its file."""

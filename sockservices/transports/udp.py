@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet import error, udp
@@ -17,7 +18,7 @@ from zope.interface import implementer
 
 from sockservices.printable import Count
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
-from sockservices.transports.askers import Askers, ask_for_addresses, receiver
+from sockservices.transports.askers import Askers, ask_for_addresses, receiver, send_to
 from sockservices.transports.binding import Binding, BindsAsAsked
 from sockservices.transports.datagram_port import DatagramPort
 from sockservices.transports.ipv6_only import ChoosesFamilies
@@ -87,10 +88,9 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
             if hasattr(self, "socket"):
                 self.socket.close()  # Twisted leaves it open
             raise
-        if self.addressFamily == socket.AF_INET6:
-            self._sockaddr = sockaddr
         if ask_for_addresses(self.socket):
             self._askers = Askers()
+        self._send_to = self._sender()
         self._own = self.socket.getsockname()[:2]
         own_addresses.add_udp(*self._own)
         if self._receive_buffer is not None:
@@ -133,8 +133,19 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
             granted=size_of(self.socket),
         )
 
-    def _is_own(self, addr: Any) -> bool:
-        return own_addresses.has_udp(*addr)
+    def _why_no_answer(self, addr: Any) -> str | None:
+        return own_addresses.why_no_answer(addr)
+
+    def _sender(self) -> Callable[[bytes, Any], int]:
+        sending = self.socket
+        if self._connected_to is not None:
+            return lambda datagram, _peer: sending.send(datagram)
+        if self._askers is not None:
+            return partial(send_to, sending)
+        if self.addressFamily == socket.AF_INET6:
+            return lambda datagram, peer: sending.sendto(datagram, sockaddr(peer))
+        send: Callable[[bytes, Any], int] = sending.sendto
+        return send
 
     def connect(self, host: str, port: int) -> None:
         """See ``IUDPTransport.connect``."""
@@ -142,6 +153,7 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
             raise RuntimeError("already connected, reconnecting is not supported")
         self.socket.connect(sockaddr(self._checked((host, port))))
         self._connected_to = (host, port)
+        self._send_to = self._sender()
 
     def getHost(self) -> Any:
         """Return the address that it is bound to, with its zone if it has one."""

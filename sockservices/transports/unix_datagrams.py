@@ -16,11 +16,12 @@ from twisted.internet.protocol import AbstractDatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservices.answering import why_no_answer
 from sockservices.printable import DatagramPeer, escaped
 from sockservices.service import IAnswering
 from sockservices.transports import datagram_senders
 from sockservices.transports.datagram_port import DatagramPort
-from sockservices.transports.own_addresses import identity_of, own_addresses
+from sockservices.transports.own_addresses import OURS, identity_of, own_addresses
 from sockservices.transports.unix_binding import Access, bind, bind_abstract
 from sockservices.transports.unix_paths import SocketFile, socket_at, taking_over
 
@@ -125,9 +126,18 @@ class UnixDatagramPort(DatagramPort, unix.DatagramPort):
     def _peer(self, raw: Any) -> DatagramPeer:
         return raw or None
 
-    def _is_own(self, addr: Any) -> bool:
+    def _why_no_answer(self, addr: Any) -> str | None:
         # The socket at a path is checked when something is sent to it.
-        return isinstance(addr, bytes) and own_addresses.has_unix(addr)
+        is_own = isinstance(addr, bytes) and own_addresses.has_unix(addr)
+        return OURS if is_own else why_no_answer(addr)
+
+    def _sender(self) -> Callable[[bytes, Any], int]:
+        sending = self.socket
+        return lambda datagram, peer: (
+            datagram_senders.send_to(sending, datagram, peer)
+            if isinstance(peer, datagram_senders.Sender)
+            else sending.sendto(datagram, peer)
+        )
 
     @property
     def description(self) -> str:

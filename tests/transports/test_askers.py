@@ -139,6 +139,7 @@ def test_what_waits_is_sent_from_the_address_that_its_question_asked() -> None:
         real = everywhere.port.socket
         full: Any = _Full(real)
         everywhere.port.socket = full
+        everywhere.port._send_to = None
         everywhere.port.write(b"1", first)
         everywhere.port.write(b"2", second)
         assert (full.refused, drain(asking)) == (1, [])
@@ -165,10 +166,10 @@ class _Full:
 def test_if_nothing_can_be_sent_from_there_the_kernel_chooses(everywhere: Everywhere) -> None:
     with client() as asking:
         peer = everywhere.asked(asking, ASKED[0])
-        [(level, kind, data)] = peer.ancillary
+        [(level, kind, data)] = peer.source
         address = socket.inet_aton(ASKED[0])
         for no_source in ("192.0.2.1", "224.0.0.1", "255.255.255.255"):
-            peer.ancillary = [(level, kind, data.replace(address, socket.inet_aton(no_source)))]
+            peer.source = [(level, kind, data.replace(address, socket.inet_aton(no_source)))]
             everywhere.port.write(b"!", peer)
             assert sources(asking) == [(b"!", "127.0.0.1")]
         assert everywhere.port.datagrams_dropped == 0
