@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python import log
+from zope.interface import implementer
 
 from sockservices.transports import EagerReactor, EagerStreams
 from tests.transports.lockstep import is_readable
@@ -66,7 +68,7 @@ def test_a_descriptor_travels_with_bytes_of_the_same_turn(
         assert file.read() == b"content"
 
 
-def test_an_answer_is_sent_in_the_next_turn(reactor: Any) -> None:
+def test_an_answer_is_sent_when_data_received_returns(reactor: Any) -> None:
     early: list[bool] = []
 
     class Answering(Protocol):
@@ -81,10 +83,94 @@ def test_an_answer_is_sent_in_the_next_turn(reactor: Any) -> None:
         connected.peer.send(b"one")
         turn_until(reactor, lambda: early)
         assert early == [False]
-        reactor.iterate(0)
         assert is_readable(connected.peer)
         assert connected.transport not in reactor.getWriters()
         assert connected.receive()[0] == b"one two"
+
+
+def test_at_another_time_it_is_sent_in_the_next_turn(reactor: Any) -> None:
+    connected = Connected(reactor)
+    with connected.peer:
+        connected.transport.write(b"later")
+        assert not is_readable(connected.peer)
+        assert connected.receive()[0] == b"later"
+
+
+@implementer(IFileDescriptorReceiver)
+class Taking(Protocol):
+    """Answers each read with how many file descriptors came before it."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:  # noqa: N802 - Twisted's name
+        self.taken.append(descriptor)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"%d for " % len(self.taken))
+        self.transport.write(data)
+
+
+def test_one_that_takes_descriptors_gets_them_before_the_data_and_answers_at_once(
+    reactor: Any, tmp_path: Path
+) -> None:
+    protocol = Taking()
+    connected = Connected(reactor, protocol)
+    (tmp_path / "sent").write_bytes(b"content")
+    with (tmp_path / "sent").open("rb") as file, connected.peer:
+        socket.send_fds(connected.peer, [b"some"], [file.fileno()])
+        turn_until(reactor, lambda: protocol.taken)
+        assert is_readable(connected.peer)
+        assert connected.receive() == (b"1 for some", [])
+        assert connected.transport.bytes_in == 4
+        connected.peer.send(b"more")
+        assert connected.receive() == (b"1 for more", [])
+    with os.fdopen(protocol.taken[0], "rb") as taken:
+        assert taken.read() == b"content"
+
+
+def test_of_one_that_takes_none_the_kernel_closes_them(reactor: Any) -> None:
+    class Silent(Protocol):
+        got = b""
+
+        def dataReceived(self, data: bytes) -> None:
+            self.got += data
+
+    protocol = Silent()
+    connected = Connected(reactor, protocol)
+    read_end, write_end = os.pipe()
+    with connected.peer:
+        socket.send_fds(connected.peer, [b"some"], [write_end])
+        os.close(write_end)
+        turn_until(reactor, lambda: protocol.got)
+        with os.fdopen(read_end, "rb") as reading:
+            assert reading.read() == b""  # nobody can write any more
+
+
+@pytest.mark.parametrize("first", ["write", "descriptor"])
+def test_a_descriptor_that_is_passed_while_data_is_received_travels_with_the_answer(
+    reactor: Any, first: str
+) -> None:
+    read_end, write_end = os.pipe()
+
+    class Passing(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            transport: Any = self.transport
+            if first == "write":
+                transport.write(data)
+            transport.sendFileDescriptor(write_end)
+            if first == "descriptor":
+                transport.write(data)
+
+    connected = Connected(reactor, Passing())
+    with connected.peer, os.fdopen(read_end, "rb") as reading:
+        connected.peer.send(b"x")
+        data, [received] = connected.receive()
+        os.close(write_end)
+        with os.fdopen(received, "wb") as writing:
+            writing.write(b"through")
+        assert (data, reading.read()) == (b"x", b"through")
 
 
 @pytest.mark.parametrize("before", [b"", b"some"])
