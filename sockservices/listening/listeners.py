@@ -102,11 +102,12 @@ class Listening(Settings):
         help="Give the files of Unix sockets to this group (name or ID).",
     )
     backlog: int = setting(
-        default=1024,  # Twisted's 50 stalls in a burst; listen(2) caps larger values
+        default=65535,  # as many as the system allows: it reduces the number to its own limit
         converter=backlog_length,
         unit="connections",
         changeable=False,
-        help="Let this many connections wait to be accepted.",
+        help="Let this many connections wait to be accepted, if the system allows it (on Linux, "
+        "net.core.somaxconn is its limit).",
         kind="stream",
     )
     receive_buffer: int | None = setting(

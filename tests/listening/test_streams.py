@@ -25,14 +25,14 @@ def _listening(description: str, **defaults: Any) -> MemoryReactorClock:
 @pytest.mark.parametrize(
     ("description", "port", "backlog", "interface"),
     [
-        ("tcp:7", 7, 1024, ""),
-        ("TCP:port=7", 7, 1024, ""),
+        ("tcp:7", 7, 65535, ""),
+        ("TCP:port=7", 7, 65535, ""),
         ("tcp:7:127.0.0.1:5", 7, 5, "127.0.0.1"),
-        (r"tcp:7:interface=\:\:1", 7, 1024, "::1"),
+        (r"tcp:7:interface=\:\:1", 7, 65535, "::1"),
         ("tcp:7:backlog=9", 7, 9, ""),
-        ("tcp6:7", 7, 1024, "::"),
+        ("tcp6:7", 7, 65535, "::"),
         (r"tcp6:7:5:\:\:1", 7, 5, "::1"),
-        ("haproxy:tcp:7", 7, 1024, ""),
+        ("haproxy:tcp:7", 7, 65535, ""),
         ("haproxy:tcp:7:backlog=3", 7, 3, ""),
         ("haproxy:tcp:7:127.0.0.1:3", 7, 3, "127.0.0.1"),
         ("haproxy:tcp6:7:3", 7, 3, "::"),
@@ -46,9 +46,9 @@ def test_tcp(description: str, port: int, backlog: int, interface: str) -> None:
 @pytest.mark.parametrize(
     ("description", "backlog", "mode", "lockfile"),
     [
-        ("unix:/run/x", 1024, 0o600, False),
+        ("unix:/run/x", 65535, 0o600, False),
         ("unix:/run/x:660:5:yes", 5, 0o660, True),
-        ("unix:address=/run/x:mode=0:lockfile=0", 1024, 0, False),
+        ("unix:address=/run/x:mode=0:lockfile=0", 65535, 0, False),
         ("unix:/run/x:lockfile=1:backlog=2", 2, 0o600, True),
     ],
 )
