@@ -156,8 +156,11 @@ class Nest(Watching, _Outside):
         """Serve what is ready. See ``IReadDescriptor.doRead``."""
         self.serve(0)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Go on: this is about no connection. See ``IReadDescriptor.connectionLost``."""
+    def connectionLost(self, reason: Failure | None) -> None:
+        """Go on, because this is about no connection; without a reason, the reactor has ended."""
+        if reason is None:
+            self._poller.close()
+            return
         self._outside.addReader(self)
         if isinstance(reason.value, KeyboardInterrupt):  # which must leave the reactor
             raise reason.value

@@ -1,6 +1,7 @@
-"""Run Twisted's own test suites on two reactors and compare the outcomes, test by test.
+"""Run Twisted's own test suites on several reactors and compare the outcomes, test by test.
 
-``python -m tests.twisted_suites`` compares ``eager`` with ``epoll``.
+``python -m tests.twisted_suites`` compares ``eager``, and ``epoll`` with eager streams, with
+``epoll``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import click
 
@@ -24,6 +26,12 @@ MOST_REPEATED = 20
 """With more differences in a suite something is wrong for all of them: none is run again."""
 
 TRACEBACK_LINES = 12
+
+OURS = ("eager", "tests.twisted_suites.nested.NestedReactor")
+
+
+# A test or suite, the two reactors, and what came of it on each.
+Difference: TypeAlias = tuple[str, tuple[str, str], tuple[Outcome, Outcome]]
 
 
 def still_differs(
@@ -56,45 +64,55 @@ def explain(name: str, reactors: tuple[str, str], pair: tuple[Outcome, Outcome])
 
 
 @click.command(help=__doc__)
-@click.option("--reactor", default="eager", show_default=True, help="Short name or dotted class.")
+@click.option(
+    "--reactor",
+    "ours",
+    multiple=True,
+    default=OURS,
+    show_default=True,
+    help="Short name or dotted class; may be repeated.",
+)
 @click.option("--against", default="epoll", show_default=True, help="Short name or dotted class.")
 @click.option(
     "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes at a time."
 )
 @click.argument("suites", nargs=-1)
-def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None:
-    """Compare two reactors; see the module."""
+def main(ours: tuple[str, ...], against: str, jobs: int, suites: tuple[str, ...]) -> None:
+    """Compare reactors; see the module."""
     began = time.monotonic()
     try:
         work = chosen(suites)
     except ImportError as error:
         raise click.UsageError(f"{error}; the suites are: {'; '.join(SUITES)}") from error
-    reactors = (reactor, against)
-    intended = INTENDED if reactors == ("eager", "epoll") else {}
-    steady: dict[str, tuple[Outcome, Outcome]] = {}
-    unsteady: dict[str, tuple[Outcome, Outcome]] = {}
+    intended = INTENDED if against == "epoll" and set(ours) <= set(OURS) else {}
+    steady: list[Difference] = []
+    unsteady: list[Difference] = []
     with ThreadPoolExecutor(jobs) as pool:
         runs = {
-            suite: [pool.submit(run, name, modules) for name in reactors]
+            suite: {name: pool.submit(run, name, modules) for name in (*ours, against)}
             for suite, modules in work.items()
         }
         row(("suite", "reactor", "tests", "successes", "skips", "others", "differ"))
-        for suite, pair in runs.items():
-            ours, theirs = (future.result() for future in pair)
-            found = unintended(differences(ours, theirs), ours, intended)
-            report(suite, reactors, (ours, theirs), len(found))
-            for name, outcomes in found.items():
-                alike_alone = len(found) <= MOST_REPEATED and not still_differs(
-                    pool, name, work[suite], reactors
-                )
-                (unsteady if alike_alone else steady)[name] = outcomes
-            if not ours or not theirs:
-                steady[suite] = (Outcome(f"{len(ours)} tests"), Outcome(f"{len(theirs)} tests"))
+        for suite, futures in runs.items():
+            theirs = futures[against].result()
+            report(suite, against, theirs)
+            for reactor in ours:
+                outcomes, reactors = futures[reactor].result(), (reactor, against)
+                found = unintended(differences(outcomes, theirs), outcomes, intended)
+                report("", reactor, outcomes, len(found))
+                for name, pair in found.items():
+                    alike_alone = len(found) <= MOST_REPEATED and not still_differs(
+                        pool, name, work[suite], reactors
+                    )
+                    (unsteady if alike_alone else steady).append((name, reactors, pair))
+                if not outcomes or not theirs:
+                    pair = Outcome(f"{len(outcomes)} tests"), Outcome(f"{len(theirs)} tests")
+                    steady.append((suite, reactors, pair))
     for title, group in (("Unsteady: the same when run alone", unsteady), ("Different", steady)):
         if group:
             click.echo(f"\n{title}: {len(group)}")
-        for name, outcomes in group.items():
-            explain(name, reactors, outcomes)
+        for difference in group:
+            explain(*difference)
     for module, reason in LEFT_OUT.items():
         click.echo(f"\nNot run: {module}: {reason}" if not suites else "", nl=not suites)
     for name, reason in intended.items():
@@ -105,13 +123,9 @@ def main(reactor: str, against: str, jobs: int, suites: tuple[str, ...]) -> None
     sys.exit(1 if steady else 0)
 
 
-def report(
-    suite: str, reactors: tuple[str, str], both: tuple[Outcomes, Outcomes], differ: int
-) -> None:
-    """Print a suite's two lines of the table."""
-    short = [name.rpartition(".")[2] for name in reactors]
-    row((suite, short[0], *counts(both[0]), differ))
-    row(("", short[1], *counts(both[1])))
+def report(suite: str, reactor: str, outcomes: Outcomes, differ: object = "") -> None:
+    """Print a line of the table."""
+    row((suite, reactor.rpartition(".")[2], *counts(outcomes), differ))
 
 
 if __name__ == "__main__":
