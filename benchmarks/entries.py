@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 
 import attrs
-from twisted.application.reactors import getReactorTypes
 
-from benchmarks.building import HERE, c_peer, go_peer
+from benchmarks.building import HERE, c_peer, go_peer, openssl_flags
+from benchmarks.runtimes import OWN, Runtime
 
-# The arguments of a command; {port}, {path} and {log} are filled in when the server starts.
+# The arguments of a command. {python}, {twistd}, {port}, {path}, {certificate} and {log} are filled
+# in when the server starts.
 Command = Callable[[], list[str]]
 
 PEERS = HERE / "peers"
 LINES = ("lines=2", "lines=10")  # arguments of a peer, and of --with
+TCP = ("echo", "hello", *LINES)
+ALL = (*TCP, "unix", "udp", "sink", "tls")
 
 
 @attrs.frozen
@@ -26,76 +26,87 @@ class Entry:
     """One server in the comparison.
 
     :param commands: how to start it, by what it serves; see ``Workload.serves``.
-    :param missing: takes what to serve, and returns why the server cannot run here, if so.
+    :param needs: takes what to serve and where, and returns why the server cannot run, if so.
     :param ours: whether it is one of the project's own commands.
     :param dumps_to_stderr: whether it writes its output to standard error.
+    :param runtime: where its Python programs run.
     """
 
     name: str
     title: str
     commands: Mapping[str, Command]
-    missing: Callable[[str], str | None] = lambda serves: None
+    needs: Callable[[str, Runtime], str | None] = lambda serves, runtime: None
     ours: bool = False
     dumps_to_stderr: bool = False
+    runtime: Runtime = OWN
+
+    def missing(self, serves: str) -> str | None:
+        """Return why it cannot serve this here, if so."""
+        if serves == "tls" and self.ours and not self.runtime.has("OpenSSL"):
+            return "not installed: pyOpenSSL"
+        return self.needs(serves, self.runtime)
 
 
-def _peer(program: Command, *extra: str) -> dict[str, Command]:
+def _peer(program: Command, *extra: str, modes: tuple[str, ...] = ALL) -> dict[str, Command]:
     def command(mode: str) -> list[str]:
-        return [*program(), "{port}", mode, *extra]
+        where = "{path}" if mode == "unix" else "{port}"
+        return [*program(), where, "tls={certificate}" if mode == "tls" else mode, *extra]
 
-    return {mode: functools.partial(command, mode) for mode in ("echo", "hello", *LINES)}
+    return {mode: functools.partial(command, mode) for mode in modes}
 
 
-def _python(file: str, *extra: str) -> Mapping[str, Command]:
-    return _peer(lambda: [sys.executable, str(PEERS / file)], *extra)
+def _python(file: str, *extra: str, modes: tuple[str, ...] = ALL) -> Mapping[str, Command]:
+    return _peer(lambda: ["{python}", str(PEERS / file)], *extra, modes=modes)
 
 
 def _twistd(*options: str, stream: tuple[str, ...] = ()) -> dict[str, Command]:
     """Return the commands as an operator writes them, with all defaults."""
-    twistd = [f"{sys.exec_prefix}/bin/twistd", *options, "-n", "-l", "{log}"]
+    twistd = ["{twistd}", *options, "-n", "-l", "{log}"]
+    # Modules in peers/ must be found from any directory; the other commands do not need it.
+    serve = ["env", f"PYTHONPATH={PEERS}", *twistd, "sock-serve", "--factory"]
     listen = [*stream, "--listen", "tcp:{port}:interface=127.0.0.1"]
+    udp = ["--listen", "udp:{port}:interface=127.0.0.1"]
 
     def lines(mode: str) -> list[str]:
-        serve = ["sock-serve", "--factory", "lines_factory.LinesFactory", "--with", mode]
-        # The factory's module must be found from any directory; the other commands do not need it.
-        return ["env", f"PYTHONPATH={PEERS}", *twistd, *serve, *listen]
+        return [*serve, "lines_factory.LinesFactory", "--with", mode, *listen]
 
     return {
         "echo": lambda: [*twistd, "sock-echo", *listen],
         "hello": lambda: [*twistd, "sock-hello", *listen],
         **{mode: functools.partial(lines, mode) for mode in LINES},
+        "stop": lambda: [*twistd, "sock-echo", *listen],
+        "unix": lambda: [*twistd, "sock-echo", *stream, "--socket", "{path}"],
+        "tls": lambda: [*twistd, "sock-echo", *listen, "--tls-cert", "{certificate}"],
+        "udp": lambda: [*twistd, "sock-echo", *udp],
+        "sink": lambda: [*serve, "sink_protocol.Sink", *udp],
         "datagram": lambda: [*twistd, "sock-hexdump", "--socket", "{path}"],
     }
 
 
-def _needs_program(name: str) -> Callable[[str], str | None]:
-    return lambda serves: None if shutil.which(name) else f"not installed: {name}"
+def _without_datagrams(commands: dict[str, Command]) -> dict[str, Command]:
+    return {
+        mode: command
+        for mode, command in commands.items()
+        if mode not in ("udp", "sink", "datagram")
+    }
 
 
-def _needs_module(name: str) -> Callable[[str], str | None]:
-    return lambda serves: None if importlib.util.find_spec(name) else f"not installed: {name}"
+def _needs_program(name: str) -> Callable[[str, Runtime], str | None]:
+    return lambda serves, runtime: None if shutil.which(name) else f"not installed: {name}"
 
 
-def _needs_reactor(name: str) -> Callable[[str], str | None]:
-    def missing(serves: str) -> str | None:
-        known = any(reactor.shortName == name for reactor in getReactorTypes())
-        return None if known else f"this Twisted has no reactor named {name}"
-
-    return missing
+def _needs_module(name: str) -> Callable[[str, Runtime], str | None]:
+    return lambda serves, runtime: None if runtime.has(name) else f"not installed: {name}"
 
 
-@functools.cache
-def _help() -> str:
-    # The stream options are the same for every service.
-    command = [f"{sys.exec_prefix}/bin/twistd", "sock-echo", "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+def _needs_reactor(name: str) -> Callable[[str, Runtime], str | None]:
+    why = f"this Twisted has no reactor named {name}"
+    return lambda serves, runtime: None if runtime.has_reactor(name) else why
 
 
-def _needs_option(option: str) -> Callable[[str], str | None]:
-    def missing(serves: str) -> str | None:
-        return None if option in _help() else f"this sockservices has no option {option}"
-
-    return missing
+def _needs_option(option: str) -> Callable[[str, Runtime], str | None]:
+    why = f"this sockservices has no option {option}"
+    return lambda serves, runtime: None if runtime.has_option(option) else why
 
 
 # Every limit, set so high that none is reached.
@@ -105,12 +116,8 @@ LIMITS = (
     *("--allow=127.0.0.0/8", "--deny=192.0.2.0/24", "--exempt=198.51.100.0/24"),
     *("--idle-timeout=600", "--max-time=3600", "--max-write-buffer=100000000"),
 )
-_limited_commands = _twistd(stream=LIMITS)
-del _limited_commands["datagram"]
 
 STOCK = "--stock-transports"
-_stock_commands = _twistd(stream=(STOCK,))
-del _stock_commands["datagram"]  # the option affects only streams
 
 ENTRIES = (
     Entry("sockservices", "sockservices", _twistd(), ours=True),
@@ -124,20 +131,20 @@ ENTRIES = (
     Entry(
         "sockservices-limits",
         "sockservices, every limit on",
-        _limited_commands,
+        _without_datagrams(_twistd(stream=LIMITS)),
         _needs_option("--max-per-source"),
         ours=True,
     ),
     Entry(
         "sockservices-stock",
         f"sockservices, {STOCK}",
-        _stock_commands,
+        _without_datagrams(_twistd(stream=(STOCK,))),  # the option affects only streams
         _needs_option(STOCK),
         ours=True,
     ),
-    Entry("twisted", "Twisted, stock epoll", _python("twisted_stock.py")),
+    Entry("twisted", "Twisted, stock epoll", _python("twisted_stock.py", modes=(*ALL, "stop"))),
     Entry("asyncio", "asyncio Protocol", _python("asyncio_protocol.py")),
-    Entry("asyncio-streams", "asyncio streams", _python("asyncio_streams.py")),
+    Entry("asyncio-streams", "asyncio streams", _python("asyncio_streams.py", modes=TCP)),
     Entry(
         "uvloop",
         "uvloop Protocol",
@@ -147,11 +154,11 @@ ENTRIES = (
     Entry(
         "uvloop-streams",
         "uvloop streams",
-        _python("asyncio_streams.py", "uvloop"),
+        _python("asyncio_streams.py", "uvloop", modes=TCP),
         _needs_module("uvloop"),
     ),
-    Entry("gevent", "gevent", _python("gevent_server.py"), _needs_module("gevent")),
-    Entry("socketserver", "socketserver, threads", _python("socketserver_threads.py")),
+    Entry("gevent", "gevent", _python("gevent_server.py", modes=TCP), _needs_module("gevent")),
+    Entry("socketserver", "socketserver, threads", _python("socketserver_threads.py", modes=TCP)),
     Entry(
         "go",
         "Go net",
@@ -162,7 +169,9 @@ ENTRIES = (
         "c",
         "C",
         {
-            **_peer(lambda: [str(c_peer("echo_epoll"))]),
+            **_peer(lambda: [str(c_peer("echo_epoll"))], modes=(*TCP, "unix")),
+            **_peer(lambda: [str(c_peer("udp"))], modes=("udp", "sink")),
+            **_peer(lambda: [str(c_peer("echo_tls", openssl_flags()))], modes=("tls",)),
             "datagram": lambda: [str(c_peer("hexdump")), "{path}"],
         },
     ),

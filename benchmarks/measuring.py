@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -23,7 +25,7 @@ class Settings:
     """The settings of a measurement.
 
     :param seconds: the seconds to measure, after ``warmup`` seconds that are not measured.
-    :param idle: the number of connections in the workload ``idle``.
+    :param idle: the number of connections in the workloads ``idle``, ``used`` and ``stop``.
     """
 
     load_program: Path
@@ -50,36 +52,73 @@ def measure(workload: Workload, entry: Entry, settings: Settings) -> Sample:
     """Start the server, load it, and stop it; return any error in the sample."""
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            with running(entry, workload.serves, Path(folder), settings.core) as server:
-                sample = _start(server) if not workload.load else _load(workload, server, settings)
-                server.check()
+            with running(entry, workload, Path(folder), settings.core) as server:
+                sample = MEASURES[workload.figure](workload, server, settings)
+                if workload.figure != "stop":
+                    server.check()
                 return sample
     except MeasurementError as failure:
         return Sample(failure=str(failure))
 
 
-def _start(server: Server) -> Sample:
+def _start(workload: Workload, server: Server, settings: Settings) -> Sample:
     cpu = server.cpu_seconds
     report = {"operations": 1.0, "seconds": server.answered - server.started}
     return Sample(report["seconds"], {**report, "server_cpu_us": cpu * 1e6})
 
 
-def _load(workload: Workload, server: Server, settings: Settings) -> Sample:
-    if workload.figure != "memory":
-        report = load(workload, server, settings)
-        figure = report["operations"] / report["seconds"]
-        return Sample(figure / 16 if workload.figure == "mib" else figure, report)
+def _rate(workload: Workload, server: Server, settings: Settings) -> Sample:
+    report = load(workload, server, settings)
+    return Sample(report["operations"] / report["seconds"], report)
+
+
+def _mib(workload: Workload, server: Server, settings: Settings) -> Sample:
+    blocks = _rate(workload, server, settings)
+    return attrs.evolve(blocks, figure=blocks.figure / 16)
+
+
+def _cost(workload: Workload, server: Server, settings: Settings) -> Sample:
+    report = load(workload, server, settings)
+    return Sample(report["server_cpu_us"], report)
+
+
+def _memory(workload: Workload, server: Server, settings: Settings) -> Sample:
     before = server.resident_kib
+    with _opened(workload, server, settings) as process:
+        memory = (server.resident_kib - before) / settings.idle
+        return Sample(memory, finish(process, server, settings, "go\n"))
+
+
+def _stop(workload: Workload, server: Server, settings: Settings) -> Sample:
+    with _opened(workload, server, settings):
+        return Sample(server.stop())
+
+
+MEASURES = {
+    "rate": _rate,
+    "mib": _mib,
+    "cost": _cost,
+    "memory": _memory,
+    "start": _start,
+    "stop": _stop,
+}
+
+
+@contextlib.contextmanager
+def _opened(
+    workload: Workload, server: Server, settings: Settings
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a load that has opened its connections, and waits."""
     process = start_load(workload, server, settings)
     try:
         assert process.stdout is not None
         if process.stdout.readline() != "opened\n":
             finish(process, server, settings)
             raise MeasurementError("the load did not open its connections")
-        memory = (server.resident_kib - before) / settings.idle
-        return Sample(memory, finish(process, server, settings, "go\n"))
+        yield process
     finally:
         process.kill()
+        process.communicate()
 
 
 def load(workload: Workload, server: Server, settings: Settings) -> Report:
@@ -94,11 +133,11 @@ def start_load(workload: Workload, server: Server, settings: Settings) -> subpro
     """Start the load generator for a server."""
     command = [str(settings.load_program), *workload.load, "--pid", str(server.process.pid)]
     command += ["--seconds", str(settings.seconds), "--warmup", str(settings.warmup)]
-    if workload.serves == "datagram":
+    if workload.serves in ("datagram", "unix"):
         command += ["--path", str(server.path)]
     else:
         command += ["--port", str(server.port)]
-    if workload.figure == "memory":
+    if workload.opens_many:
         command += ["--connections", str(settings.idle)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)

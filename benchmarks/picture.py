@@ -1,111 +1,144 @@
-"""A bar chart of the ratios, as SVG that is readable on light and on dark pages."""
+"""All workloads on one page: ours against the best peer, as SVG for light and for dark pages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 import attrs
 
-from benchmarks.summary import Row, Spread
+from benchmarks.entries import Entry
+from benchmarks.summary import Outcome, Row, Spread, advantage, best_peer
 from benchmarks.table import decimals
 from benchmarks.workloads import Workload
 
-WIDTH, LEFT, RIGHT = 760, 220, 60
-BAR, GAP, HEAD, FOOT = 14, 6, 46, 34
+WIDTH, LEFT, RIGHT = 760, 190, 180
+BAR, GAP, HEAD, FOOT = 9, 9, 58, 30
+DRAWN = ("sockservices", "sockservices-eager")  # the other entries of ours are in the tables
 
 STYLE = """
 text { font: 12px sans-serif; fill: #24292f }
 .title { font-weight: bold } .small { font-size: 10px }
-.ours { fill: #b35900 } .other { fill: #6e8aa8 } .axis { stroke: #8c959f; stroke-width: 1 }
-.grid { stroke: #8c959f; stroke-width: 1; opacity: .3 }
-.range { stroke: #24292f; stroke-width: 1.5 }
+.sockservices { fill: #b35900 } .sockservices-eager { fill: #e8a25c }
+.axis { stroke: #24292f; stroke-width: 1 } .grid { stroke: #8c959f; stroke-width: 1; opacity: .3 }
+.range { stroke: #24292f; stroke-width: 1.2 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .range { stroke: #e6edf3 }
-  .ours { fill: #f0883e } .other { fill: #587797 }
+  text { fill: #e6edf3 } .axis, .range { stroke: #e6edf3 }
+  .sockservices { fill: #f0883e } .sockservices-eager { fill: #9e5a26 }
 }
 """
 
 
 @attrs.frozen
 class Panel:
-    """The bars of one workload: the rows that have a ratio to its base."""
+    """One workload: how much better each of ours is than the best peer."""
 
-    workload: Workload
-    base: str
-    rows: Sequence[tuple[Row, Spread]]
+    name: str
+    peer: str
+    bars: Sequence[tuple[Entry, Spread]]
 
     @property
     def height(self) -> int:
         """The height in pixels."""
-        return HEAD + len(self.rows) * (BAR + GAP) + FOOT
+        return len(self.bars) * BAR + GAP
 
 
-def panel(workload: Workload, rows: Sequence[Row]) -> Panel:
-    """Return the workload's panel, best server first."""
-    base = next((each.entry.title for each in rows if each.entry.name == workload.base), "")
-    compared = [(each, each.ratios.get(workload.base)) for each in rows]
-    drawn = [(each, found) for each, found in compared if found]
-    drawn.sort(key=lambda pair: pair[1].median, reverse=not workload.lower_is_better)
-    return Panel(workload, base, drawn)
+def panel(workload: Workload, rows: Sequence[Row], outcomes: Mapping[str, Outcome]) -> Panel:
+    """Return the bars of a workload; ``outcomes`` are by the entries' names."""
+    peer = best_peer(workload, rows)
+    bars = []
+    for each in rows if peer else ():
+        if peer and each.entry.name in DRAWN:
+            ours, theirs = outcomes[each.entry.name].samples, outcomes[peer.entry.name].samples
+            if (found := advantage(workload, ours, theirs)) and found.low > 0:
+                bars.append((each.entry, found))
+    return Panel(workload.name, peer.entry.title if peer else "", bars)
 
 
 def picture(panels: Sequence[Panel]) -> str:
-    """Draw the panels one below another, each with its own axis that starts at zero."""
-    panels = [each for each in panels if each.rows]
-    height = sum(each.height for each in panels) + 10
+    """Draw the panels one below another, on one logarithmic axis that has 1 in it."""
+    panels = [each for each in panels if each.bars]
+    found = [spread for each in panels for _, spread in each.bars]
+    scale = Scale.of(found)
+    bottom = HEAD + sum(each.height for each in panels)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + FOOT}" '
+        f'width="{WIDTH}" height="{bottom + FOOT}" role="img">',
         "<title>Ratios: bars are medians of the rounds, lines go from the lowest to the highest"
         f"</title><style>{STYLE}</style>",
+        _text(
+            10,
+            18,
+            "sockservices against the best peer; more than 1: sockservices is better",
+            "title",
+        ),
     ]
-    top = 0
+    shown = {each.name: each.title for drawn in panels for each, _ in drawn.bars}
+    for index, (name, title) in enumerate(shown.items()):
+        parts.append(
+            f'<rect class="{name}" x="{10 + index * 190}" y="30" width="12" height="{BAR}"/>'
+        )
+        parts.append(_text(28 + index * 190, 39, title))
+    for tick in scale.ticks:
+        x = scale.x(tick)
+        parts.append(_line(x, HEAD - 6, x, bottom, "axis" if tick == 1 else "grid"))
+        parts.append(_text(x, bottom + 14, f"{tick:g}", "small", "middle"))
+    top = HEAD
     for each in panels:
-        parts += _draw(each, top)
+        parts += _draw(each, top, scale)
         top += each.height
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _draw(panel: Panel, top: int) -> list[str]:
-    step = tick_step(max(found.high for _, found in panel.rows))
-    ticks = math.ceil(max(found.high for _, found in panel.rows) / step)
-    scale = (WIDTH - LEFT - RIGHT) / (ticks * step)
-    better = "less" if panel.workload.lower_is_better else "more"
-    what = f"{panel.workload.unit}, {panel.base} = 1, {better} is better"
-    first, last = top + HEAD - GAP, top + panel.height - FOOT
-    parts = [_text(10, top + 24, panel.workload.name, "title"), _text(LEFT, top + 24, what, "")]
-    for tick in range(ticks + 1):
-        x, kind = LEFT + tick * step * scale, "grid" if tick else "axis"
-        parts.append(_line(x, first, x, last, kind))
-        parts.append(_text(x, last + 14, f"{tick * step:g}", "small", "middle"))
-    for index, (row, found) in enumerate(panel.rows):
-        y = top + HEAD + index * (BAR + GAP)
-        low, high = LEFT + found.low * scale, LEFT + found.high * scale
-        kind = "ours" if row.entry.ours else "other"
-        parts.append(_text(LEFT - 8, y + BAR - 3, row.entry.title, "", "end"))
+@attrs.frozen
+class Scale:
+    """The axis, from the first to the last tick; they are 1, 2 or 5 times a power of ten."""
+
+    ticks: Sequence[float]
+
+    @classmethod
+    def of(cls, found: Sequence[Spread]) -> Scale:
+        """Return the axis that has all of these, and 1."""
+        low = min([0.5, *(each.low for each in found)])
+        high = max([2.0, *(each.high for each in found)])
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [times * 10.0**power for power in powers for times in (1, 2, 5)]
+        first = max(tick for tick in ticks if tick <= low)
+        last = min(tick for tick in ticks if tick >= high)
+        return cls([tick for tick in ticks if first <= tick <= last])
+
+    def x(self, value: float) -> float:
+        """Return where a value is, in pixels."""
+        first, last = math.log(self.ticks[0]), math.log(self.ticks[-1])
+        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log(value) - first) / (last - first)
+
+
+def _draw(panel: Panel, top: int, scale: Scale) -> list[str]:
+    middle = top + len(panel.bars) * BAR / 2 + 4
+    said = " / ".join(decimals(found.median) for _, found in panel.bars)
+    parts = [
+        _text(LEFT - 8, middle, panel.name, anchor="end"),
+        _text(WIDTH - RIGHT + 8, middle, f"{said} × {panel.peer}", "small"),  # noqa: RUF001
+    ]
+    for index, (entry, found) in enumerate(panel.bars):
+        y = top + index * BAR
+        low, high = scale.x(found.low), scale.x(found.high)
+        one, end = sorted((scale.x(1), scale.x(found.median)))
         parts.append(
-            f'<rect class="{kind}" x="{LEFT}" y="{y}" height="{BAR}" '
-            f'width="{found.median * scale:.1f}"/>'
+            f'<rect class="{entry.name}" x="{one:.1f}" y="{y}" height="{BAR - 1}" '
+            f'width="{end - one:.1f}"/>'
         )
         parts.append(_line(low, y + BAR / 2, high, y + BAR / 2, "range"))
-        parts += [_line(x, y + 3, x, y + BAR - 3, "range") for x in (low, high)]
-        parts.append(_text(high + 6, y + BAR - 3, decimals(found.median), "small"))
+        parts += [_line(x, y + 2, x, y + BAR - 3, "range") for x in (low, high)]
     return parts
-
-
-def tick_step(highest: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, so that at most eight ticks reach the highest."""
-    power: float = 10.0 ** math.floor(math.log10(max(highest, 1e-9) / 8))
-    return next(power * times for times in (1, 2, 5, 10) if highest / (power * times) <= 8)
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
     return (
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     )

@@ -22,10 +22,12 @@ def run(
     rounds: int,
     settings: Settings,
     tell: Callable[[str], None],
+    calls: bool = True,
 ) -> dict[str, Outcome]:
     """Run one workload with the servers that support it.
 
     :param tell: called with each line of progress.
+    :param calls: whether to count system calls, in a run of their own.
     :return: the outcome of each server by its name, in the order of the entries.
     """
     serving = [entry for entry in entries if workload.serves in entry.commands]
@@ -38,8 +40,7 @@ def run(
             tell(_progress(f"round {each + 1}/{rounds}", workload, entry, sample))
     counted = attrs.evolve(settings, seconds=min(settings.seconds, COUNTED_SECONDS))
     for entry in present:
-        # Memory and start time have no single operations.
-        if workload.figure in ("rate", "mib"):
+        if calls and workload.counted:
             outcomes[entry.name].calls = count(workload, entry, counted)
             tell(f"{workload.name}: system calls of {entry.name}: {outcomes[entry.name].calls}")
     return outcomes

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import resource
+import select
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,8 +17,10 @@ from pathlib import Path
 
 from benchmarks.entries import Entry
 from benchmarks.failures import MachineError, MeasurementError
+from benchmarks.workloads import Workload
 
 PATIENCE = 10.0  # seconds within which a server must answer its first client
+STOPPING = 20.0  # seconds within which it must end
 
 
 def cores() -> tuple[int, int]:
@@ -54,14 +59,18 @@ class Server:
     :ivar answered: the time when its first client had been served.
     """
 
-    def __init__(self, entry: Entry, serves: str, folder: Path, core: int) -> None:
-        self.serves = serves
+    def __init__(self, entry: Entry, workload: Workload, folder: Path, core: int) -> None:
+        self.serves = workload.serves
+        self._silent_first = workload.silent_first
         self.port = _free_port()
         self.path = folder / "socket"
         self._stderr = folder / "stderr"
         self._log = folder / "log"
         places = {"port": self.port, "path": self.path, "log": self._log}
-        command = [part.format(**places) for part in entry.commands[serves]()]
+        places |= {"python": entry.runtime.python, "twistd": entry.runtime.twistd}
+        if self.serves == "tls":
+            places["certificate"] = _certificate(folder)
+        command = [part.format(**places) for part in entry.commands[self.serves]()]
         target = Path(os.devnull) if entry.dumps_to_stderr else self._stderr
         try:
             with target.open("wb") as stderr, on_core(core):
@@ -97,12 +106,41 @@ class Server:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
                     client.connect(str(self.path))
                 return True
-            with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as client:
+            if self.serves in ("udp", "sink"):
+                return self._takes_datagrams()
+            if self._silent_first:
+                self._connected().close()
+                self._silent_first = False
+            with self._connected() as client:
                 if self.serves != "hello":
                     client.sendall(b"x")
                 return bool(client.recv(64))
         except OSError:
             return False
+
+    def _connected(self) -> socket.socket:
+        if self.serves == "unix":
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                client.settimeout(PATIENCE)
+                client.connect(str(self.path))
+            except OSError:
+                client.close()
+                raise
+            return client
+        client = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        return _unverified().wrap_socket(client) if self.serves == "tls" else client
+
+    def _takes_datagrams(self) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", self.port))
+            client.send(b"x")
+            if self.serves == "udp":
+                client.settimeout(1)
+                return bool(client.recv(64))
+            # Nothing answers: if the port is not bound, this raises ECONNREFUSED.
+            client.send(b"x")
+            return True
 
     def check(self, patience: float = 0.0) -> None:
         """Check that the server is still running.
@@ -136,6 +174,22 @@ class Server:
                 return int(line.split()[1])
         raise MeasurementError("cannot read its resident memory")
 
+    def stop(self) -> float:
+        """Send SIGTERM, and return the seconds until the process has ended.
+
+        :raises MeasurementError: it did not end in time.
+        """
+        # Popen.wait with a timeout looks only every 50 milliseconds.
+        ended = os.pidfd_open(self.process.pid)
+        try:
+            began = time.monotonic()
+            self.process.terminate()
+            if not select.select([ended], [], [], STOPPING)[0]:
+                raise MeasurementError(f"did not end within {STOPPING:.0f} s of SIGTERM")
+            return time.monotonic() - began
+        finally:
+            os.close(ended)
+
     def end(self) -> None:
         """Stop the server, gracefully if possible."""
         self.process.terminate()
@@ -147,12 +201,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(entry: Entry, serves: str, folder: Path, core: int) -> Iterator[Server]:
+def running(entry: Entry, workload: Workload, folder: Path, core: int) -> Iterator[Server]:
     """Run a server that answers, in an empty directory, for the length of a block.
 
     :raises MeasurementError: the server does not start, or does not answer.
     """
-    server = Server(entry, serves, folder, core)
+    server = Server(entry, workload, folder, core)
     try:
         server.wait_until_it_answers()
         yield server
@@ -160,11 +214,32 @@ def running(entry: Entry, serves: str, folder: Path, core: int) -> Iterator[Serv
         server.end()
 
 
+def _certificate(folder: Path) -> Path:
+    """Make a certificate with its key, of the kind that most servers have today."""
+    path = folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-keyout", str(path), "-out", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasurementError(f"openssl could not make a certificate: {done.stderr.strip()}")
+    return path
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _free_port() -> int:
     # Below the ephemeral ports, so that no connection of the load can have it.
     while True:
         port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
+                stream.bind(("127.0.0.1", port))
+                datagrams.bind(("127.0.0.1", port))
                 return port

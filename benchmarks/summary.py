@@ -66,6 +66,25 @@ def ratios(samples: Sequence[Sample], base: Sequence[Sample]) -> Spread | None:
     )
 
 
+def best_peer(workload: Workload, rows: Sequence[Row]) -> Row | None:
+    """Return the row of the best server that is not ours, if one has a figure.
+
+    C is not a peer, but the limit of what is possible, unless nothing else does the same work.
+    """
+    peers = [each for each in rows if not each.entry.ours and each.medians.get("figure")]
+    if workload.rival != "c":
+        peers = [each for each in peers if each.entry.name != "c"]
+    choose = min if workload.lower_is_better else max
+    return choose(peers, key=lambda each: each.medians["figure"], default=None)
+
+
+def advantage(
+    workload: Workload, ours: Sequence[Sample], theirs: Sequence[Sample]
+) -> Spread | None:
+    """Return by how much ours is better, as a ratio that is more than 1 if it is."""
+    return ratios(theirs, ours) if workload.lower_is_better else ratios(ours, theirs)
+
+
 def row(workload: Workload, entry: Entry, outcomes: Mapping[str, Outcome]) -> Row:
     """Return one server's row; ``outcomes`` are all of the workload, by the entries' names."""
     outcome = outcomes[entry.name]

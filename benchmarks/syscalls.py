@@ -28,7 +28,7 @@ def count(workload: Workload, entry: Entry, settings: Settings) -> float | str:
     settings = attrs.evolve(settings, warmup=0.0)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            with running(entry, workload.serves, Path(folder), settings.core) as server:
+            with running(entry, workload, Path(folder), settings.core) as server:
                 table = Path(folder, "strace")
                 command = ["strace", "-c", "-f", "-o", str(table), "-p", str(server.process.pid)]
                 # On the server's core, strace slows down only the server. So the server gets as

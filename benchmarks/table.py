@@ -35,22 +35,25 @@ def header(facts: Mapping[str, str]) -> str:
     return "".join(f"- {name}: {value}\n" for name, value in facts.items())
 
 
-def table(workload: Workload, title: str, rows: Sequence[Row]) -> str:
+def table(workload: Workload, rows: Sequence[Row]) -> str:
     """Format one workload's table, with its heading."""
     names = {each.entry.name: each.entry.title for each in rows}
     against = [name for name in (workload.base, *REFERENCES) if name in names]
     against = list(dict.fromkeys(against))
-    busy = bool(workload.load)
+    busy = bool(workload.load) and workload.figure != "stop"
+    costs = workload.figure not in ("cost", "stop")  # the one is the cost, the other has none
+    lossy = workload.serves == "sink"
     columns = ["", *(f"ratio to {names[name]}" for name in against), workload.unit]
     columns += ["p99 us"] * busy
-    columns += [f"CPU us/{workload.operation}"]
+    columns += [f"CPU us/{workload.operation}"] * costs
+    columns += ["lost"] * lossy
     columns += [f"calls/{workload.operation}", "server busy", "load busy"] * busy
     columns += ["remarks"]
     better = "less" if workload.lower_is_better else "more"
     lines = [
         f"## `{workload.name}`",
         "",
-        f"{title}. A ratio is of {workload.unit}: {better} is better.",
+        f"{workload.title}. A ratio is of {workload.unit}: {better} is better.",
         "",
     ]
     lines += [_line(columns), _line(["---", *["---:"] * (len(columns) - 2), "---"])]
@@ -60,7 +63,10 @@ def table(workload: Workload, title: str, rows: Sequence[Row]) -> str:
         cells = [name, *(_against(each, other) for other in against), number(get("figure"))]
         if busy:
             cells += [number(get("p99_us"))]
-        cells += [number(get("server_cpu_us"))]
+        if costs:
+            cells += [number(get("server_cpu_us"))]
+        if lossy:
+            cells += [_percent(get("lost"))]
         if busy:
             cells += [number(each.calls), _percent(get("server_busy")), _percent(get("load_busy"))]
         lines.append(_line([*cells, "; ".join(each.remarks).replace("|", "\\|")]))

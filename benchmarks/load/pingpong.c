@@ -1,5 +1,5 @@
-/* Connections with one message outstanding each; what comes back must be what was sent, as many
- * times as an answer has it. */
+/* Connections, or UDP sockets, with one message outstanding each; what comes back must be what was
+ * sent, as many times as an answer has it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,10 +36,41 @@ static void send_next(struct connection *connection, const struct options *optio
     connection->got = 0;
     connection->sent_at = now();
     /* The socket's buffer is empty here, so a message that fits it goes out whole. */
-    if (send(connection->fd, connection->message, size, 0) != (ssize_t)size) {
+    if (give(connection->fd, connection->ssl, connection->message, size) != (ssize_t)size) {
         error("a message was not taken whole: %s", strerror(errno));
         lose(connection);
     }
+}
+
+/* Take what has come of an answer. Return 1 if it is whole, 0 if not yet, and -1 if it is wrong. */
+static int answered(struct connection *connection, unsigned char *buffer, size_t whole)
+{
+    do {
+        ssize_t got = take(connection->fd, connection->ssl, buffer, whole - connection->got);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return 0;
+        if (got <= 0)
+            error("the server closed: %s", got ? strerror(errno) : "end of file");
+        else if (memcmp(buffer, connection->message + connection->got, (size_t)got) != 0)
+            error("other bytes came back than were sent");
+        else if ((connection->got += (size_t)got) == whole)
+            return 1;
+        else
+            continue;
+        return -1;
+    } while (connection->ssl && tls_pending(connection->ssl));
+    return 0;
+}
+
+/* A datagram may be lost; then its connection would be silent, and no error. */
+static void expect_the_last(int epoll, unsigned char *buffer, size_t whole, int left)
+{
+    struct epoll_event event;
+    while (left > 0 && epoll_wait(epoll, &event, 1, 1000) > 0)
+        if (answered(event.data.ptr, buffer, whole))
+            left--;
+    if (left > 0)
+        error("%d of the last datagrams were not answered within a second", left);
 }
 
 /* Run the messages of already connected sockets, warm-up first, then measured. */
@@ -68,16 +99,8 @@ void exchange(struct connection *connections, const struct options *options, str
         clock = now();
         for (int i = 0; i < count; i++) {
             struct connection *one = events[i].data.ptr;
-            ssize_t got = recv(one->fd, buffer, whole - one->got, 0);
-            if (got < 0 && (errno == EAGAIN || errno == EINTR))
-                continue;
-            if (got <= 0)
-                error("the server closed: %s", got ? strerror(errno) : "end of file");
-            else if (memcmp(buffer, one->message + one->got, (size_t)got) != 0)
-                error("other bytes came back than were sent");
-            else if ((one->got += (size_t)got) < whole)
-                continue;
-            else {
+            int state = answered(one, buffer, whole);
+            if (state > 0) {
                 clock = now();
                 if (end) {
                     report_latency(report, clock - one->sent_at);
@@ -85,16 +108,16 @@ void exchange(struct connection *connections, const struct options *options, str
                     report->bytes += whole;
                 }
                 send_next(one, options);
-                left -= one->fd < 0;
-                continue;
-            }
-            lose(one);
-            left--;
+            } else if (state < 0)
+                lose(one);
+            left -= state && one->fd < 0;
         }
         if (left <= 0)
             die_of_errors();
     }
     report_close(report, options);
+    if (options->udp)
+        expect_the_last(epoll, buffer, whole, left);
 }
 
 void pingpong(const struct options *options)
@@ -106,6 +129,7 @@ void pingpong(const struct options *options)
         if (fd < 0)
             die("connection %d: %s", i + 1, strerror(errno));
         connection_init(&connections[i], fd, i, options);
+        connections[i].ssl = options->tls ? tls_open(fd) : NULL;
     }
     exchange(connections, options, &report);
     report_print(&report);

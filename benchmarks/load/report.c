@@ -78,6 +78,9 @@ void report_print(const struct report *report)
         printf("\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, ",
                percentile_us(report, .5), percentile_us(report, .9), percentile_us(report, .99),
                (double)report->longest / 1e3);
+    if (report->operations)
+        printf("\"lost\": %.4f, ",
+               (double)report->lost / (double)(report->lost + report->operations));
     printf("\"server_cpu_seconds\": %.6f, \"load_busy\": %.4f, \"errors\": %llu, "
            "\"first_error\": \"%s\"}\n",
            (double)report->server_cpu / 1e9, (double)report->load_cpu / 1e9 / seconds,

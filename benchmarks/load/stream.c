@@ -17,6 +17,7 @@
 
 struct flow {
     int fd;
+    SSL *ssl;
     uint64_t sent, read; /* positions in the stream */
 };
 
@@ -28,9 +29,9 @@ static int same(uint64_t position, const unsigned char *bytes, size_t size)
 }
 
 /* Both ends of every read are compared: to compare all would make the load the slower side. */
-static int read_some(struct flow *flow, struct report *report)
+static int read_once(struct flow *flow, struct report *report)
 {
-    ssize_t got = recv(flow->fd, buffer, READ, 0);
+    ssize_t got = take(flow->fd, flow->ssl, buffer, READ);
     if (got < 0 && errno == EAGAIN)
         return 1;
     if (got <= 0) {
@@ -47,9 +48,19 @@ static int read_some(struct flow *flow, struct report *report)
     return 1;
 }
 
+static int read_some(struct flow *flow, struct report *report)
+{
+    int fine;
+    do {
+        errno = 0;
+        fine = read_once(flow, report);
+    } while (fine && flow->ssl && tls_pending(flow->ssl) && errno != EAGAIN);
+    return fine;
+}
+
 static int write_some(struct flow *flow, size_t size)
 {
-    ssize_t sent = send(flow->fd, pattern + flow->sent % PERIOD, size, 0);
+    ssize_t sent = give(flow->fd, flow->ssl, pattern + flow->sent % PERIOD, size);
     if (sent < 0 && errno != EAGAIN) {
         error("the server closed: %s", strerror(errno));
         return 0;
@@ -75,6 +86,7 @@ void stream(const struct options *options)
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = &flows[i]};
         if ((flows[i].fd = dial(options, 0)) < 0)
             die("connection %d: %s", i + 1, strerror(errno));
+        flows[i].ssl = options->tls ? tls_open(flows[i].fd) : NULL;
         fcntl(flows[i].fd, F_SETFL, O_NONBLOCK);
         epoll_ctl(epoll, EPOLL_CTL_ADD, flows[i].fd, &event);
     }

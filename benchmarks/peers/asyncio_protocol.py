@@ -1,4 +1,7 @@
-"""asyncio_protocol.py PORT echo|hello|lines=N [asyncio|uvloop]: a Protocol, on either loop.
+"""asyncio_protocol.py PORT|PATH MODE [asyncio|uvloop]: a Protocol, on either loop.
+
+The mode is echo, hello or lines=N on a TCP port, tls=CERTIFICATE for echo over TLS, unix for echo
+on a Unix stream socket, udp for echo, or sink to discard UDP datagrams.
 
 Both loops set TCP_NODELAY by themselves.
 """
@@ -7,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import ssl
 import sys
 from typing import cast
+
+BACKLOG = 4096
 
 
 class Echo(asyncio.Protocol):
@@ -45,17 +51,52 @@ class Hello(asyncio.Protocol):
         transport.close()
 
 
-async def main(port: int, mode: str) -> None:
+class Sink(asyncio.DatagramProtocol):
+    """Datagrams that are discarded."""
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Discard the datagram."""
+
+
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Datagrams that are sent back."""
+
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the transport."""
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Send the datagram back."""
+        self.transport.sendto(data, addr)
+
+
+async def main(where: str, mode: str) -> None:
     """Serve until killed."""
-    name, _, count = mode.partition("=")
-    Lines.count = int(count or 1)
-    protocol = {"echo": Echo, "hello": Hello, "lines": Lines}[name]
+    name, _, value = mode.partition("=")
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, "127.0.0.1", port, backlog=1024)
+    if name in ("udp", "sink"):
+        datagrams = EchoDatagrams if name == "udp" else Sink
+        await loop.create_datagram_endpoint(datagrams, ("127.0.0.1", int(where)))
+        await loop.create_future()
+    if name == "lines":
+        Lines.count = int(value)
+    protocol = {"hello": Hello, "lines": Lines}.get(name, Echo)
+    if name == "unix":
+        server = await loop.create_unix_server(protocol, where, backlog=BACKLOG)
+    else:
+        context = None
+        if name == "tls":
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(value)
+        server = await loop.create_server(
+            protocol, "127.0.0.1", int(where), backlog=BACKLOG, ssl=context
+        )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     # Both modules have a function of this name.
     event_loop = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
-    event_loop.new_event_loop().run_until_complete(main(int(sys.argv[1]), sys.argv[2]))
+    event_loop.new_event_loop().run_until_complete(main(sys.argv[1], sys.argv[2]))

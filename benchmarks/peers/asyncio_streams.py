@@ -44,7 +44,7 @@ async def main(port: int, mode: str) -> None:
         "hello": hello,
         "lines": many,
     }
-    server = await asyncio.start_server(serve[name], "127.0.0.1", port, backlog=1024)
+    server = await asyncio.start_server(serve[name], "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 

@@ -1,12 +1,15 @@
-// echo PORT [echo|hello|lines=N]: Go's net package, a goroutine a connection. Go sets TCP_NODELAY by
-// itself.
+// echo PORT|PATH MODE: Go's net package, a goroutine a connection. Go sets TCP_NODELAY by itself.
+// The mode is echo, hello or lines=N on a TCP port, tls=CERTIFICATE for echo over TLS, unix for echo
+// on a Unix stream socket, udp for echo, or sink to discard UDP datagrams.
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log"
 	"net"
 	"os"
+	"strings"
 )
 
 func serve(connection net.Conn, hello bool, writes int) {
@@ -30,13 +33,50 @@ func serve(connection net.Conn, hello bool, writes int) {
 	}
 }
 
-func main() {
-	hello, writes := false, 1
-	if len(os.Args) > 2 {
-		hello = os.Args[2] == "hello"
-		fmt.Sscanf(os.Args[2], "lines=%d", &writes)
+func serveDatagrams(port string, answer bool) {
+	address, err := net.ResolveUDPAddr("udp", "127.0.0.1:"+port)
+	if err != nil {
+		log.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Args[1])
+	socket, err := net.ListenUDP("udp", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	buffer := make([]byte, 64*1024)
+	for {
+		count, from, err := socket.ReadFromUDPAddrPort(buffer)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if answer {
+			socket.WriteToUDPAddrPort(buffer[:count], from)
+		}
+	}
+}
+
+func listen(where, mode string) (net.Listener, error) {
+	if mode == "unix" {
+		return net.Listen("unix", where)
+	}
+	if file := strings.TrimPrefix(mode, "tls="); file != mode {
+		certificate, err := tls.LoadX509KeyPair(file, file)
+		if err != nil {
+			return nil, err
+		}
+		config := &tls.Config{Certificates: []tls.Certificate{certificate}}
+		return tls.Listen("tcp", "127.0.0.1:"+where, config)
+	}
+	return net.Listen("tcp", "127.0.0.1:"+where)
+}
+
+func main() {
+	where, mode, writes := os.Args[1], os.Args[2], 1
+	if mode == "udp" || mode == "sink" {
+		serveDatagrams(where, mode == "udp")
+	}
+	hello := mode == "hello"
+	fmt.Sscanf(mode, "lines=%d", &writes)
+	listener, err := listen(where, mode)
 	if err != nil {
 		log.Fatal(err)
 	}

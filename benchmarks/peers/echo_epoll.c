@@ -1,4 +1,4 @@
-/* echo_epoll PORT [echo|hello|lines=N]: epoll in C, level-triggered, one thread. */
+/* echo_epoll PORT|PATH [echo|unix|hello|lines=N]: epoll in C, level-triggered, one thread. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define FILES 65536
@@ -93,24 +94,40 @@ static void accept_all(int listener, int hello)
     }
 }
 
+/* A listening socket on the port, or on the path of a Unix socket. */
+static int listening(const char *where, int on_path)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    int one = 1, bound;
+    int fd = socket(on_path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (on_path) {
+        strncpy(path.sun_path, where, sizeof path.sun_path - 1);
+        bound = bind(fd, (struct sockaddr *)&path, sizeof path);
+    } else {
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.sin_port = htons((uint16_t)atoi(where));
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        bound = bind(fd, (struct sockaddr *)&address, sizeof address);
+    }
+    if (bound < 0 || listen(fd, 4096) < 0) {
+        perror("echo_epoll");
+        exit(1);
+    }
+    return fd;
+}
+
 int main(int count, char **arguments)
 {
     struct epoll_event events[256];
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    int one = 1, hello = count > 2 && strcmp(arguments[2], "hello") == 0;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    const char *mode = count > 2 ? arguments[2] : "echo";
+    int hello = strcmp(mode, "hello") == 0, listener;
 
     if (count < 2)
         return 2;
-    if (count > 2)
-        sscanf(arguments[2], "lines=%d", &writes);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons((uint16_t)atoi(arguments[1]));
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1024) < 0) {
-        perror("echo_epoll");
-        return 1;
-    }
+    sscanf(mode, "lines=%d", &writes);
+    listener = listening(arguments[1], strcmp(mode, "unix") == 0);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     watch(EPOLL_CTL_ADD, listener, EPOLLIN);
     for (;;) {

@@ -31,4 +31,4 @@ if __name__ == "__main__":
     name, _, count = sys.argv[2].partition("=")
     many = functools.partial(lines, int(count or 1))
     serve = {"echo": echo, "hello": hello, "lines": many}[name]
-    StreamServer(("127.0.0.1", int(sys.argv[1])), serve, backlog=1024).serve_forever()
+    StreamServer(("127.0.0.1", int(sys.argv[1])), serve, backlog=4096).serve_forever()

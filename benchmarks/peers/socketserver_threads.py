@@ -41,7 +41,7 @@ class Hello(socketserver.BaseRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     """The server, with the same backlog as the others."""
 
-    request_queue_size = 1024
+    request_queue_size = 4096
     allow_reuse_address = True
     daemon_threads = True
 

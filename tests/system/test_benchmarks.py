@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.building import load_generator
-from benchmarks.entries import Entry
+from benchmarks.building import load_generator, no_tls
+from benchmarks.entries import ENTRIES, Entry
 from benchmarks.measuring import Settings, measure
 from benchmarks.servers import cores
 from benchmarks.workloads import WORKLOADS
@@ -22,6 +22,9 @@ pytestmark = [
     needs("cc"),
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one core"),
 ]
+
+
+needs_tls = pytest.mark.skipif(no_tls() is not None, reason=str(no_tls()))
 
 
 @pytest.mark.parametrize(("workload", "size"), [("echo-64", 64), ("lines", 2 * 20)])
@@ -46,6 +49,53 @@ def test_the_answers_of_ours_and_of_asyncio_are_counted(
         assert sample["report"]["errors"] == 0
         assert sample["report"]["server_cpu_us"] > 0
     assert (tmp_path / "latest.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [
+        ("unix-64", "twisted"),
+        ("udp-64", "asyncio"),
+        ("udp-flood", "asyncio"),
+        ("used", "asyncio"),
+        ("stop", "twisted"),
+        pytest.param("tls-64", "twisted", marks=needs_tls),
+        pytest.param("tls-stream", "asyncio", marks=needs_tls),
+        pytest.param("tls-handshake", "asyncio", marks=needs_tls),
+        pytest.param("tls-resumed", "twisted", marks=needs_tls),
+    ],
+)
+def test_the_other_workloads_of_ours_and_of_a_peer(name: str, peer: str) -> None:
+    (workload,) = (each for each in WORKLOADS if each.name == name)
+    settings = Settings(load_generator(), cores()[0], seconds=0.2, warmup=0.1, idle=300)
+    for entry in ENTRIES:
+        if entry.name in ("sockservices", peer):
+            sample = measure(workload, entry, settings)
+            assert sample.failure is None
+            assert sample.figure > 0
+            if name.endswith("-64"):
+                assert sample.report["bytes"] == 64 * sample.report["operations"]
+
+
+def test_two_states_of_the_project_are_compared(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
+    command += ["--quick", "--rounds", "1", "--against", "HEAD", "--workload", "start"]
+    done = run(*command, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
+    text = (tmp_path / "against.md").read_text()
+    assert done.stdout.decode().strip() == text.strip()
+    assert "1 rounds are too few for that" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| `start`, sockservices | s"))
+    assert line.endswith("| - |  |")  # no other value, and no failure
+    assert "Nothing changed beyond the noise." in text
+
+
+def test_a_commit_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
+    done = run(*command, "--against", "no-such-commit", cwd=ROOT)
+    assert done.returncode == 1
+    assert b"no-such-commit" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 SERVER = """
