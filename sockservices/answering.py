@@ -34,6 +34,13 @@ class AnsweringProtocol(DatagramProtocol):
     transport: Any
     """The listener, which Twisted sets."""
 
+    def makeConnection(self, transport: Any) -> None:
+        """See ``DatagramProtocol.makeConnection``."""
+        # At once, because each datagram is to be answered.
+        if type(self).answer is AnsweringProtocol.answer and hasattr(transport, "answer"):
+            self.answer = transport.answer  # type: ignore[method-assign]
+        super().makeConnection(transport)
+
     def answer(self, datagram: bytes, addr: DatagramPeer) -> None:
         """Send a datagram to the sender of another, unless that may start a loop.
 

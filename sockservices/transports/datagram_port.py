@@ -50,6 +50,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
     refuses: Callable[[DatagramPeer], bool] | None = None
 
     _buffer: memoryview
+    _names_are_peers = False  # whether a peer is as recvfrom(2) names it
     _reading = False
     _deadline: IDelayedCall | None = None  # set while the port finishes
     _receives = False  # while it finishes: whether it still reads what had arrived
@@ -83,7 +84,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
     def doRead(self) -> OSError | None:
         """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
-        together, peer_of = self._takes_batches, self._peer
+        together, peer_of = self._takes_batches, None if self._names_are_peers else self._peer
         refuses, watch = self.refuses, self._drop_watch
         if watch is not None and not watch.is_due:
             watch.look_soon()
@@ -102,7 +103,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
                 if ended is not None or not self._reading:
                     break
                 continue
-            peer = peer_of(raw_peer)
+            peer = raw_peer if peer_of is None else peer_of(raw_peer)
             if refuses is not None and refuses(peer):
                 continue
             data = buffer[:size].tobytes()
@@ -113,7 +114,15 @@ class DatagramPort(SurvivingPort, DatagramSending):
                 if batch:
                     self._deliver_batch(batch)
                     batch = []
-                self._deliver(data, size, peer)
+                self.datagrams_received += 1
+                self.bytes_in += len(data)
+                try:
+                    if size <= limit:
+                        self.protocol.datagramReceived(data, peer)
+                    else:
+                        self._deliver_truncated(data, size, peer)
+                except BaseException:  # as Twisted does for streams: no peer may stop the listener
+                    self._failed(size, peer)
                 # The protocol may have paused or stopped this port, so stop reading.
                 if not self._reading:
                     break
@@ -148,34 +157,29 @@ class DatagramPort(SurvivingPort, DatagramSending):
     def _peer(self, raw: Any) -> DatagramPeer:
         raise NotImplementedError
 
-    def _deliver(self, data: bytes, size: int, peer: DatagramPeer) -> None:
-        self.datagrams_received += 1
-        self.bytes_in += len(data)
-        try:
-            if size == len(data):
-                self.protocol.datagramReceived(data, peer)
-                return
-            self.datagrams_truncated += 1
-            if not _TELLS_SIZE:
-                size = len(data)
-            if ITruncationReceiver.providedBy(self.protocol):
-                self.protocol.datagram_truncated(data, size, peer)
-            else:
-                if self.log_limit.allows("truncated a datagram"):
-                    self.service_log.warn(
-                        "a datagram of {size} bytes from {peer} was truncated to {limit} bytes",
-                        size=size,
-                        peer=peer_of_datagram(peer),
-                        limit=len(data),
-                    )
-                self.protocol.datagramReceived(data, peer)
-        except BaseException:  # as Twisted does for streams: no peer may stop the listener
-            _log.failure(
-                "{protocol} failed on a datagram of {size} bytes from {peer}",
-                protocol=type(self.protocol).__name__,
+    def _deliver_truncated(self, data: bytes, size: int, peer: DatagramPeer) -> None:
+        self.datagrams_truncated += 1
+        if not _TELLS_SIZE:
+            size = len(data)
+        if ITruncationReceiver.providedBy(self.protocol):
+            self.protocol.datagram_truncated(data, size, peer)
+            return
+        if self.log_limit.allows("truncated a datagram"):
+            self.service_log.warn(
+                "a datagram of {size} bytes from {peer} was truncated to {limit} bytes",
                 size=size,
                 peer=peer_of_datagram(peer),
+                limit=len(data),
             )
+        self.protocol.datagramReceived(data, peer)
+
+    def _failed(self, size: int, peer: DatagramPeer) -> None:
+        _log.failure(
+            "{protocol} failed on a datagram of {size} bytes from {peer}",
+            protocol=type(self.protocol).__name__,
+            size=size,
+            peer=peer_of_datagram(peer),
+        )
 
     def _deliver_batch(self, batch: list[tuple[bytes, DatagramPeer]]) -> None:
         if not batch:

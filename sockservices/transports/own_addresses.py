@@ -16,6 +16,8 @@ class OwnAddresses:
     def __init__(self) -> None:
         self._hosts: dict[int, list[str]] = {}  # by UDP port
         self._answerable: set[tuple[str, int]] = set()
+        self.has_answered = self._answerable.__contains__
+        """Whether a UDP peer is one of the last for which ``why_no_answer`` knew no reason."""
         self._unix: list[bytes | tuple[int, int]] = []
 
     def add_udp(self, host: str, port: int) -> None:
@@ -41,8 +43,6 @@ class OwnAddresses:
 
     def why_no_answer(self, peer: tuple[str, int]) -> str | None:
         """Return the reason not to answer a UDP peer, or ``None`` if there is none."""
-        if peer in self._answerable:  # for most datagrams: peers send several
-            return None
         reason = why_no_answer(peer)
         if reason is None and self.has_udp(*peer):
             reason = OURS

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservices.printable import Count
+from sockservices.printable import Count, DatagramPeer
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver, send_to
 from sockservices.transports.binding import Binding, BindsAsAsked
@@ -90,6 +90,7 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
             raise
         if ask_for_addresses(self.socket):
             self._askers = Askers()
+        self._names_are_peers = len(self.socket.getsockname()) == 2 or self._askers is not None
         self._send_to = self._sender()
         self._own = self.socket.getsockname()[:2]
         own_addresses.add_udp(*self._own)
@@ -132,6 +133,19 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
             listener=self.description,
             granted=size_of(self.socket),
         )
+
+    def answer(self, datagram: bytes, addr: DatagramPeer) -> None:
+        """See ``AnsweringProtocol.answer``; raises as ``write`` does."""
+        send_to = self._send_to
+        if send_to is None or self._unsent.count or not own_addresses.has_answered(addr):
+            super().answer(datagram, addr)
+            return
+        if self._askers is not None:
+            addr = self._askers.get(addr)
+        try:
+            self.bytes_out += send_to(datagram, addr)
+        except OSError:
+            super().answer(datagram, addr)  # tries again, and handles what fails
 
     def _why_no_answer(self, addr: Any) -> str | None:
         return own_addresses.why_no_answer(addr)
