@@ -98,6 +98,27 @@ def test_a_commit_that_is_not_there_is_reported(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+LOSES_SOME = """
+import socket, sys
+server = socket.socket(type=socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", int(sys.argv[1])))
+for turn in range(10**9):
+    data, peer = server.recvfrom(64)
+    if turn % 100 != 99:
+        server.sendto(data, peer)
+"""
+FORGETS_SESSIONS = """
+import socket, ssl, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    while True:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # has new keys for its tickets
+        context.load_cert_chain(sys.argv[2])
+        try:
+            with server.accept()[0] as plain, context.wrap_socket(plain, server_side=True) as peer:
+                peer.sendall(peer.recv(64))
+        except OSError:
+            pass  # the load ended
+"""
 SERVER = """
 import socketserver, sys
 class Handler(socketserver.BaseRequestHandler):
@@ -125,6 +146,13 @@ ANSWERS_THRICE = "self.request.sendall(3 * data)"
         ("lines", SERVER.format(ANSWERS_ONCE), "no operation was"),
         ("lines", SERVER.format(CHANGES_THE_SECOND), "other bytes came back"),
         ("lines", SERVER.format(ANSWERS_THRICE), "other bytes came back"),
+        ("udp-64", LOSES_SOME, "were not answered within a second"),
+        pytest.param(
+            "tls-resumed",
+            FORGETS_SESSIONS,
+            "the server did not resume the session",
+            marks=needs_tls,
+        ),
     ],
     ids=[
         "does not start",
@@ -133,13 +161,16 @@ ANSWERS_THRICE = "self.request.sendall(3 * data)"
         "a line too few",
         "another second line",
         "a line too many",
+        "loses datagrams",
+        "forgets sessions",
     ],
 )
 def test_a_server_that_fails_is_reported_with_the_reason(
     name: str, program: str, says: str
 ) -> None:
     (workload,) = (each for each in WORKLOADS if each.name == name)
-    command = [sys.executable, "-c", program, "{port}"]
+    where = ["{port}", "{certificate}"] if workload.serves == "tls" else ["{port}"]
+    command = [sys.executable, "-c", program, *where]
     entry = Entry("bad", "Bad", {workload.serves: lambda: command})
     settings = Settings(load_generator(), cores()[0], seconds=0.1, warmup=0.05, idle=1)
     failure = measure(workload, entry, settings).failure or ""
