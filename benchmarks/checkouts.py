@@ -38,12 +38,25 @@ def both(ref: str, runtime: Runtime) -> Iterator[tuple[Runtime, Runtime]]:
         folder = Path(name)
         checkout = folder / "checkout"
         checkout.mkdir()
-        archive = _said("git", "-C", str(ROOT), "archive", "--format=tar", f"{ref}^{{commit}}")
+        commit = commit_of(ref)
+        archive = _said("git", "-C", str(ROOT), "archive", "--format=tar", commit)
         _said("tar", "-x", "-C", str(checkout), given=archive)
         yield (
             _environment(folder / "before", checkout, runtime),
             _environment(folder / "now", ROOT, runtime),
         )
+
+
+def commit_of(ref: str) -> str:
+    """Return the hash of the commit.
+
+    :raises MachineError: git has no such commit.
+    """
+    command = ["git", "-C", str(ROOT), "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MachineError(f"--against: {ROOT} has no commit named {ref!r}, such as main or HEAD~1")
+    return done.stdout.strip()
 
 
 def _environment(folder: Path, checkout: Path, runtime: Runtime) -> Runtime:

@@ -35,7 +35,7 @@ from benchmarks.workloads import WORKLOADS, Workload
 @click.option(
     "--idle",
     type=click.IntRange(1),
-    help="Open this many idle connections.  [default: 10000, or 500 if quick]",
+    help="Open this many idle connections.  [default: 10000, or 2000 if quick]",
 )
 @click.option(
     "--quick",
@@ -106,7 +106,7 @@ def main(
                 cores()[0],
                 seconds or usual_seconds,
                 0.1 if quick or against else 0.5,
-                idle or (500 if quick else 10_000),
+                idle or (2000 if quick else 10_000),
             ),
             output,
             lambda line: click.echo(line, err=True),

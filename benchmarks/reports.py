@@ -108,9 +108,11 @@ def report_against(plan: Plan, machine: Mapping[str, str], ref: str) -> str:
     """
     names = plan.peers or (OURS[:1] if plan.quick else OURS)
     ours = [entry for entry in ENTRIES if entry.ours and entry.name in names]
+    commit = checkouts.commit_of(ref)[:10]
+    known = ref if commit.startswith(ref) else f"{ref} ({commit})"
     agree = comparison.enough(plan.rounds)
     enough = f"{agree} of {plan.rounds}" if agree else f"{plan.rounds} rounds are too few for that"
-    head = AGAINST.format(ref=ref, enough=enough) + "\n" + header(machine)
+    head = AGAINST.format(ref=known, enough=enough) + "\n" + header(machine)
     lines: list[str] = []
     named: list[str] = []
     text = ""

@@ -94,8 +94,8 @@ def test_a_commit_that_is_not_there_is_reported(tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, "-m", "benchmarks", "--output", tmp_path]
     done = run(*command, "--against", "no-such-commit", cwd=ROOT)
     assert done.returncode == 1
-    assert b"no-such-commit" in done.stderr
-    assert b"Traceback" not in done.stderr
+    assert b"has no commit named 'no-such-commit'" in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 LOSES_SOME = """
