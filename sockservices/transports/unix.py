@@ -35,11 +35,11 @@ class _UnixStream(EagerStream):
     def doRead(self) -> Any:
         """See ``IReadDescriptor.doRead``."""
         protocol = self.protocol
-        if protocol is not self._asked:
-            self._asked = protocol
-            self._takes_descriptors = IFileDescriptorReceiver.providedBy(protocol)
-        if not self._takes_descriptors:
+        if protocol is self._asked and not self._takes_descriptors:
             return super().doRead()  # the kernel closes those that come: unix(7)
+        # The first read is Twisted's for every protocol, to log descriptors that nobody takes.
+        self._asked = protocol
+        self._takes_descriptors = IFileDescriptorReceiver.providedBy(protocol)
         if self._was_full is None:
             self._was_full = False
             self._look_again()

@@ -130,7 +130,7 @@ def test_one_that_takes_descriptors_gets_them_before_the_data_and_answers_at_onc
         assert taken.read() == b"content"
 
 
-def test_of_one_that_takes_none_the_kernel_closes_them(reactor: Any) -> None:
+def test_of_one_that_takes_none_they_are_closed(reactor: Any) -> None:
     class Silent(Protocol):
         got = b""
 
@@ -139,13 +139,19 @@ def test_of_one_that_takes_none_the_kernel_closes_them(reactor: Any) -> None:
 
     protocol = Silent()
     connected = Connected(reactor, protocol)
-    read_end, write_end = os.pipe()
+    said: list[Any] = []
+    log.addObserver(said.append)
     with connected.peer:
-        socket.send_fds(connected.peer, [b"some"], [write_end])
-        os.close(write_end)
-        turn_until(reactor, lambda: protocol.got)
-        with os.fdopen(read_end, "rb") as reading:
-            assert reading.read() == b""  # nobody can write any more
+        for count in (1, 2):
+            read_end, write_end = os.pipe()
+            socket.send_fds(connected.peer, [b"x"], [write_end])
+            os.close(write_end)
+            turn_until(reactor, lambda count=count: len(protocol.got) == count)  # type: ignore[misc]
+            with os.fdopen(read_end, "rb") as reading:
+                assert reading.read() == b""  # nobody can write any more
+    log.removeObserver(said.append)
+    warnings = [str(event.get("format")) for event in said]
+    assert sum("closing file descriptor received" in each for each in warnings) == 1
 
 
 @pytest.mark.parametrize("first", ["write", "descriptor"])
