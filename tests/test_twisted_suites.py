@@ -101,7 +101,7 @@ def test_a_test_that_hangs_or_ends_the_process_costs_only_itself(
         "    def test_c(self): pass\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    outcomes = run("epoll", ["test_ending"], quiet=1.5)
+    outcomes = run("epoll", ["test_ending"], quiet=8)
     assert {name[-1]: outcome.verdict for name, outcome in outcomes.items()} == {
         "a": "end of the process with status 3",
         "b": "hang",
