@@ -49,12 +49,12 @@ __all__ = [
 
 
 def deliver_at_the_end(factory: Any) -> None:
-    """Make a TLS factory of Twisted lose nothing when the peer closes; leave others unchanged."""
+    """Make a TLS factory of Twisted use our transport for TLS, which loses nothing at the end."""
     if "twisted.protocols.tls" not in sys.modules:
         return
-    from sockservices.transports import tls_closing  # needs an extra
+    from sockservices.transports import tls  # needs an extra
 
-    tls_closing.deliver_at_the_end(factory)
+    tls.deliver_at_the_end(factory)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,8 @@
 Twisted's TLS keeps small writes for the next turn, and loses them if the peer's close_notify comes
 before: an echo loses the end of its answer. It also keeps its producer when TLS has ended. A
 producer that is paused at that moment has nothing to write any more, so the transport below waits
-for it forever, with the socket in CLOSE-WAIT.
+for it forever, with the socket in CLOSE-WAIT. And it fails itself if a close_notify comes during
+the handshake, because it expects a reason.
 
 Private names of Twisted used here, checked with 24.7 to 26.10: ``_aborted``, ``_aggregator``,
 ``_lostTLSConnection``, ``_producer``, ``_shutdownTLS``, ``_tlsShutdownFinished``.
@@ -13,16 +14,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from OpenSSL.SSL import SENT_SHUTDOWN
+from OpenSSL.SSL import SENT_SHUTDOWN, SysCallError
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 
 _log = Logger(namespace="sockservices")
 
 
-class _Delivering(BufferingTLSTransport):
+class Delivering(BufferingTLSTransport):
+    """Twisted's transport for TLS, with these mistakes mended."""
+
     error: Exception | None = None  # the first one, as OpenSSL gave it
 
     def _shutdownTLS(self) -> None:
@@ -37,9 +40,12 @@ class _Delivering(BufferingTLSTransport):
                 below.loseConnection()
 
     def _tlsShutdownFinished(self, reason: Any) -> None:
+        error = reason.value if reason is not None else None
+        if self.error is None:
+            self.error = error
+        if error is not None and not error.args:  # Twisted expects arguments
+            reason = Failure(SysCallError(-1, "Unexpected EOF"))
         super()._tlsShutdownFinished(reason)
-        if reason is not None and self.error is None:
-            self.error = reason.value
         producer = self._producer
         # A transport that is lost has stopped it already, and has forgotten it.
         if producer is not None and getattr(self.transport, "producer", producer) is not None:
@@ -50,6 +56,7 @@ class _Delivering(BufferingTLSTransport):
                 _log.failure("a producer failed when it was stopped")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See ``IProtocol.connectionLost``."""
         try:
             super().connectionLost(reason)
         except Exception:
@@ -60,13 +67,7 @@ class _Delivering(BufferingTLSTransport):
             super().connectionLost(reason)
 
 
-def deliver_at_the_end(factory: Any) -> None:
-    """Make a TLS factory of Twisted use this transport."""
-    if isinstance(factory, TLSMemoryBIOFactory) and factory.protocol is BufferingTLSTransport:
-        factory.protocol = _Delivering
-
-
 def deliver(tls: Any) -> None:
     """Make the TLS of a connection that Twisted has made behave like this transport."""
     if type(tls) is BufferingTLSTransport:
-        tls.__class__ = _Delivering
+        tls.__class__ = Delivering

@@ -177,6 +177,25 @@ def test_a_handshake_has_its_time(folder: Path, listen: tuple[str, ...]) -> None
             assert client.recv(1) == b"x"
 
 
+@pytest.mark.parametrize("listen", [OWN, TWISTEDS])
+def test_a_client_may_end_tls_during_the_handshake(folder: Path, listen: tuple[str, ...]) -> None:
+    context = _trusting(folder)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    outgoing = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    close_notify = b"\x15\x03\x03\x00\x02\x01\x00"  # RFC 5246, section 7.2.1
+    with Service("sock-echo", *listen, cwd=folder) as echo:
+        with echo.connect() as plain:
+            plain.sendall(outgoing.read() + close_notify)
+            while plain.recv(1 << 16):
+                pass
+        echo.err.wait_for("handshake: the client closed the connection during the TLS handshake")
+        assert echo.stop() == 0
+        assert "Traceback" not in echo.err.text
+
+
 @pytest.mark.skipif(not HAVE_FOLDERS, reason="this Twisted has none")
 def test_twisteds_own_folder_of_certificates(folder: Path, tmp_path_factory: Any) -> None:
     """``tls:``: the name that the client asks for chooses; SIGHUP finds those that are new."""
