@@ -39,25 +39,41 @@ class Certificates:
     with that name, or else the first with a wildcard for it. The first of all is for clients that
     ask for another name or for none.
 
+    OpenSSL encrypts session tickets with a random key of the context from which a connection is
+    made (SSL_CTX_set_tlsext_ticket_key_cb(3), whose alternatives pyOpenSSL does not offer). So that
+    sessions outlive a change of certificates, later ones keep the first context for that.
+
     Parameters:
         options: the ``CertificateOptions`` of each certificate, with the names that it is for.
+        trust: the CA certificates for clients, or ``None`` if clients need none.
+        former: the certificates that these replace. Their sessions can be resumed if the same
+            clients are trusted; otherwise a client could avoid being verified again.
     """
 
-    def __init__(self, options: Sequence[tuple[Any, list[str]]]) -> None:
-        self._default = options[0][0]
+    def __init__(
+        self,
+        options: Sequence[tuple[Any, list[str]]],
+        trust: list[Any] | None = None,
+        former: Certificates | None = None,
+    ) -> None:
+        self._default: SSL.Context = options[0][0].getContext()
         self._by_name: dict[str, SSL.Context] = {}
         for each, names in options:
             for name in names:
                 self._by_name.setdefault(name, each.getContext())
-        if len(options) > 1:
-            self._default.getContext().set_tlsext_servername_callback(self._select)
+        self._trust = trust
+        self._of_sessions = self._default
+        if former is not None and former._trust == trust:
+            self._of_sessions = former._of_sessions
+        # Without a callback of its own, a connection would use that of the first context.
+        if len(options) > 1 or self._of_sessions is not self._default:
+            self._default.set_tlsext_servername_callback(self._select)
 
     def serverConnectionForTLS(self, protocol: Any) -> Any:  # noqa: N802 - Twisted's name
         """See ``IOpenSSLServerConnectionCreator``."""
-        if IOpenSSLServerConnectionCreator.providedBy(self._default):
-            return self._default.serverConnectionForTLS(protocol)
-        # In older versions of Twisted, the TLS factory handles ALPN.
-        connection = SSL.Connection(self._default.getContext(), None)
+        connection = SSL.Connection(self._of_sessions)
+        if self._of_sessions is not self._default:
+            connection.set_context(self._default)
         connection.set_app_data(protocol)
         return connection
 
@@ -71,7 +87,10 @@ class Certificates:
 
 
 def read_certificates(
-    certificates: Iterable[str], keys: Iterable[str] = (), client_ca: str | None = None
+    certificates: Iterable[str],
+    keys: Iterable[str] = (),
+    client_ca: str | None = None,
+    former: Certificates | None = None,
 ) -> Steps[Certificates]:
     """Read the certificates of a service from files and directories.
 
@@ -80,16 +99,18 @@ def read_certificates(
         keys: paths of their keys, if they are not in the same files or directories.
         client_ca: path of the CA certificates for clients. If it is given, each client must
             present a certificate.
+        former: the certificates that these replace, whose sessions can still be resumed.
 
     Raises ``ValueError`` with one line that names the file.
     """
     chains = yield from read_chains(certificates, keys)
-    trust = _trust_in(certificates_in(client_ca)) if client_ca is not None else None
+    authorities = certificates_in(client_ca) if client_ca is not None else None
+    trust = _trust_in(authorities) if authorities is not None else None
     found = []
     for chain in chains:
         found.append((_options(chain, client_ca, trust), chain.names))
         yield
-    return Certificates(found)
+    return Certificates(found, authorities, former)
 
 
 def _options(chain: Chain, client_ca: str | None, trust: Any) -> Any:

@@ -61,8 +61,11 @@ class TLS(Part):
         """See ``Part.begin``."""
         return RunningTLS(self, context)
 
-    def certificates(self) -> Steps[Certificates | None]:
+    def certificates(self, former: Certificates | None = None) -> Steps[Certificates | None]:
         """Read the certificates in steps, or return ``None`` if none are set.
+
+        Parameters:
+            former: the certificates that these replace, whose sessions can still be resumed.
 
         Raises ``SettingError`` if a file cannot be used, or if the packages for TLS are not
         installed.
@@ -74,7 +77,11 @@ class TLS(Part):
         except ImportError:
             raise SettingError(_CERT, f" needs an extra: {pip_install('tls')}") from None
         try:
-            return (yield from read_certificates(self.tls_cert, self.tls_key, self.tls_client_ca))
+            return (
+                yield from read_certificates(
+                    self.tls_cert, self.tls_key, self.tls_client_ca, former
+                )
+            )
         except ValueError as error:
             raise SettingError(_CERT, f": {error}") from None
 
@@ -83,9 +90,11 @@ class TLS(Part):
 class RunningTLS(RunningPart[TLS]):
     """The TLS layer. A changed certificate applies to new connections; open ones keep theirs."""
 
+    _certificates: Certificates | None = None
+
     def prepare_in_steps(self, settings: TLS) -> Steps[Certificates | None]:
         """See ``RunningPart.prepare_in_steps``."""
-        return settings.certificates()
+        return settings.certificates(self._certificates)
 
     def apply(self, settings: TLS, prepared: Certificates | None) -> None:
         """See ``RunningPart.apply``."""

@@ -259,6 +259,77 @@ def test_a_directory_of_certificates_is_read_again_at_sighup(folder: Path) -> No
         assert "Traceback" not in echo.err.text
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize("served", ["one", "several"])
+def test_sessions_are_resumed_after_sighup(folder: Path, version: str, served: str) -> None:
+    """Also when the certificate is another one, which clients without a session get."""
+    directory = folder / "served"
+    directory.mkdir()
+    for name in ("localhost", "other.example")[: 1 + (served == "several")]:
+        (directory / f"{name}.pem").write_text("".join(pem_of(name, name)))
+    client = _Resuming(version)
+    with Service("sock-echo", LISTEN, "--tls-cert=served", cwd=folder) as echo:
+        assert not client.resumes(echo)
+        assert client.resumes(echo)
+        shown = client.shown
+        for times in (1, 2):
+            own = directory / "localhost.pem"
+            own.write_text("".join(pem_of("localhost", "localhost")))
+            echo.process.send_signal(signal.SIGHUP)
+            echo.err.wait_for("reloaded: certificate", times)
+            assert client.resumes(echo)
+        newcomer = _Resuming(version)
+        assert not newcomer.resumes(echo)
+        assert newcomer.shown != shown
+        assert newcomer.resumes(echo)
+        assert "Traceback" not in echo.err.text
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_session_does_not_outlive_the_trust_in_its_client(folder: Path, version: str) -> None:
+    for name in ("client", "issuer"):
+        (folder / f"{name}.pem").write_text("".join(pem_of(name, ca=True)))
+    shutil.copy(folder / "client.pem", folder / "ca.pem")
+    client = _Resuming(version, folder / "client.pem")
+    options = (*TLS, "--tls-client-ca=ca.pem")
+    with Service("sock-echo", LISTEN, *options, cwd=folder) as echo:
+        assert not client.resumes(echo)
+        assert client.resumes(echo)
+        shutil.copy(folder / "issuer.pem", folder / "ca.pem")
+        echo.process.send_signal(signal.SIGHUP)
+        echo.err.wait_for("reloaded: certificate")
+        with pytest.raises(ssl.SSLError):
+            client.resumes(echo)
+
+
+class _Resuming:
+    """A TLS client that resumes its last session, if the service does."""
+
+    def __init__(self, version: str, certificate: Path | None = None) -> None:
+        self._context = ssl.create_default_context()
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+        self._context.minimum_version = ssl.TLSVersion[version]
+        self._context.maximum_version = ssl.TLSVersion[version]
+        if certificate is not None:
+            self._context.load_cert_chain(certificate)
+        self._session: ssl.SSLSession | None = None
+        self.shown: bytes | None = None
+
+    def resumes(self, echo: Service) -> bool:
+        """Exchange a byte, and return whether the session was resumed."""
+        plain = echo.connect()
+        plain.settimeout(PATIENCE)
+        name = "localhost"
+        wrap = self._context.wrap_socket
+        with wrap(plain, server_hostname=name, session=self._session) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            self.shown = client.getpeercert(binary_form=True)
+            self._session = client.session
+            return bool(client.session_reused)
+
+
 def test_old_versions_of_tls_are_refused(folder: Path) -> None:
     with Service("sock-echo", LISTEN, *TLS, cwd=folder) as echo:
         done = run(
