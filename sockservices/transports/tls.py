@@ -173,6 +173,6 @@ def deliver_at_the_end(factory: Any) -> None:
         factory.protocol = TLSTransport
 
 
-# Have glibc keep the memory of streams, instead of mapping and unmapping pages for each read. It
-# does so for blocks that are smaller than the largest one that was freed so far: mallopt(3).
-_ = bytes(1 << 20)
+# Once a larger block has been freed, glibc keeps the memory of a stream's reads, instead of mapping
+# and unmapping it for each: mallopt(3), M_MMAP_THRESHOLD.
+bytes(1 << 20)
