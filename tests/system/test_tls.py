@@ -585,3 +585,44 @@ def test_a_peer_that_does_not_answer_the_end_does_not_hold_up_the_stop(
             assert greeting.stop() == 0
             greeting.err.wait_for("stopped: 1 connection finished, 0 were reset")
             assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [(("-tls1_3",), "K"), (("-tls1_2", "-maxfraglen", "512"), None)],
+    ids=["keys are updated", "short records"],
+)
+def test_what_python_cannot_ask_for(
+    folder: Path, options: tuple[str, ...], command: str | None
+) -> None:
+    with Service("sock-echo", *OWN, cwd=folder) as echo:
+        client = subprocess.Popen(
+            ("openssl", "s_client", "-connect", f"127.0.0.1:{echo.port}", *options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        )
+        typed: Any = client.stdin
+        printed: Any = client.stdout
+
+        def say(line: str) -> None:
+            typed.write(line.encode() + b"\n")
+            typed.flush()
+
+        def wait_for(expected: str) -> None:
+            for line in printed:
+                if line.decode("ascii", "replace").strip() == expected:
+                    return
+            raise AssertionError(f"the client has not printed {expected}")
+
+        with client:
+            for number in range(4):
+                word = str(number) * 2000
+                say(word)
+                wait_for(word)
+                if command is not None:
+                    say(command)
+                    wait_for("KEYUPDATE")
+            typed.close()
+        assert "Traceback" not in echo.err.text
