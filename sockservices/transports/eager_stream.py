@@ -84,6 +84,8 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
                 self._look_again()
         self._sent = 0
         self.bytes_in += count
+        if self._held is not False:
+            self._send_early()
         if self._is_simple:
             self._held = None
         try:
@@ -99,6 +101,8 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
     def _holding(self, read: Callable[[], Any]) -> Any:
         """Read in another way than ``doRead``, and hold meanwhile what is written."""
         self._sent = 0
+        if self._held is not False:
+            self._send_early()
         if self._is_simple:
             self._held = None
         try:
@@ -106,6 +110,11 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         finally:
             held, self._held = self._held, False
             self._send_held(held)
+
+    def _send_early(self) -> None:
+        """Send what is held, because the protocol runs a turn of the reactor while it reads."""
+        held, self._held = self._held, False
+        self._send_held(held)
 
     def _send_held(self, held: bytes | Literal[False] | None) -> None:
         if held is None or held is False:

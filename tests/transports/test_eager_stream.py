@@ -193,6 +193,27 @@ def test_an_answer_leaves_though_its_protocol_fails(reactor: Any) -> None:
     assert _first_of(reactor, answer) == b"12"
 
 
+def test_what_was_written_before_a_turn_in_the_middle_of_a_read_is_not_lost(reactor: Any) -> None:
+    class Nesting(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            assert self.transport is not None
+            self.transport.write(data)
+            if data == b"outer":
+                pair.peer.send(b"inner")
+                turn_until(reactor, lambda: is_readable(pair.transport.socket))
+                reactor.iterate(0)
+                self.transport.write(b"after")
+
+    pair = Pair(reactor, Nesting())
+    with pair.peer:
+        pair.peer.send(b"outer")
+        got = b""
+        while len(got) < 15:
+            turn_until(reactor, lambda: is_readable(pair.peer))
+            got += pair.peer.recv(100)
+        assert got == b"outerinnerafter"
+
+
 def test_a_long_answer_is_not_kept_as_a_whole(reactor: Any) -> None:
     def answer(transport: Any, _data: bytes) -> None:
         for _ in range(9):
