@@ -64,7 +64,7 @@ class TLSTransport(Delivering):
 
     def makeConnection(self, transport: Any) -> None:
         """See ``IProtocol.makeConnection``."""
-        if not self._connectWrapped:
+        if not (self._connectWrapped and hasattr(self.factory, "_creatorCallable")):  # Twisted 24.7
             super().makeConnection(transport)
             return
         # As Twisted does, which provides each interface of the transport twice.
