@@ -28,6 +28,11 @@ def escaped(data: bytes | str) -> str:
     return "".join(map(_shown, text))
 
 
+def as_is_or_escaped(text: str) -> str:
+    """Return text as it is if all of it can be printed, as most text can; otherwise escaped."""
+    return text if text.isprintable() else escaped(text)
+
+
 def _shown(character: str) -> str:
     if character == "\\":
         return "\\\\"

@@ -13,6 +13,7 @@ from twisted.logger import eventAsJSON, formatEvent
 
 from sockservices.printable import (
     Count,
+    as_is_or_escaped,
     escaped,
     listening_at,
     peer_of_datagram,
@@ -64,6 +65,11 @@ def test_what_is_shown_says_which_bytes_were_sent(data: bytes) -> None:
 )
 def test_two_messages_are_never_shown_alike(one: bytes, other: bytes) -> None:
     assert escaped(one) != escaped(other)
+
+
+@pytest.mark.parametrize(("text", "shown"), [(r"C:\x é", r"C:\x é"), ("\\\x1b", r"\\\x1b")])
+def test_text_is_left_as_it_is_if_all_of_it_is_printable(text: str, shown: str) -> None:
+    assert as_is_or_escaped(text) == shown
 
 
 def test_printable_text_is_shown_as_it_is() -> None:

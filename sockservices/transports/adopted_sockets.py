@@ -17,7 +17,7 @@ from twisted.internet import tcp, unix
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from sockservices.printable import escaped
+from sockservices.printable import as_is_or_escaped
 
 
 class AdoptedUnixPort(unix.Port):
@@ -32,7 +32,7 @@ class AdoptedUnixPort(unix.Port):
         """Start accepting; the socket listens already, with its own mode and backlog."""
         self.socket = self._preexistingSocket
         name = os.fsdecode(self.socket.getsockname())
-        self._name = name if name.isprintable() else escaped(name)
+        self._name = as_is_or_escaped(name)
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {name!r}")
         self.factory.doStart()
         self._preexistingSocket = None

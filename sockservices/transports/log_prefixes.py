@@ -6,7 +6,7 @@ has the path of the peer's socket, which the peer has chosen, as it is.
 
 from __future__ import annotations
 
-from sockservices.printable import escaped
+from sockservices.printable import as_is_or_escaped
 
 
 class EscapedPrefix:
@@ -21,4 +21,4 @@ class EscapedPrefix:
 
     @logstr.setter
     def logstr(self, text: str) -> None:
-        self._prefix = text if text.isprintable() else escaped(text)
+        self._prefix = as_is_or_escaped(text)

@@ -35,12 +35,6 @@ reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> TLS:
-    make_certificate(tmp_path)
-    return TLS(tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem"))
-
-
 @pytest.mark.parametrize(
     ("part", "what"),
     [

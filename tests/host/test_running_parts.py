@@ -21,18 +21,11 @@ from sockservices.host.stopping import Stopping
 from sockservices.listening import Listening
 from sockservices.services.echo import EchoFactory
 from sockservices.settings import Settings, setting
-from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, until, with_reactor
 from tests.host.broken_part import Broken, Fixed
 
 reactor: Any = _reactor
 LOOPBACK = "tcp:0:interface=127.0.0.1"
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> TLS:
-    make_certificate(tmp_path)
-    return TLS(tls_cert=str(tmp_path / "trusted/cert.pem"), tls_key=str(tmp_path / "key.pem"))
 
 
 async def _client(service: SocketService) -> Heard:

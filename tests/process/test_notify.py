@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from sockservices.process.notify import Manager
+from tests.transports.file_descriptors import no_descriptor_left
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -94,17 +94,6 @@ def test_without_a_manager_or_with_a_deaf_one_nothing_happens(tmp_path: Path) ->
     Manager(Clock(), {"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("")
 
 
-@contextlib.contextmanager
-def _no_file_descriptors() -> Iterator[None]:
-    """Let nothing be opened meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_without_free_file_descriptors_the_manager_and_the_watchdog_hear_it_all_the_same(
     heard: tuple[str, socket.socket],
 ) -> None:
@@ -113,7 +102,7 @@ def test_without_free_file_descriptors_the_manager_and_the_watchdog_hear_it_all_
     manager = Manager(clock, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "2000000"})
     manager.ready("")
     assert _heard(listening) == [b"READY=1", b"WATCHDOG=1"]
-    with _no_file_descriptors():
+    with no_descriptor_left():
         clock.advance(1)
         manager.stopping("")
     assert _heard(listening) == [b"WATCHDOG=1", b"STOPPING=1"]

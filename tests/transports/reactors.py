@@ -96,12 +96,6 @@ def eager() -> Iterator[tuple[Any, Any]]:
 
 
 @contextmanager
-def select_stock() -> Iterator[tuple[Any, Any]]:
-    with started(SelectReactor) as reactor:
-        yield reactor, reactor
-
-
-@contextmanager
 def select_eager() -> Iterator[tuple[Any, Any]]:
     with started(SelectReactor) as reactor:
         yield reactor, EagerStreams(reactor)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.transports.fresh_process import python
 
 CODE = """
 import select
@@ -24,14 +21,6 @@ for use in (lambda: EagerStreams(reactor), lambda: __import__("sockservices.tran
 
 
 def test_without_epoll_streams_are_twisteds_own_and_who_asks_for_eager_ones_is_told() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", CODE],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    result = python(CODE)
     reason = f"eager transports need epoll(7), which {sys.platform} does not have"
     assert (result.stderr, result.stdout.splitlines()) == ("", ["StockStreams", reason, reason])
