@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
+    """Meanwhile no garbage is collected: descriptors would come free with it."""
+    gc.collect()
+    gc.disable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare: list[int] = []
     try:
@@ -22,6 +26,7 @@ def no_descriptor_left() -> Iterator[None]:
                 spare.append(os.dup(0))
         yield
     finally:
+        gc.enable()
         for descriptor in spare:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import tempfile
+import time
 from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -209,7 +210,11 @@ class Run:
             if self.record.bulk is not None and not self.script.deaf:
                 reading = True
             before = (self.record.changes, len(self.peer.got), len(self.peer.outgoing))
-            self.reactor.iterate(0.001 if quiet < 0 else 0)
+            if quiet < 0:
+                # Not by waiting in the reactor: beside one that always has something to do, so many
+                # turns pass before the kernel has acknowledged what it was sent (40 ms, tcp(7)).
+                time.sleep(0.0005)
+            self.reactor.iterate(0)
             if not self.peer.closed:
                 self.peer.flush()
             if reading:
