@@ -47,6 +47,7 @@ FIELDS = {
     "granted": "bytes that a receive buffer has",
     "id": "number of a connection in the ledger",
     "kind": "words that many similar events have in common",
+    "language": "programming language, and why it is that one",
     "limit": "most bytes that a datagram may have",
     "lines": "log lines that were dropped because nobody read the log",
     "listener": "endpoint description of a listener",

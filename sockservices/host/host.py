@@ -37,6 +37,7 @@ from sockservices.printable import spaced, system_reason
 from sockservices.service import IPausesListeners, Kind, datagram_builder, name_of
 from sockservices.settings import Settings
 from sockservices.transports import keep_steady
+from sockservices.transports.accelerator import language
 from sockservices.transports.closing import Undelivered
 
 PARTS: tuple[type[Part], ...] = (Limits, Timeouts, TLS, ProxyProtocol, Stopping, Lifespan)
@@ -324,6 +325,8 @@ class SocketService(Service):
 
     def _announce(self) -> None:
         if self._listens:
+            if not self._listening.stock_transports:
+                self._log.info("connections are served in {language}", language=language)
             self._log.info(
                 "{service} listening on {addresses}",
                 service=self.name,

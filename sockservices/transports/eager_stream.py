@@ -185,26 +185,34 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            if error.errno == errno.EPIPE and self._sent:
-                # The peer had closed, and has reset the connection after the previous send. Twisted
-                # sends both as one, which the kernel takes: the next read tells how it ended. What
-                # is dropped counts as sent, because a producer may write until it is paused.
-                self._sent += len(data)
-                self.startWriting()
-                if self._sent > self.bufferSize:
-                    self._let_others_have_their_turn()
+            if self._is_dropped(data, error):
                 return
-            # The reactor gets the same error when it tries again, and then closes the connection.
-            self._note(error)
             sent = 0
         self.bytes_out += sent
         self._sent = total = self._sent + sent
         if sent < len(data):
-            self._is_refused = self.blocked = True
-            self._is_simple = self._held = False
-            self._keep(memoryview(data)[sent:])
+            self._keep_rest(data, sent)
         elif total > self.bufferSize:
             self._let_others_have_their_turn()
+
+    def _is_dropped(self, data: bytes, error: OSError) -> bool:
+        if error.errno == errno.EPIPE and self._sent:
+            # The peer had closed, and has reset the connection after the previous send. Twisted
+            # sends both as one, which the kernel takes: the next read tells how it ended. What is
+            # dropped counts as sent, because a producer may write until it is paused.
+            self._sent += len(data)
+            self.startWriting()
+            if self._sent > self.bufferSize:
+                self._let_others_have_their_turn()
+            return True
+        # The reactor gets the same error when it tries again, and then closes the connection.
+        self._note(error)
+        return False
+
+    def _keep_rest(self, data: bytes, sent: int) -> None:
+        self._is_refused = self.blocked = True
+        self._is_simple = self._held = False
+        self._keep(memoryview(data)[sent:])
 
     def _let_others_have_their_turn(self) -> None:
         """Pause a producer that writes until it is paused, as Twisted's own transports do.
@@ -327,6 +335,9 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
 
     def _let_go(self) -> None:
         self._held = self._is_simple = False
+
+    # By these names the accelerator finds them, where its own or a subclass's are in use.
+    _read_purely, _write_purely, _send_purely = doRead, write, _send
 
 
 class EagerServer(EagerStream):

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 
+from sockservices.transports.accelerator import Accelerated
 from sockservices.transports.binding import BindsAsAsked
 from sockservices.transports.closing import ClosesInOrder
 from sockservices.transports.eager_stream import EagerServer, EagerStream
@@ -28,7 +29,7 @@ def _send_without_delay(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class Server(EagerServer, ClosesInOrder, tcp.Server):  # type: ignore[override]
+class Server(Accelerated, EagerServer, ClosesInOrder, tcp.Server):  # type: ignore[override]
     """A connection that a port has accepted; see ``twisted.internet.tcp.Server``."""
 
     def __init__(
@@ -47,7 +48,7 @@ class Server(EagerServer, ClosesInOrder, tcp.Server):  # type: ignore[override]
         super().__init__(sock, protocol, client, server, sessionno, reactor)
 
 
-class Client(EagerStream, tcp.Client):
+class Client(Accelerated, EagerStream, tcp.Client):
     """A connection that we make."""
 
     def createInternetSocket(self) -> socket.socket:

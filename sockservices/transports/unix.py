@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet import main, unix
 from twisted.internet.interfaces import IFileDescriptorReceiver
 
+from sockservices.transports.accelerator import Accelerated
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.closing import ReadsTheRest
 from sockservices.transports.eager_stream import EagerServer, EagerStream
@@ -23,7 +24,7 @@ from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
 
-class _UnixStream(EagerStream):
+class _UnixStream(Accelerated, EagerStream):
     """A mixin for Twisted's Unix streams."""
 
     _sends_at_once = False

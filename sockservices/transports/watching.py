@@ -19,7 +19,8 @@ from twisted.internet import error, main
 from twisted.python import context, log
 from twisted.python.failure import Failure
 
-from sockservices.transports.epoll import EPOLLIN, EPOLLOUT
+from sockservices.transports.accelerator import accelerator
+from sockservices.transports.epoll import EPOLLIN, EPOLLOUT, epoll
 from sockservices.transports.transport import EagerConnection
 
 # One call returns at most this many events; the next call continues where it stopped.
@@ -170,33 +171,24 @@ class Watching:
         contexts = context.theContextTracker.currentContext().contexts
         contexts.append(_NO_CONTEXT)
         try:
-            served = self._served
+            served, poller = self._served, self._poller
+            if accelerator is not None and poller.__class__ is epoll:
+                accelerator.dispatch(self, poller.fileno(), timeout, served, contexts)
+                return
             for fd, event in self._wait(timeout):
                 connection = served.get(fd)
-                if connection is None:
-                    contexts[-1] = _NO_CONTEXT
-                    self._serve_other(fd, event)
+                if connection is None or event != EPOLLIN:
+                    self._serve_event(fd, event)
                     continue
+                # As in _doReadOrWrite; inline because it is by far the most frequent case.
                 contexts[-1] = connection
                 try:
-                    if event == EPOLLIN:
-                        # As in _doReadOrWrite; inline because it is by far the most frequent case.
-                        has_read = True
-                        try:
-                            why = connection.doRead()
-                        except BaseException as raised:
-                            # A ConnectionDone that a protocol raises closes both directions.
-                            has_read = False
-                            why = raised
-                            log.err()
-                        if why is not None:
-                            self._disconnectSelectable(connection, why, has_read)
-                    else:
-                        self._doReadOrWrite(connection, fd, event)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException:
-                    log.err()
+                    why = connection.doRead()
+                except BaseException as raised:
+                    self._end_reading(connection, raised, False)
+                else:
+                    if why is not None:
+                        self._end_reading(connection, why, True)
         finally:
             contexts.pop()
 
@@ -205,6 +197,32 @@ class Watching:
             return self._poller.poll(timeout, max(1, min(len(self._selectables), _EVENTS)))
         except InterruptedError:
             return ()
+
+    def _end_reading(self, connection: EagerConnection, why: BaseException, has_read: bool) -> None:
+        try:
+            if not has_read:
+                # A ConnectionDone that a protocol raises closes both directions.
+                log.err(Failure(why, type(why), why.__traceback__))
+            self._disconnectSelectable(connection, why, has_read)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            log.err()
+
+    def _serve_event(self, fd: int, event: int) -> None:
+        contexts = context.theContextTracker.currentContext().contexts
+        connection = self._served.get(fd)
+        if connection is None:
+            contexts[-1] = _NO_CONTEXT
+            self._serve_other(fd, event)
+            return
+        contexts[-1] = connection
+        try:
+            self._doReadOrWrite(connection, fd, event)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            log.err()
 
     def _serve_other(self, fd: int, event: int) -> None:
         other = self._selectables.get(fd)

@@ -31,6 +31,7 @@ from sockservices.listening import DatagramListener, Listening, StreamListener
 from sockservices.services.counter import CounterFactory
 from sockservices.services.echo import EchoFactory
 from sockservices.services.hello import HelloFactory
+from sockservices.transports.accelerator import language
 from tests.certificates import make_certificate
 from tests.fakes import Heard, logged, result_of, until, with_reactor
 
@@ -103,7 +104,8 @@ async def test_it_has_listeners_of_both_kinds_and_the_addresses_in_their_order(
         "IPv4Address",
     ]
     assert [addresses[1].type, addresses[3].type] == ["TCP", "UDP"]
-    [line] = [formatEvent(event) for event in events if event["log_namespace"] == "both"]
+    first, line = [formatEvent(event) for event in events if event["log_namespace"] == "both"]
+    assert first == f"connections are served in {language}"
     assert line == (
         f"both listening on unixgram:{tmp_path}/datagrams tcp:127.0.0.1:{addresses[1].port} "
         f"unix:{tmp_path}/streams udp:127.0.0.1:{addresses[3].port}"
