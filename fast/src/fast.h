@@ -15,8 +15,22 @@ PyObject *fast_caught(void);
 /* Set an exception that fast_caught returned, which this takes. */
 void fast_raise(PyObject *error);
 
+typedef struct { PyObject **place; const char *text; } FastName;
+
+/* Make the strings of a list that ends with NULL; 0, or -1 with an exception. */
+int fast_intern(const FastName *names);
+
+/* The file descriptor of a plain socket, asked for each time: other code may have closed it, and
+ * then its number is soon another's. -1 if it is closed, or is no plain socket; no exception. */
+int fast_descriptor(PyObject *socket);
+
+/* Call a method with the arguments of a METH_FASTCALL | METH_KEYWORDS. */
+PyObject *fast_call(PyObject *self, PyObject *name, PyObject *const *arguments, Py_ssize_t count,
+                    PyObject *names);
+
 /* Add to the module what each file has; 0, or -1 with an exception. */
 int fast_add_stream(PyObject *module);
+int fast_add_datagrams(PyObject *module);
 
 extern PyMethodDef fast_dispatch_method;
 int fast_prepare_dispatch(void);

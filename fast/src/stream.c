@@ -20,9 +20,9 @@ typedef struct {
 
 static char buffer[1 << 16]; /* as long as Twisted's bufferSize */
 
-static PyObject *socket_type, *descriptor_type, *connection_done, *connection_lost;
+static PyObject *descriptor_type, *connection_done, *connection_lost;
 static PyObject *own_buffer_size;
-static PyObject *str_buffer_size, *str_data_received, *str_fileno, *str_gather, *str_is_dropped,
+static PyObject *str_buffer_size, *str_data_received, *str_gather, *str_is_dropped,
     *str_keep_rest, *str_let_others, *str_protocol, *str_read_purely, *str_send, *str_send_early, *str_send_held,
     *str_send_purely, *str_write_purely;
 
@@ -110,18 +110,9 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *)stream;
 }
 
-/* The file descriptor, asked for each time: other code may have closed the socket, and then its
- * number is soon another's. -1 if it is closed, or is no plain socket; with no exception. */
 static int descriptor_of(Stream *stream)
 {
-    if (stream->socket == NULL || (PyObject *)Py_TYPE(stream->socket) != socket_type)
-        return -1;
-    PyObject *number = PyObject_CallMethodObjArgs(stream->socket, str_fileno, NULL);
-    long descriptor = number != NULL ? PyLong_AsLong(number) : -1;
-    Py_XDECREF(number);
-    if (PyErr_Occurred())
-        PyErr_Clear();
-    return (int)descriptor;
+    return stream->socket != NULL ? fast_descriptor(stream->socket) : -1;
 }
 
 static int is_ok(PyObject *result)
@@ -261,26 +252,28 @@ static PyObject *do_read(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *write_data(PyObject *self, PyObject *data)
+static PyObject *write_data(PyObject *self, PyObject *const *arguments, Py_ssize_t count,
+                            PyObject *names)
 {
     Stream *stream = (Stream *)self;
     PyObject *held = stream->held;
-    if (held == Py_None && PyBytes_CheckExact(data)) {
-        fast_put(&stream->held, data);
+    if (count != 1 || names != NULL || held == NULL || held == Py_False
+        || !PyBytes_CheckExact(arguments[0]))
+        return fast_call(self, str_write_purely, arguments, count, names);
+    if (held == Py_None) {
+        fast_put(&stream->held, arguments[0]);
         Py_RETURN_NONE;
     }
-    if (held != NULL && held != Py_None && held != Py_False && PyBytes_CheckExact(data)) {
-        Py_INCREF(held);
-        PyObject *result = PyObject_CallMethodObjArgs(self, str_gather, held, data, NULL);
-        Py_DECREF(held);
-        return result;
-    }
-    return PyObject_CallMethodObjArgs(self, str_write_purely, data, NULL);
+    Py_INCREF(held);
+    PyObject *result = PyObject_CallMethodObjArgs(self, str_gather, held, arguments[0], NULL);
+    Py_DECREF(held);
+    return result;
 }
 
 static PyMethodDef methods[] = {
     {"doRead", do_read, METH_NOARGS, "See ``IReadDescriptor.doRead``."},
-    {"write", write_data, METH_O, "See ``ITransport.write``."},
+    {"write", (PyCFunction)(void (*)(void))write_data, METH_FASTCALL | METH_KEYWORDS,
+     "See ``ITransport.write``."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -320,16 +313,14 @@ static PyType_Spec spec = {
 };
 
 static const struct { PyObject **place; const char *module, *name; } imported[] = {
-    {&socket_type, "socket", "socket"},
     {&descriptor_type, "twisted.internet.abstract", "FileDescriptor"},
     {&connection_done, "twisted.internet.main", "CONNECTION_DONE"},
     {&connection_lost, "twisted.internet.main", "CONNECTION_LOST"},
 };
 
-static const struct { PyObject **place; const char *text; } names[] = {
+static const FastName names[] = {
     {&str_buffer_size, "bufferSize"},
     {&str_data_received, "dataReceived"},
-    {&str_fileno, "fileno"},
     {&str_gather, "_gather"},
     {&str_is_dropped, "_is_dropped"},
     {&str_keep_rest, "_keep_rest"},
@@ -341,6 +332,7 @@ static const struct { PyObject **place; const char *text; } names[] = {
     {&str_send_held, "_send_held"},
     {&str_send_purely, "_send_purely"},
     {&str_write_purely, "_write_purely"},
+    {NULL, NULL},
 };
 
 int fast_add_stream(PyObject *module)
@@ -352,9 +344,8 @@ int fast_add_stream(PyObject *module)
         if (*imported[i].place == NULL)
             return -1;
     }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if ((*names[i].place = PyUnicode_InternFromString(names[i].text)) == NULL)
-            return -1;
+    if (fast_intern(names))
+        return -1;
     PyObject *type = PyType_FromSpec(&spec);
     own_buffer_size = type != NULL ? PyObject_GetAttr(type, str_buffer_size) : NULL;
     if (own_buffer_size == NULL || PyModule_AddObjectRef(module, "Stream", type)) {

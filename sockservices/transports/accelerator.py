@@ -47,5 +47,9 @@ if TYPE_CHECKING or accelerator is None:
     class Accelerated:
         """The base of eager streams; list it before ``EagerStream``."""
 
+    class AcceleratedDatagrams:
+        """The base of UDP ports; list it before ``DatagramPort``."""
+
 else:
     Accelerated = accelerator.Stream
+    AcceleratedDatagrams = accelerator.Datagrams

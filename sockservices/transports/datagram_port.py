@@ -85,9 +85,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
         """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, None if self._names_are_peers else self._peer
-        refuses, watch = self.refuses, self._drop_watch
-        if watch is not None and not watch.is_due:
-            watch.look_soon()
+        refuses, most = self.refuses, self._begin_turn()
         batch: list[tuple[bytes, DatagramPeer]] = []
         total, ended = 0, None
         for turn in range(DATAGRAMS_A_TURN):
@@ -121,17 +119,24 @@ class DatagramPort(SurvivingPort, DatagramSending):
                         self.protocol.datagramReceived(data, peer)
                     else:
                         self._deliver_truncated(data, size, peer)
-                except BaseException:  # as Twisted does for streams: no peer may stop the listener
-                    self._failed(size, peer)
+                except BaseException as raised:  # as Twisted does: no peer may stop the listener
+                    self._failed(raised, size, peer)
                 # The protocol may have paused or stopped this port, so stop reading.
                 if not self._reading:
                     break
-            if total >= BYTES_A_TURN:
+            if total >= most:
                 break
         self._deliver_batch(batch)
         if self._deadline is not None:
             self._close_if_done()
         return ended
+
+    def _begin_turn(self) -> int:
+        """Look for drops soon, and return how many bytes to read now."""
+        watch = self._drop_watch
+        if watch is not None and not watch.is_due:
+            watch.look_soon()
+        return BYTES_A_TURN
 
     def _survive(self, error: OSError) -> OSError | None:
         ended = super()._survive(error)
@@ -173,9 +178,10 @@ class DatagramPort(SurvivingPort, DatagramSending):
             )
         self.protocol.datagramReceived(data, peer)
 
-    def _failed(self, size: int, peer: DatagramPeer) -> None:
+    def _failed(self, raised: BaseException, size: int, peer: DatagramPeer) -> None:
         _log.failure(
             "{protocol} failed on a datagram of {size} bytes from {peer}",
+            Failure(raised, type(raised), raised.__traceback__),
             protocol=type(self.protocol).__name__,
             size=size,
             peer=peer_of_datagram(peer),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet import error, udp
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservices.printable import Count, DatagramPeer
+from sockservices.transports.accelerator import AcceleratedDatagrams
 from sockservices.transports.adopted_sockets import adopt_datagram_socket
 from sockservices.transports.askers import Askers, ask_for_addresses, receiver, send_to
 from sockservices.transports.binding import Binding, BindsAsAsked
@@ -31,7 +32,7 @@ _log = Logger(namespace="sockservices")
 
 
 @implementer(IListeningPort)
-class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
+class _UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
     """A UDP port, IPv4 or IPv6.
 
     Parameters:
@@ -70,7 +71,7 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
         protocol: AbstractDatagramProtocol,
         reactor: Any,
         receive_buffer: int | None = None,
-    ) -> UdpPort:
+    ) -> Self:
         """Return a port on a socket that is bound already."""
         host, number = bound.getsockname()[:2]
         port = cls(number, protocol, host, reactor, receive_buffer)
@@ -147,8 +148,7 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
         except OSError:
             super().answer(datagram, addr)  # tries again, and handles what fails
 
-    def _why_no_answer(self, addr: Any) -> str | None:
-        return own_addresses.why_no_answer(addr)
+    _why_no_answer = staticmethod(own_addresses.why_no_answer)  # type: ignore[assignment]
 
     def _sender(self) -> Callable[[bytes, Any], int]:
         sending = self.socket
@@ -201,3 +201,11 @@ class UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
         self._give_up()
         own_addresses.remove_udp(*self._own)
         udp.MulticastPort.connectionLost(self, reason)
+
+
+class UdpPort(AcceleratedDatagrams, _UdpPort):
+    """A UDP port, IPv4 or IPv6, accelerated if it can be; for its parameters see ``_UdpPort``."""
+
+    # By these names the accelerator finds them.
+    _read_purely, _answer_purely = _UdpPort.doRead, _UdpPort.answer
+    _write_purely = _UdpPort.write

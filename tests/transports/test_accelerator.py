@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -20,9 +21,12 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python import context, log
 
+from sockservices.answering import AnsweringProtocol
 from sockservices.transports import tcp, unix
 from sockservices.transports.accelerator import SWITCH, accelerator, find, language
+from sockservices.transports.udp import UdpPort
 from tests.transports import reactors
+from tests.transports.datagrams import Udp
 from tests.transports.reactors import turn_until
 
 
@@ -447,6 +451,91 @@ def test_an_ended_connection_is_collected(reactor: Any, kind: int) -> None:
         reactor.iterate(0)
     gc.collect()
     assert ended() is None
+
+
+@KINDS
+def test_data_may_be_given_by_name(reactor: Any, kind: int) -> None:
+    pair = Pair(reactor, lambda transport, data: transport.write(data=data), kind)
+    with pair.peer:
+        pair.peer.sendall(b"abc")
+        pair.turn_until_answered(b"abc")
+
+
+class Answering(AnsweringProtocol):
+    """Calls a function with its transport and each datagram."""
+
+    noisy = False
+
+    def __init__(self, received: Any) -> None:
+        self._received = received
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._received(self, datagram, addr)
+
+
+@contextmanager
+def udp_pair(reactor: Any, host: str, received: Any) -> Iterator[tuple[Any, socket.socket]]:
+    port = UdpPort(0, Answering(received), host, reactor)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.connect(("127.0.0.1", port.getHost().port))
+        peer.settimeout(30)
+        yield port, peer
+    port.stopListening()
+    for _ in range(2):
+        reactor.iterate(0)
+
+
+HOSTS = pytest.mark.parametrize("host", ["127.0.0.1", ""], ids=["one", "all"])
+
+
+@HOSTS
+def test_a_datagram_may_be_answered_in_every_way(reactor: Any, host: str) -> None:
+    def answer(protocol: Any, datagram: bytes, addr: Any) -> None:
+        transport = protocol.transport
+        protocol.answer(datagram + b" answered", addr)
+        transport.answer(datagram=datagram + b" answered by name", addr=addr)
+        transport.write(datagram + b" written", addr)
+        transport.write(datagram + b" written by name", addr=addr)
+        transport.write(datagram + b" written to an equal", (addr[0], addr[1]))
+        transport.writeSequence([datagram, b" in parts"], addr)
+
+    with udp_pair(reactor, host, answer) as (port, peer):
+        for datagram in (b"1", b"2"):
+            peer.send(datagram)
+            turn_until(reactor, lambda: port.datagrams_received == int(datagram))  # noqa: B023
+            assert [peer.recv(100) for _ in range(6)] == [
+                datagram + b" answered",
+                datagram + b" answered by name",
+                datagram + b" written",
+                datagram + b" written by name",
+                datagram + b" written to an equal",
+                datagram + b" in parts",
+            ]
+        assert port.bytes_in == 2
+        assert port.bytes_out == 2 * (6 + 9 + 17 + 8 + 16 + 20 + 9)
+
+
+def test_a_datagram_does_not_reach_who_has_the_descriptor_by_now() -> None:
+    def close_and_write(protocol: Any, datagram: bytes, addr: Any) -> None:
+        number = udp.port.socket.fileno()
+        udp.port.socket.close()
+        os.dup2(stranger.fileno(), number)
+        try:
+            protocol.transport.write(b"a secret", addr)
+        finally:
+            os.close(number)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        with Udp(Answering(close_and_write)) as udp:
+            udp.say(b"!")
+            ended = udp.port.doRead()
+            assert ended is not None
+            assert ended.errno == errno.EBADF
+            assert udp.port.datagrams_dropped == 1
+            assert udp.port.bytes_out == 0
+            with pytest.raises(BlockingIOError):
+                udp.peer.recv(100)
 
 
 @pytest.mark.parametrize("kind", [tcp.Client, unix.Client, tcp.Server, unix.Server])
