@@ -29,6 +29,7 @@ class Entry:
     :param needs: takes what to serve and where, and returns why the server cannot run, if so.
     :param ours: whether it is one of the project's own commands.
     :param dumps_to_stderr: whether it writes its output to standard error.
+    :param environment: what it has in its environment beside ours.
     :param runtime: where its Python programs run.
     """
 
@@ -38,6 +39,7 @@ class Entry:
     needs: Callable[[str, Runtime], str | None] = lambda serves, runtime: None
     ours: bool = False
     dumps_to_stderr: bool = False
+    environment: Mapping[str, str] = {}
     runtime: Runtime = OWN
 
     def missing(self, serves: str) -> str | None:
@@ -118,15 +120,24 @@ LIMITS = (
 )
 
 STOCK = "--stock-transports"
+PURE = {"SOCKSERVICES_FAST": "0"}
 
 ENTRIES = (
-    Entry("sockservices", "sockservices", _twistd(), ours=True),
+    Entry("sockservices", "sockservices", _twistd(), ours=True, environment=PURE),
+    Entry(
+        "sockservices-fast",
+        "sockservices with sockservices-fast",
+        _twistd(),
+        _needs_module("sockservices_fast"),
+        ours=True,
+    ),
     Entry(
         "sockservices-eager",
         "sockservices, --reactor=eager",
         _twistd("--reactor=eager"),
         _needs_reactor("eager"),
         ours=True,
+        environment=PURE,
     ),
     Entry(
         "sockservices-limits",
@@ -134,6 +145,7 @@ ENTRIES = (
         _without_datagrams(_twistd(stream=LIMITS)),
         _needs_option("--max-per-source"),
         ours=True,
+        environment=PURE,
     ),
     Entry(
         "sockservices-stock",
@@ -141,6 +153,7 @@ ENTRIES = (
         _without_datagrams(_twistd(stream=(STOCK,))),  # the option affects only streams
         _needs_option(STOCK),
         ours=True,
+        environment=PURE,
     ),
     Entry("twisted", "Twisted, stock epoll", _python("twisted_stock.py", modes=(*ALL, "stop"))),
     Entry("asyncio", "asyncio Protocol", _python("asyncio_protocol.py")),

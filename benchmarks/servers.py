@@ -78,6 +78,7 @@ class Server:
                 self.process = subprocess.Popen(
                     command,
                     cwd=folder,
+                    env={**os.environ, **entry.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=stderr,
