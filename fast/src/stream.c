@@ -13,6 +13,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *socket, *protocol;
     PyObject *held, *was_full, *is_simple, *is_broken;
+    PyObject *plain_protocol; /* that is read here; False if any is */
     Py_ssize_t buffer_size, waiting, sent;
     long long bytes_in, bytes_out;
     char reads_as_here, sends_as_here; /* whether no subclass replaces what that uses */
@@ -22,7 +23,7 @@ static char buffer[1 << 16]; /* as long as Twisted's bufferSize */
 
 static PyObject *descriptor_type, *connection_done, *connection_lost;
 static PyObject *own_buffer_size;
-static PyObject *str_buffer_size, *str_data_received, *str_gather, *str_is_dropped,
+static PyObject *str_asks_protocol, *str_buffer_size, *str_data_received, *str_gather, *str_is_dropped,
     *str_keep_rest, *str_let_others, *str_protocol, *str_read_purely, *str_send, *str_send_early, *str_send_held,
     *str_send_purely, *str_write_purely;
 
@@ -36,6 +37,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(stream->was_full);
     Py_VISIT(stream->is_simple);
     Py_VISIT(stream->is_broken);
+    Py_VISIT(stream->plain_protocol);
     return 0;
 }
 
@@ -48,6 +50,7 @@ static int clear(PyObject *self)
     Py_CLEAR(stream->was_full);
     Py_CLEAR(stream->is_simple);
     Py_CLEAR(stream->is_broken);
+    Py_CLEAR(stream->plain_protocol);
     return 0;
 }
 
@@ -99,14 +102,20 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     fast_put(&stream->was_full, Py_False);
     fast_put(&stream->is_simple, Py_True);
     fast_put(&stream->is_broken, Py_False);
-    int reads = is_of_type(type, str_buffer_size, own_buffer_size);
-    int sends = sends_plainly(type);
-    if (reads < 0 || sends < 0 || take_buffer_size(stream)) {
+    fast_put(&stream->plain_protocol, Py_None);
+    int reads = is_of_type(type, str_buffer_size, own_buffer_size), sends = -1, asks = -1;
+    if (reads >= 0)
+        sends = sends_plainly(type);
+    if (sends >= 0)
+        asks = is_of_type(type, str_asks_protocol, Py_True);
+    if (asks < 0 || take_buffer_size(stream)) {
         Py_DECREF(stream);
         return NULL;
     }
     stream->reads_as_here = (char)reads;
     stream->sends_as_here = (char)(reads && sends);
+    if (!asks)
+        fast_put(&stream->plain_protocol, Py_False);
     return (PyObject *)stream;
 }
 
@@ -218,6 +227,7 @@ static PyObject *do_read(PyObject *self, PyObject *unused)
     Stream *stream = (Stream *)self;
     int descriptor = -1;
     if (stream->reads_as_here && stream->was_full == Py_False && stream->protocol != NULL
+        && (stream->plain_protocol == Py_False || stream->plain_protocol == stream->protocol)
         && 0 < stream->buffer_size && stream->buffer_size <= (Py_ssize_t)sizeof buffer)
         descriptor = descriptor_of(stream);
     if (descriptor < 0)
@@ -286,6 +296,7 @@ static PyMemberDef members[] = {
     MEMBER("_was_full", T_OBJECT_EX, was_full),
     MEMBER("_is_simple", T_OBJECT_EX, is_simple),
     MEMBER("_broken", T_OBJECT_EX, is_broken),
+    MEMBER("_plain_protocol", T_OBJECT_EX, plain_protocol),
     MEMBER("bufferSize", T_PYSSIZET, buffer_size),
     MEMBER("_tempDataLen", T_PYSSIZET, waiting),
     MEMBER("_sent", T_PYSSIZET, sent),
@@ -319,6 +330,7 @@ static const struct { PyObject **place; const char *module, *name; } imported[] 
 };
 
 static const FastName names[] = {
+    {&str_asks_protocol, "_asks_protocol"},
     {&str_buffer_size, "bufferSize"},
     {&str_data_received, "dataReceived"},
     {&str_gather, "_gather"},

@@ -326,7 +326,7 @@ class SocketService(Service):
     def _announce(self) -> None:
         if self._listens:
             if not self._listening.stock_transports:
-                self._log.info("connections are served in {language}", language=language)
+                self._log.info("transports run in {language}", language=language)
             self._log.info(
                 "{service} listening on {addresses}",
                 service=self.name,

@@ -19,7 +19,7 @@ _INTERFACE = 1  # of those that fit; in C, INTERFACE
 
 
 def find(environment: Mapping[str, str]) -> tuple[Any, str]:
-    """Return the accelerator or ``None``, and in words what connections are served in.
+    """Return the accelerator or ``None``, and in words what transports run in.
 
     Parameters:
         environment: may turn it off.

@@ -56,6 +56,8 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
     _sent_in = -1  # the last turn of the reactor in which data was sent at once
     # Whether a write at another time than during a read is sent at once.
     _sends_at_once = True
+    # Whether reading depends on the protocol.
+    _asks_protocol = False
     # Whether a send has failed for good, which the kernel reports only once.
     _broken = False
 

@@ -24,23 +24,23 @@ from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
 
-class _UnixStream(Accelerated, EagerStream):
-    """A mixin for Twisted's Unix streams."""
+class _UnixStream(EagerStream):
+    """A mixin for Twisted's Unix streams, with all that concerns file descriptors."""
 
     _sends_at_once = False
-    # The protocol that was last asked whether it takes file descriptors, and its answer.
-    _asked: Any = None
-    _takes_descriptors = False
+    _asks_protocol = True
+    # The protocol that was last asked whether it takes file descriptors, if it does not.
+    _plain_protocol: Any = None
     _sendmsgQueue: list[int]
 
     def doRead(self) -> Any:
         """See ``IReadDescriptor.doRead``."""
         protocol = self.protocol
-        if protocol is self._asked and not self._takes_descriptors:
-            return super().doRead()  # the kernel closes those that come: unix(7)
+        if protocol is self._plain_protocol:
+            return EagerStream.doRead(self)  # the kernel closes those that come: unix(7)
         # The first read is Twisted's for every protocol, to log descriptors that nobody takes.
-        self._asked = protocol
-        self._takes_descriptors = IFileDescriptorReceiver.providedBy(protocol)
+        takes_descriptors = IFileDescriptorReceiver.providedBy(protocol)
+        self._plain_protocol = None if takes_descriptors else protocol
         if self._was_full is None:
             self._was_full = False
             self._look_again()
@@ -53,11 +53,19 @@ class _UnixStream(Accelerated, EagerStream):
         why: Any = super()._dataReceived(data)  # type: ignore[misc]
         return why
 
-    def _send(self, data: bytes) -> None:
-        if self._sendmsgQueue:  # they travel with it
-            self._keep(data)
-        else:
-            super()._send(data)
+    def sendFileDescriptor(self, fileno: int) -> None:
+        """See ``IUNIXTransport.sendFileDescriptor``."""
+        self._leave_to_twisted()  # it travels with the bytes before it that are not yet sent
+        super().sendFileDescriptor(fileno)  # type: ignore[misc]
+
+    def _look_again(self) -> None:
+        super()._look_again()
+        if self._sendmsgQueue:
+            self._leave_to_twisted()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._plain_protocol = None  # which refers to this connection
 
     def writeSomeData(self, data: Any) -> Any:
         """See ``FileDescriptor.writeSomeData``."""
@@ -69,7 +77,11 @@ class _UnixStream(Accelerated, EagerStream):
         return sent
 
 
-class Server(_UnixStream, EagerServer, ReadsTheRest, EscapedPrefix, unix.Server):  # type: ignore[misc, override]
+class _AcceleratedStream(Accelerated, _UnixStream):
+    _read_purely = _UnixStream.doRead
+
+
+class Server(_AcceleratedStream, EagerServer, ReadsTheRest, EscapedPrefix, unix.Server):  # type: ignore[misc, override]
     """A connection that a port has accepted; see ``twisted.internet.unix.Server``."""
 
     def __init__(
@@ -85,7 +97,7 @@ class Server(_UnixStream, EagerServer, ReadsTheRest, EscapedPrefix, unix.Server)
         EagerServer.__init__(self, sock, protocol, (client, None), server, sessionno, reactor)
 
 
-class Client(_UnixStream, unix.Client):  # type: ignore[misc]
+class Client(_AcceleratedStream, unix.Client):  # type: ignore[misc]
     """A connection that we make."""
 
 

@@ -105,7 +105,7 @@ async def test_it_has_listeners_of_both_kinds_and_the_addresses_in_their_order(
     ]
     assert [addresses[1].type, addresses[3].type] == ["TCP", "UDP"]
     first, line = [formatEvent(event) for event in events if event["log_namespace"] == "both"]
-    assert first == f"connections are served in {language}"
+    assert first == f"transports run in {language}"
     assert line == (
         f"both listening on unixgram:{tmp_path}/datagrams tcp:127.0.0.1:{addresses[1].port} "
         f"unix:{tmp_path}/streams udp:127.0.0.1:{addresses[3].port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class Connected:
         turn_until(self.reactor, lambda: is_readable(self.peer))
         data, descriptors, _flags, _address = socket.recv_fds(self.peer, 100, 10)
         return data, descriptors
+
+
+class Echo(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
 
 
 @pytest.fixture(params=[EPollReactor, EagerReactor])
@@ -177,6 +184,43 @@ def test_a_descriptor_that_is_passed_while_data_is_received_travels_with_the_ans
         with os.fdopen(received, "wb") as writing:
             writing.write(b"through")
         assert (data, reading.read()) == (b"x", b"through")
+
+
+def test_when_a_descriptor_is_gone_answers_are_sent_at_once_again(reactor: Any) -> None:
+    connected = Connected(reactor, Echo())
+    with connected.peer:
+        connected.transport.sendFileDescriptor(connected.peer.fileno())
+        connected.transport.write(b"w")
+        data, [received] = connected.receive()
+        os.close(received)
+        assert data == b"w"
+        connected.peer.send(b"x")
+        turn_until(reactor, lambda: connected.transport.bytes_in)
+        assert is_readable(connected.peer)
+
+
+def test_a_protocol_that_takes_over_is_asked_whether_it_takes_descriptors(reactor: Any) -> None:
+    connected = Connected(reactor, Echo())
+    with connected.peer:
+        connected.peer.send(b"first")
+        assert connected.receive() == (b"first", [])
+        later = Taking()
+        later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
+        connected.transport.protocol = later
+        socket.send_fds(connected.peer, [b"some"], [connected.peer.fileno()])
+        assert connected.receive() == (b"1 for some", [])
+        os.close(later.taken[0])
+
+
+def test_when_it_has_ended_it_holds_no_protocol(reactor: Any) -> None:
+    connected = Connected(reactor, Echo())
+    with connected.peer:
+        connected.peer.send(b"x")
+        assert connected.receive() == (b"x", [])
+    turn_until(reactor, lambda: not connected.transport.connected)
+    protocol = weakref.ref(connected.protocol)
+    del connected.protocol
+    assert protocol() is None
 
 
 @pytest.mark.parametrize("before", [b"", b"some"])

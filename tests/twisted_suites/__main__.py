@@ -1,7 +1,7 @@
 """Run Twisted's own test suites on several reactors and compare the outcomes, test by test.
 
-``python -m tests.twisted_suites`` compares ``eager``, and ``epoll`` with eager streams, with
-``epoll``.
+``python -m tests.twisted_suites`` compares ``eager``, ``epoll`` with eager streams, and ``eager``
+with the accelerator, which must be installed, with ``epoll``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TypeAlias
 
 import click
 
+from sockservices.transports.accelerator import accelerator
 from tests.twisted_suites.outcomes import Outcome, Outcomes, counts, differences, unintended
-from tests.twisted_suites.running import run
+from tests.twisted_suites.running import ACCELERATED, run
 from tests.twisted_suites.suites import INTENDED, LEFT_OUT, SUITES, chosen
 
 REPETITIONS = 3
@@ -27,7 +28,7 @@ MOST_REPEATED = 20
 
 TRACEBACK_LINES = 12
 
-OURS = ("eager", "tests.twisted_suites.nested.NestedReactor")
+OURS = ("eager", "tests.twisted_suites.nested.NestedReactor", f"eager{ACCELERATED}")
 
 
 # A test or suite, the two reactors, and what came of it on each.
@@ -70,7 +71,8 @@ def explain(name: str, reactors: tuple[str, str], pair: tuple[Outcome, Outcome])
     multiple=True,
     default=OURS,
     show_default=True,
-    help="Short name or dotted class; may be repeated.",
+    help=f"Short name or dotted class, with the accelerator if {ACCELERATED!r} follows; "
+    "may be repeated.",
 )
 @click.option("--against", default="epoll", show_default=True, help="Short name or dotted class.")
 @click.option(
@@ -84,6 +86,8 @@ def main(ours: tuple[str, ...], against: str, jobs: int, suites: tuple[str, ...]
         work = chosen(suites)
     except ImportError as error:
         raise click.UsageError(f"{error}; the suites are: {'; '.join(SUITES)}") from error
+    if any(name.endswith(ACCELERATED) for name in ours) and accelerator is None:
+        raise click.UsageError(f"{ACCELERATED} needs the accelerator: pip install ./fast")
     intended = INTENDED if against == "epoll" and set(ours) <= set(OURS) else {}
     steady: list[Difference] = []
     unsteady: list[Difference] = []

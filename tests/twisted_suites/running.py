@@ -17,6 +17,9 @@ from tests.twisted_suites.outcomes import Outcome, gather
 
 CHILD = Path(__file__).with_name("child.py")
 
+ACCELERATED = "+fast"
+"""What follows the name of a reactor if the accelerator is to be in use."""
+
 QUIET_SECONDS = 60.0
 """After this long without an event the running test hangs. The slowest test takes 7 s."""
 
@@ -68,7 +71,7 @@ def run(
     A test that hangs or ends the process has that as its outcome; the others are run in a new
     process.
 
-    :param reactor: a short name or the dotted name of a class.
+    :param reactor: a short name or the dotted name of a class, and perhaps ``ACCELERATED``.
     :param modules: the modules to load.
     :param only: the ids to run; all, if None.
     :param quiet: after how many seconds without an event a test hangs.
@@ -79,13 +82,14 @@ def run(
         output = Path(folder, "output")
         for _ in range(MOST_STOPS):
             job = {
-                "reactor": reactor,
+                "reactor": reactor.removesuffix(ACCELERATED),
                 "modules": list(modules),
                 "only": None if only is None else list(only),
                 "done": list(gather(read(record))),
                 "record": str(record),
             }
-            stop = _one_process(job, Path(folder), output, record, quiet)
+            fast = "1" if reactor.endswith(ACCELERATED) else "0"
+            stop = _one_process(job, fast, Path(folder), output, record, quiet)
             events = read(record)
             if events and events[-1]["kind"] == "end":
                 break
@@ -101,9 +105,11 @@ def run(
         return gather(read(record))
 
 
-def _one_process(job: object, folder: Path, output: Path, record: Path, quiet: float) -> str:
+def _one_process(
+    job: object, fast: str, folder: Path, output: Path, record: Path, quiet: float
+) -> str:
     # Sets are then iterated in the same order on both sides.
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "SOCKSERVICES_FAST": fast}
     # A file, since a list of ids may be longer than execve(2) allows one argument to be.
     job_file = folder / "job"
     job_file.write_text(json.dumps(job), encoding="utf-8")
