@@ -103,7 +103,7 @@ static void dealloc(PyObject *self)
 
 static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    Port *port = (Port *)PyType_GenericAlloc(type, 0);
+    Port *port = (Port *)fast_new(type);
     if (port == NULL)
         return NULL;
     fast_put(&port->askers, Py_None);

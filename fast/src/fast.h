@@ -9,6 +9,10 @@
 /* Put a new reference to `value` where another one is, which may be NULL. */
 void fast_put(PyObject **place, PyObject *value);
 
+/* Make an object as object.__new__ does, which on CPython 3.11 alone lets it have its attributes in
+ * an array, which takes half the memory of a dictionary. */
+PyObject *fast_new(PyTypeObject *type);
+
 /* Clear the exception that is set, and return it with its traceback; NULL if there is none. */
 PyObject *fast_caught(void);
 

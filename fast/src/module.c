@@ -11,6 +11,15 @@ void fast_put(PyObject **place, PyObject *value)
     Py_XDECREF(former);
 }
 
+PyObject *fast_new(PyTypeObject *type)
+{
+    PyObject *nothing = PyTuple_New(0);
+    newfunc make = (newfunc)PyType_GetSlot(&PyBaseObject_Type, Py_tp_new);
+    PyObject *made = nothing != NULL ? make(type, nothing, NULL) : NULL;
+    Py_XDECREF(nothing);
+    return made;
+}
+
 PyObject *fast_caught(void)
 {
     PyObject *type, *value, *traceback;

@@ -95,7 +95,7 @@ static int take_buffer_size(Stream *stream)
 
 static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    Stream *stream = (Stream *)PyType_GenericAlloc(type, 0);
+    Stream *stream = (Stream *)fast_new(type);
     if (stream == NULL)
         return NULL;
     fast_put(&stream->held, Py_False);
