@@ -412,7 +412,6 @@ class EagerServer(EagerStream):
         try:
             if self.producer is not None:
                 self._stop_producer()
-            self.reactor.forget(self)
             aborted = isinstance(reason.value, ConnectionAborted)
             self._closeSocket(not aborted)
             protocol = self.protocol

@@ -33,7 +33,13 @@ def nest_of(reactor: Any) -> Nest:
     """Return the ``Nest`` of a reactor; create it if there is none."""
     found: Nest | None = vars(reactor).get("_sockservices_nest")
     if found is None:
-        found = reactor._sockservices_nest = Nest(reactor)
+        # Some reactors take their turns elsewhere: in the loop of asyncio, or of a GUI toolkit.
+        knows_turns = all(
+            getattr(type(reactor), name) is getattr(ReactorBase, name)
+            for name in ("iterate", "mainLoop", "run")
+        )
+        kind = Nest if knows_turns else TurnlessNest
+        found = reactor._sockservices_nest = kind(reactor)
     return found
 
 
@@ -82,12 +88,6 @@ class Nest(Watching, _Outside):
         self._writes = set()
         self._selectables = {}
         self._turn = 0
-        # Some reactors take their turns elsewhere: in the loop of asyncio, or of a GUI toolkit.
-        self._knows_turns = all(
-            getattr(type(reactor), name) is getattr(ReactorBase, name)
-            for name in ("iterate", "mainLoop", "run")
-        )
-        self._will_prepare = False
         reactor.addReader(self)
         reactor._internalReaders.add(self)  # removeAll() leaves it there
         for name in _REPLACED:
@@ -95,46 +95,13 @@ class Nest(Watching, _Outside):
 
     @property
     def turn(self) -> int:
-        """The number of the current turn; if turns are unknown, a new number each time."""
-        if not self._knows_turns:
-            self._turn += 1
+        """The number of the current turn."""
         return self._turn
 
     def doIteration(self, delay: float | None) -> None:
         """Take a turn of the reactor, which waits at most ``delay`` seconds (``None``: forever)."""
         self._turn += 1
         self._outside.doIteration(0 if self.prepare() else delay)
-
-    def addReader(self, reader: Any) -> None:
-        """See ``IReactorFDSet.addReader``."""
-        super().addReader(reader)
-        self._prepare_soon()
-
-    def addWriter(self, writer: Any) -> None:
-        """See ``IReactorFDSet.addWriter``."""
-        super().addWriter(writer)
-        self._prepare_soon()
-
-    def removeReader(self, reader: Any) -> None:
-        """See ``IReactorFDSet.removeReader``."""
-        super().removeReader(reader)
-        self._prepare_soon()
-
-    def removeWriter(self, writer: Any) -> None:
-        """See ``IReactorFDSet.removeWriter``."""
-        super().removeWriter(writer)
-        self._prepare_soon()
-
-    def _prepare_soon(self) -> None:
-        is_due = (self._changed or self._untried) and not self._knows_turns
-        if is_due and not self._will_prepare:
-            self._will_prepare = True
-            self._reactor.callLater(0, self._prepare_now)
-
-    def _prepare_now(self) -> None:
-        self._will_prepare = False
-        self.prepare()
-        self._prepare_soon()
 
     def getReaders(self) -> list[Any]:
         """See ``IReactorFDSet.getReaders``."""
@@ -168,3 +135,45 @@ class Nest(Watching, _Outside):
     def logPrefix(self) -> str:
         """See ``ILoggingContext.logPrefix``."""
         return "-"
+
+
+class TurnlessNest(Nest):
+    """The eager connections of a reactor whose turns are unknown: changes are made in calls."""
+
+    _will_prepare = False
+
+    @property
+    def turn(self) -> int:
+        """A new number each time."""
+        self._turn += 1
+        return self._turn
+
+    def addReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.addReader``."""
+        super().addReader(reader)
+        self._prepare_soon()
+
+    def addWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.addWriter``."""
+        super().addWriter(writer)
+        self._prepare_soon()
+
+    def removeReader(self, reader: Any) -> None:
+        """See ``IReactorFDSet.removeReader``."""
+        super().removeReader(reader)
+        self._prepare_soon()
+
+    def removeWriter(self, writer: Any) -> None:
+        """See ``IReactorFDSet.removeWriter``."""
+        super().removeWriter(writer)
+        self._prepare_soon()
+
+    def _prepare_soon(self) -> None:
+        if (self._changed or self._untried) and not self._will_prepare:
+            self._will_prepare = True
+            self._reactor.callLater(0, self._prepare_now)
+
+    def _prepare_now(self) -> None:
+        self._will_prepare = False
+        self.prepare()
+        self._prepare_soon()
