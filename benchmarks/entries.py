@@ -165,6 +165,12 @@ ENTRIES = (
         _needs_module("uvloop"),
     ),
     Entry(
+        "talyn",
+        "talyn Protocol",
+        _python("asyncio_protocol.py", "talyn"),
+        _needs_module("talyn"),
+    ),
+    Entry(
         "uvloop-streams",
         "uvloop streams",
         _python("asyncio_streams.py", "uvloop", modes=TCP),

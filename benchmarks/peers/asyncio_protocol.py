@@ -1,9 +1,9 @@
-"""asyncio_protocol.py PORT|PATH MODE [asyncio|uvloop]: a Protocol, on either loop.
+"""asyncio_protocol.py PORT|PATH MODE [asyncio|uvloop|talyn]: a Protocol, on one of the loops.
 
 The mode is echo, hello or lines=N on a TCP port, tls=CERTIFICATE for echo over TLS, unix for echo
 on a Unix stream socket, udp for echo, or sink to discard UDP datagrams.
 
-Both loops set TCP_NODELAY by themselves.
+asyncio and uvloop set TCP_NODELAY by themselves.
 """
 
 from __future__ import annotations
@@ -97,6 +97,6 @@ async def main(where: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    # Both modules have a function of this name.
-    event_loop = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
-    event_loop.new_event_loop().run_until_complete(main(sys.argv[1], sys.argv[2]))
+    module = importlib.import_module(sys.argv[3] if len(sys.argv) > 3 else "asyncio")
+    make = module.Loop if module.__name__ == "talyn" else module.new_event_loop
+    make().run_until_complete(main(sys.argv[1], sys.argv[2]))
