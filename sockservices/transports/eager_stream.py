@@ -24,6 +24,7 @@ from twisted.internet import main, tcp
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
+from sockservices.printable import as_is_or_escaped
 from sockservices.transports.byte_counting import Counted
 from sockservices.transports.late_tls import StartsTLS
 from sockservices.transports.transport import EagerConnection
@@ -348,7 +349,7 @@ class EagerServer(EagerStream):
     They need less time and memory, because they are much of the cost of a short connection.
     """
 
-    _repstr = ""
+    _repstr = _logstr = ""
     _kind: type | None = None  # the protocol's class, after the protocol has gone
 
     def __init__(
@@ -362,7 +363,6 @@ class EagerServer(EagerStream):
     ) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self.fileno = sock.fileno  # type: ignore[method-assign]
         self.reactor = reactor
         self.protocol = protocol
         self.server = server
@@ -382,10 +382,27 @@ class EagerServer(EagerStream):
         self.on_end = None
         self.streamingProducer = False
         self.bytes_in = self.bytes_out = 0
-        self.logstr = f"{self._getLogPrefix(protocol)},{sessionno},{self.hostname}"
+        self._prefix = self._getLogPrefix(protocol)
         self._port = None if server is None else server._realPortNumber
         self.startReading()
         self.connected = 1
+
+    def fileno(self) -> int:
+        """See ``IFileDescriptor.fileno``."""
+        sock = getattr(self, "socket", None)
+        return -1 if sock is None else sock.fileno()
+
+    @property
+    def logstr(self) -> str:
+        """The log prefix, an attribute of Twisted's transports; built only on demand.
+
+        It may contain a path that the peer has chosen, so it is escaped.
+        """
+        return self._logstr or as_is_or_escaped(f"{self._prefix},{self.sessionno},{self.hostname}")
+
+    @logstr.setter
+    def logstr(self, text: str) -> None:
+        self._logstr = as_is_or_escaped(text)
 
     @property
     def hostname(self) -> Any:
@@ -416,7 +433,7 @@ class EagerServer(EagerStream):
             self._closeSocket(not aborted)
             protocol = self.protocol
             self._kind = protocol.__class__
-            del self.protocol, self.socket, self.fileno
+            del self.protocol, self.socket
             protocol.connectionLost(reason)
         finally:
             self._tell_end(reason)

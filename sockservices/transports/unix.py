@@ -19,7 +19,6 @@ from sockservices.transports.accelerator import Accelerated
 from sockservices.transports.adopted_sockets import AdoptedUnixPort
 from sockservices.transports.closing import ReadsTheRest
 from sockservices.transports.eager_stream import EagerServer, EagerStream
-from sockservices.transports.log_prefixes import EscapedPrefix
 from sockservices.transports.port import AcceptingPort
 from sockservices.transports.transport import EagerConnection
 
@@ -81,7 +80,7 @@ class _AcceleratedStream(Accelerated, _UnixStream):
     _read_purely = _UnixStream.doRead
 
 
-class Server(_AcceleratedStream, EagerServer, ReadsTheRest, EscapedPrefix, unix.Server):  # type: ignore[misc, override]
+class Server(_AcceleratedStream, EagerServer, ReadsTheRest, unix.Server):  # type: ignore[misc, override]
     """A connection that a port has accepted; see ``twisted.internet.unix.Server``."""
 
     def __init__(
