@@ -15,17 +15,17 @@ from benchmarks.workloads import Workload
 
 WIDTH, LEFT, RIGHT = 760, 190, 180
 BAR, GAP, HEAD, FOOT = 9, 9, 58, 30
-DRAWN = ("sockservices", "sockservices-eager")  # the other entries of ours are in the tables
+DRAWN = ("sockservices", "sockservices-fast")  # the other entries of ours are in the tables
 
 STYLE = """
 text { font: 12px sans-serif; fill: #24292f }
 .title { font-weight: bold } .small { font-size: 10px }
-.sockservices { fill: #b35900 } .sockservices-eager { fill: #e8a25c }
+.sockservices { fill: #b35900 } .sockservices-fast { fill: #e8a25c }
 .axis { stroke: #24292f; stroke-width: 1 } .grid { stroke: #8c959f; stroke-width: 1; opacity: .3 }
 .range { stroke: #24292f; stroke-width: 1.2 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .axis, .range { stroke: #e6edf3 }
-  .sockservices { fill: #f0883e } .sockservices-eager { fill: #9e5a26 }
+  .sockservices { fill: #f0883e } .sockservices-fast { fill: #9e5a26 }
 }
 """
 

@@ -51,9 +51,9 @@ typedef struct {
 } Port;
 
 static PyObject *str_answer_purely, *str_asker, *str_begin_turn, *str_close_if_done, *str_count,
-    *str_datagram_received, *str_deliver_truncated, *str_failed, *str_if_shut_down, *str_latest,
+    *str_datagram_received, *str_deliver_truncated, *str_failed, *str_has_answered, *str_if_shut_down, *str_latest,
     *str_move_to_end, *str_peer, *str_protocol, *str_read_purely, *str_source, *str_survive,
-    *str_why_no_answer, *str_write_purely;
+    *str_write_purely;
 
 static PyObject **const objects(Port *port, size_t i)
 {
@@ -269,9 +269,7 @@ static int call(Port *port, PyObject *name)
 /* Pass a datagram on; 0, or -1 with an exception. */
 static int deliver(Port *port, PyObject *data, Py_ssize_t size, PyObject *peer)
 {
-    PyObject *self = (PyObject *)port, *number = PyLong_FromSsize_t(size), *result;
-    if (number == NULL)
-        return -1;
+    PyObject *self = (PyObject *)port, *result, *number = NULL;
     port->received++;
     port->bytes_in += PyBytes_Size(data);
     if (size == PyBytes_Size(data)) {
@@ -280,14 +278,18 @@ static int deliver(Port *port, PyObject *data, Py_ssize_t size, PyObject *peer)
                                                        NULL)
                           : NULL;
         Py_XDECREF(protocol);
-    } else
+    } else {
+        if ((number = PyLong_FromSsize_t(size)) == NULL)
+            return -1;
         result = PyObject_CallMethodObjArgs(self, str_deliver_truncated, data, number, peer, NULL);
+    }
     if (result == NULL) {
         PyObject *error = fast_caught();
-        result = PyObject_CallMethodObjArgs(self, str_failed, error, number, peer, NULL);
+        if (number != NULL || (number = PyLong_FromSsize_t(size)) != NULL)
+            result = PyObject_CallMethodObjArgs(self, str_failed, error, number, peer, NULL);
         Py_DECREF(error);
     }
-    Py_DECREF(number);
+    Py_XDECREF(number);
     return is_ok(result);
 }
 
@@ -410,12 +412,12 @@ static int send_back(Port *port, PyObject *const *arguments, Py_ssize_t count, i
     if (nothing <= 0)
         return nothing;
     if (is_answer) {
-        PyObject *why = PyObject_CallMethodObjArgs((PyObject *)port, str_why_no_answer,
+        PyObject *has = PyObject_CallMethodObjArgs((PyObject *)port, str_has_answered,
                                                    arguments[1], NULL);
-        Py_XDECREF(why);
-        if (why == NULL)
+        Py_XDECREF(has);
+        if (has == NULL)
             return -1;
-        if (why != Py_None || port->latest != sender || sender->peer != arguments[1])
+        if (has != Py_True || port->latest != sender || sender->peer != arguments[1])
             return 0;
     }
     if (sender->told_source != NULL) {
@@ -522,6 +524,7 @@ static const FastName names[] = {
     {&str_datagram_received, "datagramReceived"},
     {&str_deliver_truncated, "_deliver_truncated"},
     {&str_failed, "_failed"},
+    {&str_has_answered, "_has_answered"},
     {&str_if_shut_down, "_if_shut_down"},
     {&str_latest, "_latest"},
     {&str_move_to_end, "move_to_end"},
@@ -530,7 +533,6 @@ static const FastName names[] = {
     {&str_read_purely, "_read_purely"},
     {&str_source, "source"},
     {&str_survive, "_survive"},
-    {&str_why_no_answer, "_why_no_answer"},
     {&str_write_purely, "_write_purely"},
     {NULL, NULL},
 };

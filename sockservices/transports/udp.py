@@ -209,3 +209,4 @@ class UdpPort(AcceleratedDatagrams, _UdpPort):
     # By these names the accelerator finds them.
     _read_purely, _answer_purely = _UdpPort.doRead, _UdpPort.answer
     _write_purely = _UdpPort.write
+    _has_answered = own_addresses.has_answered
