@@ -43,6 +43,10 @@ class Delivering(BufferingTLSTransport):
         error = reason.value if reason is not None else None
         if self.error is None:
             self.error = error
+        if reason is not None:
+            # Its traceback leads back to here, where Twisted has it in a variable: the connection
+            # would take memory until all garbage is collected.
+            reason.cleanFailure()
         if error is not None and not error.args:  # Twisted expects arguments
             reason = Failure(SysCallError(-1, "Unexpected EOF"))
         super()._tlsShutdownFinished(reason)
@@ -65,6 +69,8 @@ class Delivering(BufferingTLSTransport):
             _log.failure("the protocol failed on the last data")
             self._lostTLSConnection = True  # so that no more data is delivered
             super().connectionLost(reason)
+        finally:
+            self._producer = None  # which may refer to this transport, as that of an echo does
 
 
 def deliver(tls: Any) -> None:

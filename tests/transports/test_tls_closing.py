@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import ssl
+import weakref
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from sockservices.transports import EagerReactor, EagerStreams, deliver_at_the_end, tcp
 from tests.certificates import make_certificate
+from tests.transports.fresh_process import python
 from tests.transports.reactors import started, turn_until
 
 MESSAGE = os.urandom(1 << 20)
@@ -32,7 +36,11 @@ def reactor(request: Any) -> Any:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("certificate")
     make_certificate(folder)
-    return DefaultOpenSSLContextFactory(str(folder / "key.pem"), str(folder / "trusted/cert.pem"))
+    return DefaultOpenSSLContextFactory(*_files(folder))
+
+
+def _files(folder: Path) -> tuple[str, str]:
+    return str(folder / "key.pem"), str(folder / "trusted/cert.pem")
 
 
 def _streams(reactor: Any) -> Any:
@@ -67,6 +75,50 @@ def _client(protocol: Protocol) -> ClientFactory:
     factory.protocol = lambda: protocol
     factory.noisy = False
     return factory
+
+
+def left_after_an_abrupt_end(make: Any, certificate: Any) -> list[Any]:
+    """Return what is left of TLS that a peer has ended without close_notify."""
+    lost: list[Any] = []
+
+    class Producing(Echoing):
+        def connectionMade(self) -> None:
+            self.transport.registerProducer(self.transport, True)
+
+        def connectionLost(self, reason: Any = None) -> None:
+            tls = self.transport
+            lost.extend(map(weakref.ref, (tls, tls._tlsConnection)))
+            self.transport = None
+
+    with started(make) as reactor:
+        streams, client = _streams(reactor), Collecting()
+        factory = TLSMemoryBIOFactory(certificate, False, Factory.forProtocol(Producing), reactor)
+        deliver_at_the_end(factory)
+        port = streams.listenTCP(0, factory, interface="127.0.0.1")
+        streams.connectSSL("127.0.0.1", port.getHost().port, _client(client), CertificateOptions())
+        turn_until(reactor, lambda: client.transport)
+        client.transport.write(MESSAGE)
+        turn_until(reactor, lambda: len(client.got) == len(MESSAGE))
+        gc.collect()
+        gc.disable()
+        client.transport.transport.loseConnection()  # of TCP alone
+        turn_until(reactor, lambda: lost)
+        reactor.iterate(0)
+        return [each() for each in lost]
+
+
+@pytest.mark.parametrize("make", ["EPollReactor", "EagerReactor"])
+def test_without_close_notify_it_is_freed_as_soon_as_it_has_ended(
+    make: str, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path)
+    # pytest-twisted has failures keep their traceback, and so whatever it leads to.
+    result = python(
+        "from tests.transports.test_tls_closing import *\n"
+        f"certificate = DefaultOpenSSLContextFactory(*{_files(tmp_path)})\n"
+        f"print(left_after_an_abrupt_end({make}, certificate))"
+    )
+    assert result.stdout == "[None, None]\n", result.stderr
 
 
 def test_from_the_beginning(reactor: Any, certificate: Any) -> None:
