@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 
 #define DATAGRAMS_A_TURN 64
-#define SPACE 64 /* for ancillary data: more than CMSG_SPACE of an in6_pktinfo */
+#define SPACE 128 /* for ancillary data, as in askers.py */
 #define KNOWN 256 /* peers; a power of 2 */
 
 typedef union {
@@ -394,7 +394,9 @@ static PyObject *do_read(PyObject *self, PyObject *unused)
 /* Whether nothing waits to be sent, so that no datagram overtakes another; -1 with an exception. */
 static int nothing_waits(Port *port)
 {
-    PyObject *count = port->unsent ? PyObject_GetAttr(port->unsent, str_count) : NULL;
+    if (port->unsent == NULL)
+        return 0; /* Python then says so */
+    PyObject *count = PyObject_GetAttr(port->unsent, str_count);
     int waiting = count ? PyObject_IsTrue(count) : -1;
     Py_XDECREF(count);
     return waiting < 0 ? -1 : !waiting;

@@ -21,7 +21,9 @@ from sockservices.transports.zones import sockaddr
 MOST_KNOWN = 1024  # askers of one port that are remembered
 
 _IP_PKTINFO = 8  # linux/in.h; Python has a name for it since 3.14
-_SPACE = socket.CMSG_SPACE(20)  # the larger of in_pktinfo (12 bytes) and in6_pktinfo (20)
+# The kernel tells more if whoever made the socket has asked for it, such as the time or the TTL.
+_ADDRESSES = ((socket.IPPROTO_IP, _IP_PKTINFO), (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO))
+_SPACE = 128  # bytes for all of that
 
 # The address has gone since, or is one that nothing can be sent from: a broadcast or multicast one.
 _NOT_FROM_THERE = {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETUNREACH}
@@ -46,6 +48,8 @@ class Askers:
 
     def asker(self, peer: tuple[str, int], ancillary: _Ancillary) -> Asker:
         """Return and remember a sender; the longest unheard of those before may be forgotten."""
+        if len(ancillary) != 1 or ancillary[0][:2] not in _ADDRESSES:
+            ancillary = [each for each in ancillary if each[:2] in _ADDRESSES]
         found = self._latest.get(peer)
         if found is None or found.asked != ancillary:
             found = Asker(peer)

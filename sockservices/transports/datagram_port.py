@@ -85,7 +85,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
         """Deliver waiting datagrams, up to a fair share of one turn of the reactor."""
         receive, buffer, limit = self._receiver(), self._buffer, len(self._buffer)
         together, peer_of = self._takes_batches, None if self._names_are_peers else self._peer
-        refuses, most = self.refuses, self._begin_turn()
+        most = self._begin_turn()
         batch: list[tuple[bytes, DatagramPeer]] = []
         total, ended = 0, None
         for turn in range(DATAGRAMS_A_TURN):
@@ -102,7 +102,7 @@ class DatagramPort(SurvivingPort, DatagramSending):
                     break
                 continue
             peer = raw_peer if peer_of is None else peer_of(raw_peer)
-            if refuses is not None and refuses(peer):
+            if self.refuses is not None and self.refuses(peer):
                 continue
             data = buffer[:size].tobytes()
             total += len(data)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from twisted.internet import main, tcp
@@ -57,8 +57,10 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
     _sent_in = -1  # the last turn of the reactor in which data was sent at once
     # Whether a write at another time than during a read is sent at once.
     _sends_at_once = True
-    # Whether reading depends on the protocol.
+    # Whether reading depends on the protocol: on whether it takes file descriptors.
     _asks_protocol = False
+    # File descriptors to be sent, of Unix streams only.
+    _sendmsgQueue: Sequence[int] = ()
     # Whether a send has failed for good, which the kernel reports only once.
     _broken = False
 
@@ -73,7 +75,8 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         was_full = self._was_full
         try:
             size = self.bufferSize
-            data = self.socket.recv(size * _LARGER if was_full else size)
+            is_large = was_full and not self._asks_protocol
+            data = self.socket.recv(size * _LARGER if is_large else size)
         except BlockingIOError:
             return None
         except OSError:
@@ -159,7 +162,12 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         parts.append(data)
         self._tempDataLen = size
         if size > self.bufferSize:
-            self._send_gathered(b"")
+            if self._sends_at_once:
+                self._send_gathered(b"")
+            else:  # a file descriptor that is yet to come must travel with it
+                self._held = False
+                self._maybePauseProducer()
+                self.startWriting()
 
     def _send_gathered(self, last: bytes) -> None:
         parts = self._tempDataBuffer
@@ -264,7 +272,7 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         """See ``IWriteDescriptor.doWrite``."""
         self._was_full = self._was_full or False
         self._sent_before, self._sent = self._sent, 0
-        kept = self._tempDataLen or self.dataBuffer
+        kept = self._tempDataLen or self.dataBuffer or self._sendmsgQueue
         if self._sent_before and self.disconnecting and not kept and self.producer is None:
             self.stopWriting()
             return main.CONNECTION_DONE
@@ -349,8 +357,8 @@ class EagerServer(EagerStream):
     They need less time and memory, because they are much of the cost of a short connection.
     """
 
-    _repstr = _logstr = ""
-    _kind: type | None = None  # the protocol's class, after the protocol has gone
+    _repstr = ""
+    _logstr: str | None = None  # if it was set
 
     def __init__(
         self,
@@ -383,6 +391,7 @@ class EagerServer(EagerStream):
         self.streamingProducer = False
         self.bytes_in = self.bytes_out = 0
         self._prefix = self._getLogPrefix(protocol)
+        self._kind = protocol.__class__
         self._port = None if server is None else server._realPortNumber
         self.startReading()
         self.connected = 1
@@ -398,7 +407,9 @@ class EagerServer(EagerStream):
 
         It may contain a path that the peer has chosen, so it is escaped.
         """
-        return self._logstr or as_is_or_escaped(f"{self._prefix},{self.sessionno},{self.hostname}")
+        if self._logstr is not None:
+            return self._logstr
+        return as_is_or_escaped(f"{self._prefix},{self.sessionno},{self.hostname}")
 
     @logstr.setter
     def logstr(self, text: str) -> None:
@@ -412,8 +423,7 @@ class EagerServer(EagerStream):
     @property
     def repstr(self) -> str:
         """The representation of this connection, built only on demand."""
-        kind = getattr(self, "protocol", None).__class__ if self._kind is None else self._kind
-        return self._repstr or f"<{kind.__name__} #{self.sessionno} on {self._port}>"
+        return self._repstr or f"<{self._kind.__name__} #{self.sessionno} on {self._port}>"
 
     @repstr.setter
     def repstr(self, text: str) -> None:  # Twisted sets it for an adopted connection
@@ -432,7 +442,6 @@ class EagerServer(EagerStream):
             aborted = isinstance(reason.value, ConnectionAborted)
             self._closeSocket(not aborted)
             protocol = self.protocol
-            self._kind = protocol.__class__
             del self.protocol, self.socket
             protocol.connectionLost(reason)
         finally:

@@ -175,5 +175,7 @@ class TurnlessNest(Nest):
 
     def _prepare_now(self) -> None:
         self._will_prepare = False
-        self.prepare()
-        self._prepare_soon()
+        try:
+            self.prepare()
+        finally:
+            self._prepare_soon()

@@ -30,7 +30,6 @@ class _UnixStream(EagerStream):
     _asks_protocol = True
     # The protocol that was last asked whether it takes file descriptors, if it does not.
     _plain_protocol: Any = None
-    _sendmsgQueue: list[int]
 
     def doRead(self) -> Any:
         """See ``IReadDescriptor.doRead``."""

@@ -183,12 +183,12 @@ class Watching:
                 # As in _doReadOrWrite; inline because it is by far the most frequent case.
                 contexts[-1] = connection
                 try:
-                    why = connection.doRead()
+                    why, has_read = connection.doRead(), True
                 except BaseException as raised:
-                    self._end_reading(connection, raised, False)
-                else:
-                    if why is not None:
-                        self._end_reading(connection, why, True)
+                    why, has_read = raised, False
+                if why is not None:
+                    self._end_reading(connection, why, has_read)
+                    why = None  # or its traceback would keep what leads to it
         finally:
             contexts.pop()
 

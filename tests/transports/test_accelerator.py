@@ -359,7 +359,7 @@ def test_a_class_may_say_how_much_is_read(
 
 
 @KINDS
-def test_a_full_read_is_followed_by_a_larger_one(reactor: Any, kind: int) -> None:
+def test_a_full_read_is_followed_by_a_larger_one_on_tcp(reactor: Any, kind: int) -> None:
     seen: list[int] = []
     pair = Pair(reactor, lambda _transport, data: seen.append(len(data)), kind)
     with pair.peer:
@@ -368,7 +368,8 @@ def test_a_full_read_is_followed_by_a_larger_one(reactor: Any, kind: int) -> Non
         turn_until(reactor, lambda: sum(seen) == 5000)
         pair.peer.sendall(bytes(5000))
         turn_until(reactor, lambda: sum(seen) == 10_000)
-    assert seen == [1000, 4000, 5000]
+    # On a Unix socket it might skip file descriptors that the next protocol takes.
+    assert seen == ([1000] * 10 if kind == socket.AF_UNIX else [1000, 4000, 5000])
 
 
 @KINDS

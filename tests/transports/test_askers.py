@@ -219,6 +219,33 @@ def test_what_arrived_before_the_kernel_was_asked_is_answered() -> None:
             assert drain(asking) == [b"!"]
 
 
+_SO_TIMESTAMP = 29  # asm-generic/socket.h, as systemd sets it for Timestamping=
+_IP_RECVTTL = 12  # linux/in.h
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        (socket.SOL_SOCKET, _SO_TIMESTAMP),
+        (socket.IPPROTO_IP, _IP_RECVTTL),
+        (socket.IPPROTO_IP, socket.IP_RECVTOS),
+    ],
+)
+def test_what_else_the_kernel_tells_changes_nothing(option: tuple[int, int]) -> None:
+    recorder, reactor = Recorder(), ManualReactor()
+    with bound_everywhere() as owned, client() as asking:
+        owned.setsockopt(*option, 1)
+        port = UdpPort.inheriting(owned.dup(), recorder, reactor)
+        with listening(port, reactor):
+            for host in (*ASKED, *ASKED):
+                peer = Everywhere(port, recorder).asked(asking, host)
+                port.write(b"written", peer)
+                port.answer(b"answered", peer)
+                assert sources(asking) == [(b"written", host), (b"answered", host)]
+        assert port._askers is not None
+        assert len(port._askers._latest) == 1  # of one peer
+
+
 def test_a_long_datagram_is_truncated_and_counted_as_ever(everywhere: Everywhere) -> None:
     everywhere.port._buffer = memoryview(bytearray(4))
     with client() as asking:

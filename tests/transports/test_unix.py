@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import FileDescriptorOverrun
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python import log
@@ -184,6 +185,78 @@ def test_a_descriptor_that_is_passed_while_data_is_received_travels_with_the_ans
         with os.fdopen(received, "wb") as writing:
             writing.write(b"through")
         assert (data, reading.read()) == (b"x", b"through")
+
+
+@pytest.mark.parametrize("sizes", [(40_000, 40_000), (20_000,) * 5])
+def test_a_descriptor_travels_with_what_was_written_before_it_however_much(
+    reactor: Any, sizes: tuple[int, ...]
+) -> None:
+    class Passing(Echo):
+        def dataReceived(self, data: bytes) -> None:
+            transport: Any = self.transport
+            for size in sizes:
+                transport.write(bytes(size))
+            transport.sendFileDescriptor(connected.peer.fileno())
+
+    connected = Connected(reactor, Echo())
+    with connected.peer:
+        connected.peer.send(b"x")
+        assert connected.receive() == (b"x", [])
+        later = Passing()
+        later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
+        connected.transport.protocol = later
+        for _ in range(2):  # the first read of each protocol is Twisted's
+            connected.peer.send(b"x")
+            _, [received] = connected.receive()
+            os.close(received)
+            got = 1
+            while got < sum(sizes):
+                turn_until(reactor, lambda: is_readable(connected.peer))
+                got += len(connected.peer.recv(1 << 20))
+            assert got == sum(sizes)
+        assert connected.transport.connected
+
+
+def test_a_protocol_that_takes_over_after_much_data_gets_the_descriptors(reactor: Any) -> None:
+    later = Taking()
+
+    class Upgrading(Protocol):
+        got = 0
+
+        def dataReceived(self, data: bytes) -> None:
+            self.got += len(data)
+            if data.endswith(b"upgrade"):
+                later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
+                connected.transport.protocol = later
+
+    first = Upgrading()
+    connected = Connected(reactor, first)
+    with connected.peer:
+        connected.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        connected.peer.send(b"a")
+        turn_until(reactor, lambda: first.got)
+        connected.peer.sendall(bytes(1 << 16))
+        connected.peer.sendall(bytes((1 << 16) - 7) + b"upgrade")
+        socket.send_fds(connected.peer, [b"some"], [connected.peer.fileno()])
+        assert connected.receive() == (b"1 for some", [])
+        os.close(later.taken[0])
+
+
+def test_descriptors_that_could_not_be_sent_are_told(reactor: Any) -> None:
+    ended: list[Any] = []
+
+    class Ending(Echo):
+        def connectionLost(self, reason: Any = None) -> None:
+            ended.append(reason.type)
+
+    connected = Connected(reactor, Ending())
+    with connected.peer:
+        connected.peer.send(b"x")
+        assert connected.receive() == (b"x", [])
+        connected.transport.sendFileDescriptor(connected.peer.fileno())
+        connected.transport.loseConnection()  # there are no bytes to send it with
+        turn_until(reactor, lambda: ended)
+    assert ended == [FileDescriptorOverrun]
 
 
 def test_when_a_descriptor_is_gone_answers_are_sent_at_once_again(reactor: Any) -> None:
