@@ -27,8 +27,8 @@ from benchmarks.workloads import WORKLOADS, Workload
 # One of each kind of load, each on a service of its own.
 MIX = ("echo-64", "stream", "connect", "lines", "unix-64", "udp-64", "tls-64", "tls-resumed")
 
-NOISE_KIB = 256
-"""So much resident memory comes and goes with the allocator's pages."""
+NOISE_KIB = 1024
+"""So much resident memory comes and goes with what is on its way when it is looked at."""
 
 
 @attrs.define
