@@ -255,15 +255,9 @@ static int descriptor_of(Port *port)
     return port->socket != NULL ? fast_descriptor(port->socket) : -1;
 }
 
-static int is_ok(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result != NULL ? 0 : -1;
-}
-
 static int call(Port *port, PyObject *name)
 {
-    return is_ok(PyObject_CallMethodObjArgs((PyObject *)port, name, NULL));
+    return fast_done(PyObject_CallMethodObjArgs((PyObject *)port, name, NULL));
 }
 
 /* Pass a datagram on; 0, or -1 with an exception. */
@@ -290,7 +284,7 @@ static int deliver(Port *port, PyObject *data, Py_ssize_t size, PyObject *peer)
         Py_DECREF(error);
     }
     Py_XDECREF(number);
-    return is_ok(result);
+    return fast_done(result);
 }
 
 /* Whether the sender is refused; -1 with an exception. */

@@ -46,12 +46,6 @@ static int wait_for(int epoll, double timeout, struct epoll_event *events)
     }
 }
 
-static int is_ok(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result != NULL ? 0 : -1;
-}
-
 /* Let a readable connection read; 0, or -1 with an exception that is to leave the reactor. */
 static int read_one(PyObject *owner, PyObject *connection, PyObject *contexts)
 {
@@ -66,7 +60,7 @@ static int read_one(PyObject *owner, PyObject *connection, PyObject *contexts)
     PyObject *has_read = why != NULL ? Py_True : Py_False;
     if (why == NULL)
         why = fast_caught();
-    int result = is_ok(PyObject_CallMethodObjArgs(owner, str_end_reading, connection, why,
+    int result = fast_done(PyObject_CallMethodObjArgs(owner, str_end_reading, connection, why,
                                                   has_read, NULL));
     Py_DECREF(why);
     return result;
@@ -78,7 +72,7 @@ static int serve_event(PyObject *owner, PyObject *descriptor, uint32_t event)
     if (number == NULL)
         return -1;
     int result =
-        is_ok(PyObject_CallMethodObjArgs(owner, str_serve_event, descriptor, number, NULL));
+        fast_done(PyObject_CallMethodObjArgs(owner, str_serve_event, descriptor, number, NULL));
     Py_DECREF(number);
     return result;
 }

@@ -28,6 +28,13 @@ int fast_intern(const FastName *names);
  * then its number is soon another's. -1 if it is closed, or is no plain socket; no exception. */
 int fast_descriptor(PyObject *socket);
 
+/* 0 for a result, which this takes, or -1 for none, with an exception. */
+static inline int fast_done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
 /* Call a method with the arguments of a METH_FASTCALL | METH_KEYWORDS. */
 PyObject *fast_call(PyObject *self, PyObject *name, PyObject *const *arguments, Py_ssize_t count,
                     PyObject *names);

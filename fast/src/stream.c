@@ -124,12 +124,6 @@ static int descriptor_of(Stream *stream)
     return stream->socket != NULL ? fast_descriptor(stream->socket) : -1;
 }
 
-static int is_ok(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result != NULL ? 0 : -1;
-}
-
 /* Ask Python what becomes of data that the kernel refuses for good. 1 if that is dropped, 0 if it
  * is kept, -1 with an exception. */
 static int is_dropped(Stream *stream, PyObject *data)
@@ -150,7 +144,7 @@ static int send_data(Stream *stream, PyObject *data)
     PyObject *self = (PyObject *)stream;
     int descriptor = stream->sends_as_here && PyBytes_CheckExact(data) ? descriptor_of(stream) : -1;
     if (descriptor < 0)
-        return is_ok(PyObject_CallMethodObjArgs(self, str_send, data, NULL));
+        return fast_done(PyObject_CallMethodObjArgs(self, str_send, data, NULL));
     Py_ssize_t size = PyBytes_Size(data);
     Py_ssize_t sent = send(descriptor, PyBytes_AsString(data), (size_t)size,
                            MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -167,12 +161,12 @@ static int send_data(Stream *stream, PyObject *data)
         PyObject *count = PyLong_FromSsize_t(sent);
         if (count == NULL)
             return -1;
-        int result = is_ok(PyObject_CallMethodObjArgs(self, str_keep_rest, data, count, NULL));
+        int result = fast_done(PyObject_CallMethodObjArgs(self, str_keep_rest, data, count, NULL));
         Py_DECREF(count);
         return result;
     }
     if (stream->sent > stream->buffer_size)
-        return is_ok(PyObject_CallMethodObjArgs(self, str_let_others, NULL));
+        return fast_done(PyObject_CallMethodObjArgs(self, str_let_others, NULL));
     return 0;
 }
 
@@ -183,12 +177,12 @@ static int send_held(Stream *stream, PyObject *held)
         return 0;
     if (!stream->waiting && PyBytes_CheckExact(held) && PyBytes_Size(held))
         return send_data(stream, held);
-    return is_ok(PyObject_CallMethodObjArgs((PyObject *)stream, str_send_held, held, NULL));
+    return fast_done(PyObject_CallMethodObjArgs((PyObject *)stream, str_send_held, held, NULL));
 }
 
 static int send_early(Stream *stream)
 {
-    return is_ok(PyObject_CallMethodObjArgs((PyObject *)stream, str_send_early, NULL));
+    return fast_done(PyObject_CallMethodObjArgs((PyObject *)stream, str_send_early, NULL));
 }
 
 /* Pass on what was read, as the end of EagerStream.doRead; 0, or -1 with an exception. */
@@ -297,7 +291,6 @@ static PyMemberDef members[] = {
     MEMBER("_is_simple", T_OBJECT_EX, is_simple),
     MEMBER("_broken", T_OBJECT_EX, is_broken),
     MEMBER("_plain_protocol", T_OBJECT_EX, plain_protocol),
-    MEMBER("bufferSize", T_PYSSIZET, buffer_size),
     MEMBER("_tempDataLen", T_PYSSIZET, waiting),
     MEMBER("_sent", T_PYSSIZET, sent),
     MEMBER("bytes_in", T_LONGLONG, bytes_in),
@@ -305,8 +298,33 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyObject *get_buffer_size(PyObject *self, void *unused)
+{
+    return PyLong_FromSsize_t(((Stream *)self)->buffer_size);
+}
+
+/* A member of that type would be -1 after a value that is refused. */
+static int set_buffer_size(PyObject *self, PyObject *value, void *unused)
+{
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "bufferSize cannot be deleted");
+        return -1;
+    }
+    Py_ssize_t size = PyLong_AsSsize_t(value);
+    if (size == -1 && PyErr_Occurred())
+        return -1;
+    ((Stream *)self)->buffer_size = size;
+    return 0;
+}
+
+static PyGetSetDef computed[] = {
+    {"bufferSize", get_buffer_size, set_buffer_size, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "The base of an eager stream: what each message needs."},
+    {Py_tp_getset, computed},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import sockservices_fast
+from twisted.internet.abstract import FileDescriptor
 
 from sockservices.transports import accelerator, tcp
 
@@ -172,6 +173,7 @@ def test_a_number_is_a_number() -> None:
     for name in ("bytes_in", "bytes_out", "bufferSize", "_sent", "_tempDataLen"):
         with pytest.raises(TypeError):
             setattr(stream, name, "many")
+    assert stream.bufferSize == FileDescriptor.bufferSize
 
 
 def test_who_makes_one_of_its_own_is_told_what_is_missing() -> None:
