@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogBeginner
 
 from sockservices.transports import EagerReactor, EagerStreams
+from tests.transports.reactors import started
 
 CONNECTIONS = 8
 RESET = struct.pack("ii", 1, 0)
@@ -268,22 +269,15 @@ ACTIONS: tuple[Action, ...] = (
 
 def run(seed: int, steps: int) -> Counter[str]:
     """Run one reactor for so many steps."""
-    reactor: Any = EPollReactor() if seed % 2 else EagerReactor()
-    reactor.startRunning(installSignalHandlers=False)
-    own = reactor.getReaders()
-    fuzz = Fuzz(reactor, seed)
-    try:
-        for _ in range(steps):
-            fuzz.step()
-    except BaseException:
-        print(f"seed {seed}", file=sys.stderr)
-        raise
-    fuzz.end()
-    for call in reactor.getDelayedCalls():
-        call.cancel()
-    for reader in own:
-        reactor.removeReader(reader)
-        reader.connectionLost(None)
+    with started(EPollReactor if seed % 2 else EagerReactor) as reactor:
+        fuzz = Fuzz(reactor, seed)
+        try:
+            for _ in range(steps):
+                fuzz.step()
+        except BaseException:
+            print(f"seed {seed}", file=sys.stderr)
+            raise
+        fuzz.end()
     return fuzz.done
 
 

@@ -221,7 +221,7 @@ class EagerStream(Counted, StartsTLS, EagerConnection):
         return False
 
     def _keep_rest(self, data: bytes, sent: int) -> None:
-        self._is_refused = self.blocked = True
+        self.blocked = True
         self._is_simple = self._held = False
         self._keep(memoryview(data)[sent:])
 

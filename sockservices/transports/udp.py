@@ -148,7 +148,8 @@ class _UdpPort(ChoosesFamilies, BindsAsAsked, DatagramPort, udp.MulticastPort):
         except OSError:
             super().answer(datagram, addr)  # tries again, and handles what fails
 
-    _why_no_answer = staticmethod(own_addresses.why_no_answer)  # type: ignore[assignment]
+    def _why_no_answer(self, addr: Any) -> str | None:
+        return own_addresses.why_no_answer(addr)
 
     def _sender(self) -> Callable[[bytes, Any], int]:
         sending = self.socket

@@ -35,6 +35,10 @@ class Connected:
             streams.adoptStreamConnection(here.fileno(), socket.AF_UNIX, factory)
         self.transport: Any = self.protocol.transport
 
+    def hand_over(self, later: Protocol) -> None:
+        later.makeConnection(self.transport)
+        self.transport.protocol = later
+
     def receive(self) -> tuple[bytes, list[int]]:
         turn_until(self.reactor, lambda: is_readable(self.peer))
         data, descriptors, _flags, _address = socket.recv_fds(self.peer, 100, 10)
@@ -203,8 +207,7 @@ def test_a_descriptor_travels_with_what_was_written_before_it_however_much(
         connected.peer.send(b"x")
         assert connected.receive() == (b"x", [])
         later = Passing()
-        later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
-        connected.transport.protocol = later
+        connected.hand_over(later)
         for _ in range(2):  # the first read of each protocol is Twisted's
             connected.peer.send(b"x")
             _, [received] = connected.receive()
@@ -226,8 +229,7 @@ def test_a_protocol_that_takes_over_after_much_data_gets_the_descriptors(reactor
         def dataReceived(self, data: bytes) -> None:
             self.got += len(data)
             if data.endswith(b"upgrade"):
-                later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
-                connected.transport.protocol = later
+                connected.hand_over(later)
 
     first = Upgrading()
     connected = Connected(reactor, first)
@@ -278,8 +280,7 @@ def test_a_protocol_that_takes_over_is_asked_whether_it_takes_descriptors(reacto
         connected.peer.send(b"first")
         assert connected.receive() == (b"first", [])
         later = Taking()
-        later.makeConnection(connected.transport)  # type: ignore[no-untyped-call]
-        connected.transport.protocol = later
+        connected.hand_over(later)
         socket.send_fds(connected.peer, [b"some"], [connected.peer.fileno()])
         assert connected.receive() == (b"1 for some", [])
         os.close(later.taken[0])
